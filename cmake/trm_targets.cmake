@@ -1,0 +1,42 @@
+# Helpers for trm's own executables. Nothing here touches trm::trm.
+set(TRM_MARCH "" CACHE STRING "-march for tests, examples and benchmarks (native, x86-64-v3, ...); empty: the default")
+option(TRM_WERROR "Treat warnings in trm's own targets as errors" OFF)
+
+include(trm_warnings)
+include(trm_cpu)
+
+# trm_add_executable(<name> SOURCES <file>... [LINK <target>...] [MARCH <march>])
+# MARCH: a -march value, BASELINE for none; default: TRM_MARCH.
+function(trm_add_executable name)
+  cmake_parse_arguments(arg "" "MARCH" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE trm::trm ${arg_LINK})
+  trm_warnings(${name})
+  if(NOT arg_MARCH)
+    set(arg_MARCH "${TRM_MARCH}")
+  endif()
+  if(arg_MARCH AND NOT arg_MARCH STREQUAL "BASELINE")
+    target_compile_options(${name} PRIVATE -march=${arg_MARCH})
+  endif()
+endfunction()
+
+# trm_add_example(<name> [LINK <target>...] [SOURCES <file>...] [TEST_ARGS <argument>...]): <name>.cpp, and a test that
+# runs it when TEST_ARGS is given (NONE: without arguments).
+function(trm_add_example name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LINK;TEST_ARGS" ${ARGN})
+  if(NOT arg_SOURCES)
+    set(arg_SOURCES ${name}.cpp)
+  endif()
+  trm_add_executable(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK})
+  if(arg_TEST_ARGS)
+    list(REMOVE_ITEM arg_TEST_ARGS NONE)
+    add_test(NAME example.${name} COMMAND ${name} ${arg_TEST_ARGS})
+    set_tests_properties(example.${name} PROPERTIES LABELS example)
+  endif()
+endfunction()
+
+# trm_add_bench(<name> [LINK <target>...]): bench/<name>.cpp with Google Benchmark.
+function(trm_add_bench name)
+  cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
+  trm_add_executable(${name} SOURCES ${name}.cpp LINK ${arg_LINK} benchmark::benchmark)
+endfunction()

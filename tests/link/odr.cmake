@@ -1,0 +1,32 @@
+# cmake -DNM=<nm> -P odr.cmake -- <object>...: fails if two objects define the same symbol of trm, or if one has none.
+cmake_policy(VERSION 3.25)
+
+set(objects "")
+set(after FALSE)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(after)
+    list(APPEND objects "${CMAKE_ARGV${i}}")
+  elseif(CMAKE_ARGV${i} STREQUAL "--")
+    set(after TRUE)
+  endif()
+endforeach()
+
+set(seen "")
+foreach(object IN LISTS objects)
+  execute_process(COMMAND "${NM}" --defined-only --format=posix "${object}" OUTPUT_VARIABLE output
+    COMMAND_ERROR_IS_FATAL ANY)
+  # Mangled names: 3trm is the namespace. Local symbols (lower case but weak ones) cannot clash.
+  string(REGEX MATCHALL "[^ \n]*3trm[^ \n]* [A-ZVWuvw] " symbols "${output}")
+  list(LENGTH symbols count)
+  if(count EQUAL 0)
+    message(FATAL_ERROR "no symbol of trm in ${object}: the test does not test anything")
+  endif()
+  foreach(symbol IN LISTS symbols)
+    if(symbol IN_LIST seen)
+      message(SEND_ERROR "defined by two translation units of different -march: ${symbol}")
+    endif()
+  endforeach()
+  list(APPEND seen ${symbols})
+  message(STATUS "${count} symbols of trm in ${object}")
+endforeach()
