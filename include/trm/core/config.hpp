@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/version.hpp>
+
+/// \file
+/// Compiler facts and the ABI namespace.
+///
+/// Every entity of trm lives in `trm::<abi>`, an inline namespace whose name spells the version and every compiler flag
+/// that changes the code of an inline function: instruction sets, fast-math, exceptions. Two translation units built
+/// with different flags therefore never share a symbol, and passing a trm type between them is a link error instead of
+/// an illegal instruction at run time. Users write `trm::` and never see it.
+
+#if !defined(__cplusplus) || __cplusplus < 202002L
+#error "trm needs C++20: add -std=c++20"
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
+    defined(__AVX512VL__)
+#define TRM_ISA_BASE avx512
+#elif defined(__AVX512F__)
+#define TRM_ISA_BASE avx512f
+#elif defined(__AVX2__)
+#define TRM_ISA_BASE avx2
+#elif defined(__AVX__)
+#define TRM_ISA_BASE avx
+#elif defined(__SSE4_2__)
+#define TRM_ISA_BASE sse42
+#elif defined(__SSE4_1__)
+#define TRM_ISA_BASE sse41
+#elif defined(__SSSE3__)
+#define TRM_ISA_BASE ssse3
+#elif defined(__SSE3__)
+#define TRM_ISA_BASE sse3
+#elif defined(__SSE2__)
+#define TRM_ISA_BASE sse2
+#elif defined(__ARM_NEON)
+#define TRM_ISA_BASE neon
+#else
+#define TRM_ISA_BASE scalar
+#endif
+
+#if defined(__FMA__)
+#define TRM_ISA_FMA fma
+#else
+#define TRM_ISA_FMA nofma
+#endif
+
+#if defined(__AVX512BF16__)
+#define TRM_ISA_EXTRA bf16
+#elif defined(__AVX512VBMI__)
+#define TRM_ISA_EXTRA vbmi
+#elif defined(__F16C__)
+#define TRM_ISA_EXTRA f16c
+#else
+#define TRM_ISA_EXTRA base
+#endif
+
+#if defined(__FAST_MATH__) || defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#define TRM_FAST_MATH 1
+#define TRM_ABI_MATH fm
+#else
+#define TRM_FAST_MATH 0
+#define TRM_ABI_MATH ieee
+#endif
+
+#if defined(__cpp_exceptions)
+#define TRM_EXCEPTIONS 1
+#define TRM_ABI_EXCEPTIONS eh
+#else
+#define TRM_EXCEPTIONS 0
+#define TRM_ABI_EXCEPTIONS noeh
+#endif
+
+#define TRM_PASTE_(a, b, c, d, e, f, g) v##a##_##b##_##c##_##d##_##e##_##f##_##g
+#define TRM_PASTE(a, b, c, d, e, f, g) TRM_PASTE_(a, b, c, d, e, f, g)
+#define TRM_ABI                                                                                           \
+    TRM_PASTE(TRM_VERSION_MAJOR, TRM_VERSION_MINOR, TRM_ISA_BASE, TRM_ISA_FMA, TRM_ISA_EXTRA, TRM_ABI_MATH, \
+              TRM_ABI_EXCEPTIONS)
+
+#define TRM_NAMESPACE_BEGIN \
+    namespace trm {         \
+    inline namespace TRM_ABI {
+#define TRM_NAMESPACE_END \
+    }                     \
+    }
+
+/// Hot-path functions: inlined whatever the optimiser thinks, so that a policy costs its arithmetic and nothing else.
+#define TRM_INLINE inline __attribute__((always_inline))

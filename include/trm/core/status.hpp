@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/config.hpp>
+
+#include <cstdint>
+
+TRM_NAMESPACE_BEGIN
+
+/// What went wrong. `ok` is zero.
+enum class errc : std::uint8_t {
+    ok = 0,
+    size_mismatch,          ///< a stream, an output or a statistics span has the wrong number of elements
+    missing_stream,         ///< a policy of the loss reads a stream that the batch does not have
+    decreasing_offsets,     ///< cu_seqlens does not start at 0, decreases, or ends past the tokens
+    bad_layout,             ///< negative sizes, row_stride < T, sequence or group ids out of range
+    bad_threshold,          ///< a threshold or coefficient is NaN, or lower > upper
+    bad_denominator,        ///< a given denominator or norm length is negative or NaN
+    nonfinite_input,        ///< strict mode: a log-probability or advantage inside loss_mask is not finite
+    out_of_memory,          ///< the workspace could not grow
+    bad_spec,               ///< a text or JSON spec does not describe a loss
+    unsupported             ///< this combination has no meaning; the sentence says why
+};
+
+/// Outcome of a call. `sequence` and `token` (offset inside the sequence) name the first offender, -1 where unknown.
+struct status {
+    errc code = errc::ok;
+    std::int64_t sequence = -1;
+    std::int64_t token = -1;
+    char const* what = "";  ///< static storage: the stream, field or rule concerned
+
+    [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
+    friend constexpr bool operator==(status const& a, status const& b) noexcept {
+        return a.code == b.code && a.sequence == b.sequence && a.token == b.token;
+    }
+};
+
+/// A sentence fragment for each code; `checked` puts it together with `what`, sequence and token.
+[[nodiscard]] constexpr char const* message(errc code) noexcept {
+    switch (code) {
+        case errc::ok: return "ok";
+        case errc::size_mismatch: return "wrong number of elements";
+        case errc::missing_stream: return "the loss reads a stream that the batch does not have";
+        case errc::decreasing_offsets: return "cu_seqlens must start at 0, never decrease, and end within the tokens";
+        case errc::bad_layout: return "layout is inconsistent";
+        case errc::bad_threshold: return "threshold is NaN or the band is empty";
+        case errc::bad_denominator: return "denominator must be a non-negative number";
+        case errc::nonfinite_input: return "not finite inside loss_mask";
+        case errc::out_of_memory: return "workspace could not be allocated";
+        case errc::bad_spec: return "spec does not describe a loss";
+        case errc::unsupported: return "unsupported combination";
+    }
+    return "unknown error";
+}
+
+TRM_NAMESPACE_END

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/simd/batch.hpp>
+
+TRM_NAMESPACE_BEGIN
+namespace simd {
+
+/// e^x, e^x - 1 and k3(x) = e^x - 1 - x from one polynomial. What a caller does not use costs nothing.
+template <class V>
+struct exp_k3_result {
+    V exp;
+    V expm1;
+    V k3;
+};
+
+namespace detail {
+
+/// Minimax polynomials q with e^f = 1 + f + f^2 q(f) on |f| <= ln(2)/2: relative error of q 1.3e-7 (float), 3e-18
+/// (double). Constants of the range reduction: ln 2 split so that n * high is exact for |n| < 2^9.
+template <class T>
+struct exp_constants;
+template <>
+struct exp_constants<float> {
+    static constexpr float q[] = {0x1.ffffffb2f36d0p-2f, 0x1.5554dd2c9ef4fp-3f, 0x1.5555b9c1c21b9p-5f,
+                                  0x1.120b5b468522ap-7f, 0x1.6c6a071d975ebp-10f};
+    static constexpr float log2e = 0x1.715476p+0f, magic = 0x1.8p23f;
+    static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
+};
+template <>
+struct exp_constants<double> {
+    static constexpr double q[] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1.555555555554ep-5,
+                                   0x1.11111111100dep-7,  0x1.6c16c16c1a0a9p-10, 0x1.a01a01abe80b1p-13,
+                                   0x1.a01a01905640fp-16, 0x1.71de022e90733p-19, 0x1.27e510e53f024p-22,
+                                   0x1.af4df4678e2adp-26, 0x1.1f19ffe65eaccp-29};
+    static constexpr double log2e = 0x1.71547652b82fep+0, magic = 0x1.8p52;
+    static constexpr double ln2_high = 0x1.62e42fefa0000p-1, ln2_low = 0x1.cf79abc9e3b3ap-40;
+};
+
+template <class V>
+TRM_INLINE V horner(V f) noexcept {
+    using C = exp_constants<typename V::value_type>;
+    constexpr int n = static_cast<int>(sizeof(C::q) / sizeof(C::q[0]));
+    V q(C::q[n - 1]);
+    for (int i = n - 2; i >= 0; --i) q = fma(q, f, V(C::q[i]));
+    return q;
+}
+
+}  // namespace detail
+
+/// e^x, e^x - 1 and e^x - 1 - x, each to relative accuracy, for |x| <= 87 (float) or 700 (double); callers clamp first.
+/// With n = round(x / ln 2), f = x - n ln 2, s = 2^n: e^x = s + s (f + f^2 q) and k3 = s f^2 q + ((s f + (s - 1)) - x); for
+/// n = 0 the bracket vanishes exactly, so tiny x lose nothing (the naive float formula is 45% wrong at x = 1e-3).
+/// Relative error over [-20, 20]: float 1.5e-7 (exp), 1.3e-6 (k3); double 3e-16 (exp), 3e-15 (k3). NaN stays NaN.
+template <class V>
+TRM_INLINE exp_k3_result<V> exp_k3(V x) noexcept {
+    using C = detail::exp_constants<typename V::value_type>;
+    V const magic(C::magic);
+    V const t = exact(fma(x, V(C::log2e), magic));
+    V const n = exact(t - magic);
+    V const s = exp2_of_shifted(t);
+    V f = exact(fma(n, V(-C::ln2_high), x));
+    f = exact(fma(n, V(-C::ln2_low), f));
+    V const tail = exact(f * f) * detail::horner(f);
+    V const linear = exact(fma(s, f, exact(s - V(typename V::value_type(1)))));
+    return {fma(s, f + tail, s), fma(s, tail, linear), fma(s, tail, exact(linear - x))};
+}
+
+/// e^x; domain and accuracy of `exp_k3`.
+template <class V>
+TRM_INLINE V exp(V x) noexcept {
+    return exp_k3(x).exp;
+}
+
+/// e^x - 1; domain and accuracy of `exp_k3`.
+template <class V>
+TRM_INLINE V expm1(V x) noexcept {
+    return exp_k3(x).expm1;
+}
+
+}  // namespace simd
+TRM_NAMESPACE_END

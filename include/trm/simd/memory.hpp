@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/simd/batch.hpp>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+/// \file
+/// Loads that convert from a storage type, partial loads and stores for tails, and byte masks. A partial load never
+/// touches memory past its end and fills the other lanes with zero.
+
+TRM_NAMESPACE_BEGIN
+namespace simd {
+namespace detail {
+
+template <class V, class R>
+inline constexpr bool is_register = [] {
+    if constexpr (V::is_scalar) {
+        return false;
+    } else {
+        return std::is_same_v<typename V::reg::register_type, R>;
+    }
+}();
+
+template <class V, class R>
+TRM_INLINE V wrap(R raw) noexcept {
+    return V(typename V::reg(raw));
+}
+template <class V, class R>
+TRM_INLINE typename V::mask wrap_mask(R raw) noexcept {
+    return typename V::mask(typename V::mask::reg(raw));
+}
+template <class V>
+TRM_INLINE V from_array(typename V::value_type const* aligned) noexcept {
+    V v;
+    std::memcpy(&v, aligned, sizeof v);
+    return v;
+}
+
+}  // namespace detail
+
+/// `V::size` elements from any alignment, widened to the arithmetic type.
+template <class V, class S>
+TRM_INLINE V load(S const* from) noexcept {
+    using T = typename V::value_type;
+    using U = storage_t<S>;
+    if constexpr (std::is_same_v<U, T>) {
+        V v;
+        std::memcpy(&v, from, sizeof v);
+        return v;
+#if defined(__AVX512F__)
+    } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, __m512>) {
+        return detail::wrap<V>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from))));
+    } else if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, __m512>) {
+        __m512i const wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from)));
+        return detail::wrap<V>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+#endif
+#if defined(__F16C__)
+    } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, __m256>) {
+        return detail::wrap<V>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from))));
+#endif
+#if defined(__AVX2__)
+    } else if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, __m256>) {
+        __m256i const wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from)));
+        return detail::wrap<V>(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+#endif
+    } else {
+        alignas(64) T buffer[V::size];
+        for (std::size_t i = 0; i < V::size; ++i) {
+            U u;
+            std::memcpy(&u, from + i, sizeof u);
+            buffer[i] = static_cast<T>(to_float(u));
+        }
+        return detail::from_array<V>(buffer);
+    }
+}
+
+/// The first n elements (0 <= n < lanes), zero in the other lanes.
+template <class V, class S>
+TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
+    using T = typename V::value_type;
+    using U = storage_t<S>;
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<U, float> && detail::is_register<V, __m512>)
+        return detail::wrap<V>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), from));
+    if constexpr (std::is_same_v<U, double> && detail::is_register<V, __m512d>)
+        return detail::wrap<V>(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), from));
+#endif
+    alignas(64) T buffer[V::size] = {};
+    for (std::size_t i = 0; i < n; ++i) {
+        U u;
+        std::memcpy(&u, from + i, sizeof u);
+        buffer[i] = static_cast<T>(to_float(u));
+    }
+    return detail::from_array<V>(buffer);
+}
+
+template <class V>
+TRM_INLINE void store(typename V::value_type* to, V v) noexcept {
+    std::memcpy(to, &v, sizeof v);
+}
+
+template <class V>
+TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (detail::is_register<V, __m512>) {
+        _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << n) - 1u), static_cast<__m512>(v.r));
+        return;
+    }
+    if constexpr (detail::is_register<V, __m512d>) {
+        _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << n) - 1u), static_cast<__m512d>(v.r));
+        return;
+    }
+#endif
+    alignas(64) typename V::value_type buffer[V::size];
+    std::memcpy(buffer, &v, sizeof v);
+    for (std::size_t i = 0; i < n; ++i) to[i] = buffer[i];
+}
+
+/// True in the lanes whose byte is not zero.
+template <class V>
+TRM_INLINE typename V::mask load_mask(std::uint8_t const* bytes) noexcept {
+    using T = typename V::value_type;
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+    if constexpr (detail::is_register<V, __m512>) {
+        __m128i const b = _mm_loadu_si128(reinterpret_cast<__m128i const*>(bytes));
+        return detail::wrap_mask<V>(_mm_test_epi8_mask(b, b));
+    }
+    if constexpr (detail::is_register<V, __m512d>) {
+        __m128i const b = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes));
+        return detail::wrap_mask<V>(static_cast<__mmask8>(_mm_test_epi8_mask(b, b)));
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (detail::is_register<V, __m256>) {
+        __m256i const b = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes)));
+        return detail::wrap_mask<V>(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, _mm256_setzero_si256())));
+    }
+#endif
+    alignas(64) T buffer[V::size];
+    for (std::size_t i = 0; i < V::size; ++i) buffer[i] = bytes[i] != 0 ? T(1) : T(0);
+    return detail::from_array<V>(buffer) > V(T(0));
+}
+template <class V>
+TRM_INLINE typename V::mask load_mask_n(std::uint8_t const* bytes, std::size_t n) noexcept {
+    std::uint8_t buffer[V::size < 16 ? 16 : V::size] = {};
+    for (std::size_t i = 0; i < n; ++i) buffer[i] = bytes[i];
+    return load_mask<V>(buffer);
+}
+
+/// True in the first n lanes.
+template <class V>
+TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (detail::is_register<V, __m512>) return detail::wrap_mask<V>(static_cast<__mmask16>((1u << n) - 1u));
+    if constexpr (detail::is_register<V, __m512d>) return detail::wrap_mask<V>(static_cast<__mmask8>((1u << n) - 1u));
+#endif
+    using T = typename V::value_type;
+    alignas(64) T index[V::size];
+    for (std::size_t i = 0; i < V::size; ++i) index[i] = static_cast<T>(i);
+    return detail::from_array<V>(index) < V(static_cast<T>(n));
+}
+
+/// Ask for a cache line that will be read soon. Only a hint; any address is allowed.
+TRM_INLINE void prefetch(void const* address) noexcept { __builtin_prefetch(address, 0, 3); }
+
+}  // namespace simd
+TRM_NAMESPACE_END
