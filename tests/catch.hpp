@@ -11,8 +11,7 @@
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <catch2/matchers/catch_matchers_vector.hpp>
+using Catch::Approx;  // NOLINT(misc-unused-using-decls)
 #else
-#include <catch2/catch.hpp>
+#include <catch2/catch.hpp>  // brings Approx into the global namespace; its Catch::Approx is a vector matcher
 #endif
-
-using Catch::Approx; // NOLINT(misc-unused-using-decls)
