@@ -35,25 +35,22 @@ struct registers<T, scalar> {
 template <class T>
 using integer_of = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
-#if XSIMD_VERSION_MAJOR < 9
 template <class To, class From, class A>
 TRM_INLINE auto recast(xsimd::batch<From, A> const& v) noexcept {
+#if XSIMD_VERSION_MAJOR < 11
     return xsimd::bitwise_cast<xsimd::batch<To, A>>(v);
-}
-template <class To, class From, class A>
-TRM_INLINE auto recast(xsimd::batch_bool<From, A> const& v) noexcept {
-    return xsimd::bool_cast(v);
-}
 #else
-template <class To, class From, class A>
-TRM_INLINE auto recast(xsimd::batch<From, A> const& v) noexcept {
     return xsimd::bitwise_cast<To>(v);
+#endif
 }
 template <class To, class From, class A>
 TRM_INLINE auto recast(xsimd::batch_bool<From, A> const& v) noexcept {
+#if XSIMD_VERSION_MAJOR < 9
+    return xsimd::bool_cast(v);
+#else
     return xsimd::batch_bool_cast<To>(v);
-}
 #endif
+}
 
 }  // namespace detail
 
@@ -144,6 +141,14 @@ struct vec {
             return vec(std::log(v.r));
         } else {
             return vec(xsimd::log(v.r));
+        }
+    }
+    /// log(1 + v) for v > -1 (xsimd: 0.8 ulp).
+    friend TRM_INLINE vec log1p(vec v) noexcept {
+        if constexpr (is_scalar) {
+            return vec(std::log1p(v.r));
+        } else {
+            return vec(xsimd::log1p(v.r));
         }
     }
     /// Per lane: is the exponent field not all ones? Integer arithmetic, so that -ffast-math keeps it.

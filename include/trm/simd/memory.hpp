@@ -15,14 +15,10 @@ TRM_NAMESPACE_BEGIN
 namespace simd {
 namespace detail {
 
-template <class V, class R>
-inline constexpr bool is_register = [] {
-    if constexpr (V::is_scalar) {
-        return false;
-    } else {
-        return std::is_same_v<typename V::reg::register_type, R>;
-    }
-}();
+/// Is V one x86 register of `bytes` bytes that holds T? (Asked by size: naming __m512 in a template argument warns.)
+template <class V, class T, std::size_t bytes>
+inline constexpr bool is_register =
+    !V::is_scalar && std::is_same_v<typename V::value_type, T> && V::size * sizeof(T) == bytes;
 
 template <class V, class R>
 TRM_INLINE V wrap(R raw) noexcept {
@@ -51,18 +47,18 @@ TRM_INLINE V load(S const* from) noexcept {
         std::memcpy(&v, from, sizeof v);
         return v;
 #if defined(__AVX512F__)
-    } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, __m512>) {
+    } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, float, 64>) {
         return detail::wrap<V>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from))));
-    } else if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, __m512>) {
+    } else if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, float, 64>) {
         __m512i const wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from)));
         return detail::wrap<V>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
 #endif
 #if defined(__F16C__)
-    } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, __m256>) {
+    } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, float, 32>) {
         return detail::wrap<V>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from))));
 #endif
 #if defined(__AVX2__)
-    } else if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, __m256>) {
+    } else if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, float, 32>) {
         __m256i const wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<__m128i const*>(from)));
         return detail::wrap<V>(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
 #endif
@@ -83,9 +79,9 @@ TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
     using T = typename V::value_type;
     using U = storage_t<S>;
 #if defined(__AVX512F__)
-    if constexpr (std::is_same_v<U, float> && detail::is_register<V, __m512>)
+    if constexpr (std::is_same_v<U, float> && detail::is_register<V, float, 64>)
         return detail::wrap<V>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), from));
-    if constexpr (std::is_same_v<U, double> && detail::is_register<V, __m512d>)
+    if constexpr (std::is_same_v<U, double> && detail::is_register<V, double, 64>)
         return detail::wrap<V>(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), from));
 #endif
     alignas(64) T buffer[V::size] = {};
@@ -105,11 +101,11 @@ TRM_INLINE void store(typename V::value_type* to, V v) noexcept {
 template <class V>
 TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept {
 #if defined(__AVX512F__)
-    if constexpr (detail::is_register<V, __m512>) {
+    if constexpr (detail::is_register<V, float, 64>) {
         _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << n) - 1u), static_cast<__m512>(v.r));
         return;
     }
-    if constexpr (detail::is_register<V, __m512d>) {
+    if constexpr (detail::is_register<V, double, 64>) {
         _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << n) - 1u), static_cast<__m512d>(v.r));
         return;
     }
@@ -124,17 +120,17 @@ template <class V>
 TRM_INLINE typename V::mask load_mask(std::uint8_t const* bytes) noexcept {
     using T = typename V::value_type;
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-    if constexpr (detail::is_register<V, __m512>) {
+    if constexpr (detail::is_register<V, float, 64>) {
         __m128i const b = _mm_loadu_si128(reinterpret_cast<__m128i const*>(bytes));
         return detail::wrap_mask<V>(_mm_test_epi8_mask(b, b));
     }
-    if constexpr (detail::is_register<V, __m512d>) {
+    if constexpr (detail::is_register<V, double, 64>) {
         __m128i const b = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes));
         return detail::wrap_mask<V>(static_cast<__mmask8>(_mm_test_epi8_mask(b, b)));
     }
 #endif
 #if defined(__AVX2__)
-    if constexpr (detail::is_register<V, __m256>) {
+    if constexpr (detail::is_register<V, float, 32>) {
         __m256i const b = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes)));
         return detail::wrap_mask<V>(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, _mm256_setzero_si256())));
     }
@@ -154,8 +150,8 @@ TRM_INLINE typename V::mask load_mask_n(std::uint8_t const* bytes, std::size_t n
 template <class V>
 TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
 #if defined(__AVX512F__)
-    if constexpr (detail::is_register<V, __m512>) return detail::wrap_mask<V>(static_cast<__mmask16>((1u << n) - 1u));
-    if constexpr (detail::is_register<V, __m512d>) return detail::wrap_mask<V>(static_cast<__mmask8>((1u << n) - 1u));
+    if constexpr (detail::is_register<V, float, 64>) return detail::wrap_mask<V>(static_cast<__mmask16>((1u << n) - 1u));
+    if constexpr (detail::is_register<V, double, 64>) return detail::wrap_mask<V>(static_cast<__mmask8>((1u << n) - 1u));
 #endif
     using T = typename V::value_type;
     alignas(64) T index[V::size];
