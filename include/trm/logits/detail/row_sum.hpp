@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/logits/partial.hpp>
+#include <trm/simd/softmax.hpp>
+
+/// \file
+/// One read of a row. Eight vectors at a time: their maximum is compared with a limit 8 nats above the base of the running
+/// sums, which are rescaled only when it is exceeded, a few times per row. Float lanes are flushed to double every 128
+/// groups, so that the error does not grow with the vocabulary.
+
+TRM_NAMESPACE_BEGIN
+namespace logits_detail {
+
+/// Logits at or below this are probability zero. Also the base of an empty row: no finite float overflows against it.
+template <class T>
+inline constexpr T nothing = T(-0x1p100);
+
+/// What replaces a masked logit: far below `nothing`, finite, so that no infinity enters the arithmetic.
+template <class T>
+inline constexpr T masked_out = T(-0x1p110);
+
+inline constexpr int group = 8;
+inline constexpr int groups_per_flush = 128;
+
+/// Streams are asked for 3 KiB ahead: compilers reorder a group's loads, which defeats the hardware prefetcher.
+template <class S>
+inline constexpr std::int64_t prefetch_ahead = static_cast<std::int64_t>(3072 / sizeof(S));
+template <class V, class S>
+inline constexpr int vectors_per_line = V::size * sizeof(S) < 64 ? static_cast<int>(64 / (V::size * sizeof(S))) : 1;
+
+/// Vocabulary masks as a compile-time choice.
+struct whole_row {
+    template <class V>
+    TRM_INLINE V apply(V x, std::int64_t) const noexcept {
+        return x;
+    }
+    template <class V>
+    TRM_INLINE V apply_n(V x, std::int64_t, std::size_t n) const noexcept {
+        return select(simd::first_n<V>(n), x, V(masked_out<typename V::value_type>));
+    }
+};
+struct masked_row {
+    std::uint8_t const* bytes;
+    template <class V>
+    TRM_INLINE V apply(V x, std::int64_t at) const noexcept {
+        return select(simd::load_mask<V>(bytes + at), x, V(masked_out<typename V::value_type>));
+    }
+    template <class V>
+    TRM_INLINE V apply_n(V x, std::int64_t at, std::size_t n) const noexcept {
+        return select(simd::load_mask_n<V>(bytes + at, n), x, V(masked_out<typename V::value_type>));
+    }
+};
+
+/// Base, limit and constants that every vector of a row shares. Exponents are t = x c - b in units of ln 2.
+template <class V>
+struct lazy_base {
+    using T = typename V::value_type;
+    T m = nothing<T>;  ///< the base, a value that occurred in the row
+    T b;               ///< round(m c)
+    T c;               ///< log2(e) / temperature
+    T margin;          ///< 8 nats in units of x
+    V vc, vb, limit;
+
+    explicit TRM_INLINE lazy_base(double temperature) noexcept
+        : c(static_cast<T>(log2e / temperature)), margin(static_cast<T>(8.0 * temperature)), vc(c) {
+        set(nothing<T>);
+    }
+    TRM_INLINE void set(T to) noexcept {
+        m = to;
+        b = to * c;
+        vb = V(b);
+        limit = V(to + margin);
+    }
+    TRM_INLINE V exponent(V x) const noexcept { return simd::floor_exponent(fma(x, vc, -vb)); }
+    /// The base in nats. m c and b differ by the rounding of b, and c from its double by its own: both matter at 1e4.
+    [[nodiscard]] double shift(double temperature) const noexcept {
+        double const md = static_cast<double>(m);
+        return md / temperature + (static_cast<double>(b) - md * static_cast<double>(c)) * ln2;
+    }
+};
+
+template <class V, bool Entropy>
+struct row_sums {
+    static constexpr int lanes = 4;
+    lazy_base<V> base;
+    V sum[lanes], weighted[lanes];
+    double total = 0.0, total_weighted = 0.0;  ///< flushed, relative to the same base
+    using T = typename V::value_type;
+
+    explicit TRM_INLINE row_sums(double temperature) noexcept : base(temperature) { clear(); }
+    TRM_INLINE void clear() noexcept {
+        for (int i = 0; i < lanes; ++i) sum[i] = weighted[i] = V(T(0));
+    }
+    TRM_INLINE void add(int lane, V x) noexcept {
+        V const t = base.exponent(x);
+        V const e = simd::exp2(t);
+        sum[lane] = sum[lane] + e;
+        if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
+    }
+    /// A larger maximum turned up: move base and sums to it. Rare, so kept out of the loop.
+    __attribute__((noinline)) void rise(V top) noexcept {
+        T const old = base.b;
+        base.set(simd::reduce_max(top));
+        T const d = old - base.b;
+        V const vd(d < T(-1000) ? T(-1000) : d);
+        V const f = simd::exp2(simd::floor_exponent(vd));
+        double const df = std::exp2(static_cast<double>(d));
+        if constexpr (Entropy) {
+            for (int i = 0; i < lanes; ++i) weighted[i] = f * fma(vd, sum[i], weighted[i]);
+            total_weighted = df == 0.0 ? 0.0 : df * (total_weighted + static_cast<double>(d) * total);
+        }
+        for (int i = 0; i < lanes; ++i) sum[i] = f * sum[i];
+        total *= df;
+    }
+    TRM_INLINE void flush() noexcept {
+        total += simd::sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        if constexpr (Entropy) total_weighted += simd::sum((weighted[0] + weighted[1]) + (weighted[2] + weighted[3]));
+        clear();
+    }
+};
+
+template <class V, bool Entropy, class S, class M>
+[[nodiscard]] logits_partial sum_row(S const* x, std::int64_t n, double temperature, M mask) noexcept {
+    constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
+    constexpr std::int64_t ahead = prefetch_ahead<S>;
+    constexpr int per_line = vectors_per_line<V, S>;
+    row_sums<V, Entropy> s(temperature);
+    std::int64_t i = 0;
+    while (i + group * w <= n) {
+        std::int64_t const left = (n - i) / (group * w);
+        std::int64_t const stop = i + (left < groups_per_flush ? left : groups_per_flush) * (group * w);
+        for (; i < stop; i += group * w) {
+            V v[group];
+            for (int k = 0; k < group; ++k) {
+                if (k % per_line == 0) simd::prefetch(x + i + ahead + k * w);
+                v[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
+            }
+            V const top = simd::max(simd::max(simd::max(v[0], v[1]), simd::max(v[2], v[3])),
+                                    simd::max(simd::max(v[4], v[5]), simd::max(v[6], v[7])));
+            if (any(top > s.base.limit)) [[unlikely]]
+                s.rise(top);
+            for (int k = 0; k < group; ++k) s.add(k % s.lanes, v[k]);
+        }
+        s.flush();
+    }
+    for (; i < n; i += w) {
+        V const v = n - i >= w ? mask.apply(simd::load<V>(x + i), i)
+                               : mask.apply_n(simd::load_n<V>(x + i, static_cast<std::size_t>(n - i)), i,
+                                              static_cast<std::size_t>(n - i));
+        if (any(v > s.base.limit)) s.rise(v);
+        s.add(0, v);
+    }
+    s.flush();
+    if (s.base.m == nothing<typename V::value_type> && !is_nan(s.total)) return {};
+    return {s.base.shift(temperature), s.total, s.total_weighted * ln2, logits_partial{}.target_logit};
+}
+
+}  // namespace logits_detail
+TRM_NAMESPACE_END

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/config.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <vector>
+
+/// \file
+/// Oracle of the logits layer: one row, scalar, double, several passes, nothing clever. -inf is probability zero. Not for
+/// production: it allocates.
+
+TRM_NAMESPACE_BEGIN
+namespace reference {
+
+/// log(sum exp(z)); -inf for a row of -inf.
+inline double logsumexp(std::span<double const> z) {
+    double top = -std::numeric_limits<double>::infinity();
+    for (double v : z) top = v > top ? v : top;
+    if (top == -std::numeric_limits<double>::infinity()) return top;
+    double sum = 0;
+    for (double v : z) sum += std::exp(v - top);
+    return top + std::log(sum);
+}
+
+/// log p = z - logsumexp(z).
+inline std::vector<double> log_softmax(std::span<double const> z) {
+    double const lse = logsumexp(z);
+    std::vector<double> out(z.begin(), z.end());
+    for (double& v : out) v -= lse;
+    return out;
+}
+
+/// -sum p log p over the support.
+inline double entropy(std::span<double const> z) {
+    double h = 0;
+    for (double lp : log_softmax(z))
+        if (std::exp(lp) > 0) h -= std::exp(lp) * lp;
+    return h;
+}
+
+/// KL(a || b) of softmax(a) and softmax(b); +inf if a has support where b has none.
+inline double kl(std::span<double const> a, std::span<double const> b) {
+    std::vector<double> const la = log_softmax(a), lb = log_softmax(b);
+    double sum = 0;
+    for (std::size_t i = 0; i < la.size(); ++i)
+        if (la[i] > -std::numeric_limits<double>::infinity()) sum += std::exp(la[i]) * (la[i] - lb[i]);
+    return sum;
+}
+
+/// Total variation: half the sum of |p - q|.
+inline double tv(std::span<double const> a, std::span<double const> b) {
+    std::vector<double> const la = log_softmax(a), lb = log_softmax(b);
+    double sum = 0;
+    for (std::size_t i = 0; i < la.size(); ++i) sum += std::fabs(std::exp(la[i]) - std::exp(lb[i]));
+    return sum / 2;
+}
+
+/// d/dlogits of d_logp log p(target) + d_entropy H, z = logits / temperature:
+/// (d_logp (1[v = target] - p_v) - d_entropy p_v (log p_v + H)) / temperature.
+inline std::vector<double> logits_gradient(std::span<double const> z, std::size_t target, double d_logp,
+                                           double d_entropy, double temperature) {
+    std::vector<double> g = log_softmax(z);
+    double const h = entropy(z);
+    for (std::size_t v = 0; v < g.size(); ++v) {
+        double const lp = g[v], p = std::exp(lp);
+        double const dh = p > 0 ? -p * (lp + h) : 0;
+        g[v] = (d_logp * ((v == target ? 1.0 : 0.0) - p) + d_entropy * dh) / temperature;
+    }
+    return g;
+}
+
+}  // namespace reference
+TRM_NAMESPACE_END
