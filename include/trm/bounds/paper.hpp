@@ -26,39 +26,36 @@ namespace bounds {
 [[nodiscard]] inline double classical(std::int64_t horizon, double delta, scale s = {}) noexcept {
     if (horizon < 2) return 0.0;
     const double t = static_cast<double>(horizon);
-    return detail::or_largest(0.5 * lead(s) * t * (t - 1.0) * detail::or_largest(delta));
+    return detail::scaled(s, 0.5 * t * (t - 1.0) * detail::or_largest(delta));
 }
 
 /// 4 sum_{t=1}^{T} min(1, sqrt(delta/2)) min(1, sqrt((t-1) delta/2)).
 [[nodiscard]] inline double pinsker_marginal(std::int64_t horizon, double delta, scale s = {}) noexcept {
-    return detail::or_largest(2.0 * lead(s) * detail::pinsker(delta) *
-                              detail::sum_future_tv(horizon, std::nullopt, delta));
+    return detail::scaled(s, 2.0 * detail::pinsker(delta) * detail::sum_future_tv(horizon, std::nullopt, delta));
 }
 
 /// (4/3) T^{3/2} delta: the uncapped sum, rounded up to a formula. Never below `pinsker_marginal`.
 [[nodiscard]] inline double pinsker_marginal_closed(std::int64_t horizon, double delta, scale s = {}) noexcept {
     if (horizon < 1) return 0.0;
     const double t = static_cast<double>(horizon);
-    return detail::or_largest(2.0 / 3.0 * lead(s) * t * std::sqrt(t) * detail::or_largest(delta));
+    return detail::scaled(s, 2.0 / 3.0 * t * std::sqrt(t) * detail::or_largest(delta));
 }
 
 /// 4 T min(1, sqrt(delta/2)) min(1, sqrt(seq_kl/2)).
 [[nodiscard]] inline double mixed_kl(std::int64_t horizon, double delta, double seq_kl, scale s = {}) noexcept {
     if (horizon < 1) return 0.0;
-    return detail::or_largest(2.0 * lead(s) * static_cast<double>(horizon) * detail::pinsker(delta) *
-                              detail::pinsker(seq_kl));
+    return detail::scaled(s, 2.0 * static_cast<double>(horizon) * detail::pinsker(delta) * detail::pinsker(seq_kl));
 }
 
 /// 4 T min(1, eps) min(1, seq_tv).
 [[nodiscard]] inline double mixed_tv(std::int64_t horizon, double eps, double seq_tv, scale s = {}) noexcept {
     if (horizon < 1) return 0.0;
-    return detail::or_largest(2.0 * lead(s) * static_cast<double>(horizon) * detail::capped(eps) *
-                              detail::capped(seq_tv));
+    return detail::scaled(s, 2.0 * static_cast<double>(horizon) * detail::capped(eps) * detail::capped(seq_tv));
 }
 
 /// 4 sum_t min(1, eps) min(1, (t-1) eps).
 [[nodiscard]] inline double coupling(std::int64_t horizon, double eps, scale s = {}) noexcept {
-    return detail::or_largest(2.0 * lead(s) * detail::capped(eps) * detail::sum_future_tv(horizon, eps, std::nullopt));
+    return detail::scaled(s, 2.0 * detail::capped(eps) * detail::sum_future_tv(horizon, eps, std::nullopt));
 }
 
 /// 4 sum_t mean_tv[t] min(1, (T-t) eps, sqrt((T-t) delta/2)), t = 1..T, T = horizon, mean_tv[0] is position 1.
@@ -71,7 +68,7 @@ namespace bounds {
         if (left <= 0.0) break;
         sum += detail::capped(mean_tv[t]) * detail::future_tv(left, eps, delta);
     }
-    return detail::or_largest(2.0 * lead(s) * sum);
+    return detail::scaled(s, 2.0 * sum);
 }
 
 /// The same with T = the span's length.
@@ -83,7 +80,7 @@ namespace bounds {
 /// The same with every mean_tv[t] <= tv: 4 min(1, tv) Z(T). Constant time.
 [[nodiscard]] inline double adaptive_uniform(double tv, std::int64_t horizon, std::optional<double> eps,
                                              std::optional<double> delta, scale s = {}) noexcept {
-    return detail::or_largest(2.0 * lead(s) * detail::capped(tv) * detail::sum_future_tv(horizon, eps, delta));
+    return detail::scaled(s, 2.0 * detail::capped(tv) * detail::sum_future_tv(horizon, eps, delta));
 }
 
 /// What is known about a pair of policies. Absent members rule out the bounds that need them.

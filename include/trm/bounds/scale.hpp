@@ -72,6 +72,13 @@ inline constexpr double largest = std::numeric_limits<double>::max();
     return s.form == constants::paper ? 2.0 * magnitude : s.reward.max - s.reward.min;
 }
 
+namespace detail {
+/// lead(s) * sum, or the largest finite double where either is unusable.
+[[nodiscard]] inline double scaled(scale s, double sum) noexcept {
+    return usable(s.reward) ? or_largest(lead(s) * sum) : largest;
+}
+}  // namespace detail
+
 /// A bound at least as large as the reward range says nothing.
 [[nodiscard]] inline bool vacuous(double bound, reward_range r) noexcept {
     return !detail::known(bound) || bound >= width(r);

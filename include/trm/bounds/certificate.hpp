@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/bounds/batch_bounds.hpp>
+#include <trm/bounds/resample.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+/// \file
+/// How far the surrogate may be off, by which argument, and how far that argument can be trusted.
+
+TRM_NAMESPACE_BEGIN
+namespace bounds {
+
+/// What a number is. `exact`: a bound, because the divergences were given over all contexts. `estimated`: a consistent
+/// estimate from the batch with a bootstrap interval. `plug_in`: a formula that needs a maximum over all contexts, fed
+/// with the maximum over the batch: an indication. Only `exact` is a guarantee.
+enum class claim : std::uint8_t { exact, estimated, plug_in };
+
+enum class rung_name : std::uint8_t {
+    direct,
+    second_moment,
+    classical,
+    pinsker_marginal,
+    mixed_kl,
+    mixed_tv,
+    coupling,
+    adaptive
+};
+
+/// Why a rung may or may not carry the headline.
+enum class rung_status : std::uint8_t {
+    ok,
+    unhealthy,    ///< direct: the ratios' tails are too heavy, see `health`
+    no_interval,  ///< fewer than two prompt groups: an estimate without an interval
+    batch_max,    ///< plug-in from exact divergences: the batch need not contain the worst context
+    detector      ///< plug-in from sampled tokens: the largest k3 detects, it does not even estimate, the largest KL
+};
+
+struct rung {
+    rung_name name = rung_name::direct;
+    claim kind = claim::estimated;
+    rung_status state = rung_status::ok;
+    double value = 0.0;
+    std::optional<interval> range{};
+    bool vacuous = true;  ///< the upper limit is at least max R - min R
+
+    /// The upper end of the interval; the value itself where there is none.
+    [[nodiscard]] double upper() const noexcept { return range ? range->high : value; }
+};
+
+/// A value with its interval, if there are groups to resample.
+struct estimate {
+    double value = 0.0;
+    std::optional<interval> range{};
+
+    [[nodiscard]] double lower() const noexcept { return range ? range->low : value; }
+};
+
+/// Whether the direct rung may be believed.
+struct direct_health {
+    double ess = 0.0;         ///< fraction
+    double tail_share = 0.0;  ///< of the largest sequence in the sum of prod rho
+    estimate ratio_excess{};  ///< E[prod rho] - 1; its interval should contain 0
+    bool saturated = false;   ///< some log-ratio was held at +-300
+    bool good = false;
+};
+
+struct certificate_options {
+    reward_range reward{};
+    constants form = constants::centred;  ///< of the paper's bounds; trm's own have one form
+    bootstrap_options bootstrap{};
+    double least_ess = 0.3;
+    double largest_tail_share = 0.25;
+    double health_level = 0.99;  ///< of the interval of E[prod rho] - 1 that must contain 0: 1 false alarm in 100
+    std::int64_t horizon = 0;    ///< most tokens a response may have; 0: the longest seen
+    std::optional<double> surrogate_gain{};  ///< L to certify; absent: estimated from the rewards, if any
+    std::optional<divergences> exact{};      ///< divergences over all contexts, if somebody knows them
+};
+
+struct certificate {
+    static constexpr std::size_t capacity = 2 + 2 * bound_count;
+
+    std::array<rung, capacity> ladder{};  ///< tightest argument first
+    std::size_t rungs = 0;
+    std::optional<std::size_t> headline{};   ///< the rung to quote
+    std::optional<std::size_t> guarantee{};  ///< the smallest exact rung
+    std::optional<std::size_t> binding{};    ///< the smallest of the paper's bounds, exact before plug-in
+
+    direct_health health{};
+    batch_divergences inputs{};    ///< what the plug-in rungs were fed with
+    estimate surrogate{};          ///< L, with b at mid-range; meaningful if has_rewards
+    estimate observed_error{};     ///< direct, for the rewards that came
+    estimate improvement{};        ///< direct, J(pi) - J(mu)
+    std::optional<double> gain{};  ///< what the headline was compared with: the lower limit of L
+    bool certified = false;        ///< gain > upper limit of the headline; worth what the headline's kind is worth
+    bool has_rewards = false;
+
+    std::int64_t sequences = 0, groups = 0, tokens = 0, excluded = 0;
+    certificate_options options{};
+
+    [[nodiscard]] const rung* head() const noexcept { return headline ? &ladder[*headline] : nullptr; }
+    [[nodiscard]] const rung* find(rung_name n, claim k) const noexcept {
+        for (std::size_t i = 0; i < rungs; ++i) {
+            if (ladder[i].name == n && ladder[i].kind == k) return &ladder[i];
+        }
+        return nullptr;
+    }
+    /// The first rung of that name, whatever its kind.
+    [[nodiscard]] const rung* find(rung_name n) const noexcept {
+        for (std::size_t i = 0; i < rungs; ++i) {
+            if (ladder[i].name == n) return &ladder[i];
+        }
+        return nullptr;
+    }
+};
+
+namespace detail {
+
+inline void push(certificate& c, rung r) noexcept {
+    r.vacuous = vacuous(r.upper(), c.options.reward);
+    c.ladder[c.rungs++] = r;
+}
+
+/// The paper's bounds that apply, smallest first.
+inline void push_paper(certificate& c, const bound_table& table, claim kind, rung_status state) noexcept {
+    const std::size_t first = c.rungs;
+    for (std::size_t i = 0; i < bound_count; ++i) {
+        if (!table.value[i]) continue;
+        const auto name = static_cast<rung_name>(i + static_cast<std::size_t>(rung_name::classical));
+        push(c, {name, kind, state, *table.value[i], std::nullopt, true});
+    }
+    std::stable_sort(c.ladder.begin() + static_cast<std::ptrdiff_t>(first),
+                     c.ladder.begin() + static_cast<std::ptrdiff_t>(c.rungs),
+                     [](const rung& a, const rung& b) { return a.value < b.value; });
+    if (c.rungs > first && !c.binding) c.binding = first;
+    if (c.rungs > first && kind == claim::exact) c.guarantee = first;
+}
+
+/// The first estimated rung in good order, unless an exact bound is at least as small; failing both, a plug-in.
+inline void choose_headline(certificate& c) noexcept {
+    for (std::size_t i = 0; i < c.rungs && !c.headline; ++i) {
+        if (c.ladder[i].kind == claim::estimated && c.ladder[i].state == rung_status::ok) c.headline = i;
+    }
+    if (c.guarantee && (!c.headline || c.ladder[*c.guarantee].value <= c.head()->upper())) c.headline = c.guarantee;
+    for (std::size_t i = 0; i < c.rungs && !c.headline; ++i) {
+        if (c.ladder[i].state != rung_status::unhealthy) c.headline = i;
+    }
+}
+
+}  // namespace detail
+
+/// The certificate of everything in `e`. The ladder: the direct estimate, the second-moment bound, the paper's bounds
+/// from `options.exact`, the paper's bounds with the batch's maxima. The headline is the first estimate in good order,
+/// or the smallest exact bound where that is no larger than the estimate's upper limit. Intervals: percentile for
+/// means, basic for the second-moment bound, whose minima and roots bias it. Allocates; linear in groups x positions
+/// x resamples. An empty `e` with `options.exact` given is fine.
+[[nodiscard]] inline certificate certify(const evidence& e, const certificate_options& options = {}) {
+    certificate c;
+    c.options = options;
+    const reward_range r = options.reward;
+    c.sequences = static_cast<std::int64_t>(e.sequences.size());
+    c.groups = static_cast<std::int64_t>(e.groups.size());
+    c.tokens = e.tokens;
+    c.excluded = e.excluded;
+    c.has_rewards = e.has_rewards();
+
+    if (!e.sequences.empty()) {
+        replicates again = resample(e, r, options.bootstrap);
+        const auto with_range = [&](double value, std::vector<double>& v, interval_method m) {
+            estimate out{value, std::nullopt};
+            if (!v.empty()) out.range = interval_of(v, value, options.bootstrap.level, m);
+            return out;
+        };
+        const direct_estimate d = direct(e.sequences, r);
+        c.surrogate = with_range(d.surrogate, again.surrogate, interval_method::percentile);
+        c.observed_error = with_range(d.observed, again.observed, interval_method::percentile);
+        c.improvement = with_range(d.improvement, again.improvement, interval_method::percentile);
+        c.health.ess = d.ess;
+        c.health.tail_share = d.tail_share;
+        c.health.ratio_excess.value = d.ratio_excess;
+        if (!again.ratio_excess.empty()) {
+            c.health.ratio_excess.range =
+                interval_of(again.ratio_excess, d.ratio_excess, options.health_level, interval_method::percentile);
+        }
+        for (const sequence_record& s : e.sequences) c.health.saturated = c.health.saturated || s.saturated;
+        const auto& centre = c.health.ratio_excess.range;
+        c.health.good = d.ess >= options.least_ess && d.tail_share <= options.largest_tail_share &&
+                        !c.health.saturated && centre && centre->low <= 0.0 && centre->high >= 0.0;
+
+        const auto worst = with_range(d.worst_case, again.worst_case, interval_method::percentile);
+        const auto state = !c.health.good && worst.range ? rung_status::unhealthy : rung_status::ok;
+        detail::push(c, {rung_name::direct, claim::estimated, worst.range ? state : rung_status::no_interval,
+                         worst.value, worst.range, true});
+
+        auto second = with_range(second_moment(e, r), again.second_moment, interval_method::basic);
+        if (second.range) second.range->low = std::max(second.range->low, 0.0);
+        detail::push(c, {rung_name::second_moment, claim::estimated,
+                         second.range ? rung_status::ok : rung_status::no_interval, second.value, second.range, true});
+    }
+    if (options.exact) {
+        detail::push_paper(c, all_bounds(*options.exact, {r, options.form}), claim::exact, rung_status::ok);
+    }
+    if (!e.sequences.empty()) {
+        c.inputs = measure(e, options.horizon);
+        if (!c.health.good) c.inputs.seq_tv.reset();
+        detail::push_paper(c, batch_bounds(e, c.inputs, {r, options.form}), claim::plug_in,
+                           c.inputs.from_sampled_tokens ? rung_status::detector : rung_status::batch_max);
+    }
+    detail::choose_headline(c);
+
+    if (options.surrogate_gain) {
+        c.gain = options.surrogate_gain;
+    } else if (c.has_rewards) {
+        c.gain = c.surrogate.lower();
+    }
+    c.certified = c.head() != nullptr && c.gain && detail::finite(*c.gain) && *c.gain > c.head()->upper();
+    return c;
+}
+
+}  // namespace bounds
+TRM_NAMESPACE_END
