@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/logits/detail/row_sum.hpp>
+#include <trm/simd/narrow.hpp>
+
+/// \file
+/// One row of the backward pass: p (a + b t) with p = 2^t, t = (z - logsumexp) / ln 2, read and written once.
+
+TRM_NAMESPACE_BEGIN
+namespace logits_detail {
+
+/// Upstream gradient of one row, folded into two coefficients.
+template <class V>
+struct row_gradient {
+    using T = typename V::value_type;
+    V c, b, slope, offset;
+    double at_target;                                    ///< d_logp / temperature
+    double scale, lse, temperature, d_entropy, entropy;  ///< for the target, in double
+
+    row_gradient(double temperature_, double lse_, double d_logp, double d_entropy_, double entropy_) noexcept
+        : at_target(d_logp / temperature_), scale(-d_logp), lse(lse_), temperature(temperature_), d_entropy(d_entropy_),
+          entropy(entropy_) {
+        // c is rounded, so the base is logsumexp in units of the rounded c: errors are relative to z - logsumexp, not to z.
+        T const cf = static_cast<T>(log2e / temperature);
+        double const exact_base = lse * temperature * static_cast<double>(cf);
+        T const bf = static_cast<T>(exact_base);
+        double const residue = static_cast<double>(bf) - exact_base;  // t is short by this much
+        double const f = std::exp2(residue) / temperature;
+        double const s = -d_entropy * ln2;
+        c = V(cf);
+        b = V(-bf);
+        slope = V(static_cast<T>(s * f));
+        offset = V(static_cast<T>((-d_logp - d_entropy * entropy + s * residue) * f));
+    }
+    TRM_INLINE V operator()(V x) const noexcept {
+        V const t = simd::floor_exponent(fma(x, c, b));
+        V const p = simd::zero_unless(t > V(simd::exp2_floor<T>), simd::exp2(t));
+        return p * fma(slope, t, offset);
+    }
+    [[nodiscard]] double target(double x) const noexcept {
+        double const lp = x / temperature - lse, p = std::exp(lp);
+        return at_target + (p > 0.0 ? p * (scale - d_entropy * (lp + entropy)) / temperature : 0.0);
+    }
+};
+
+template <bool Accumulate, bool Stream, class V, class S, class O, class M>
+void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
+    constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
+    constexpr int unroll = 4;
+    auto const part = [&](std::int64_t i, std::int64_t count) {
+        auto const k = static_cast<std::size_t>(count);
+        V y = g(mask.apply_n(simd::load_n<V>(x + i, k), i, k));
+        if constexpr (Accumulate) y = y + simd::load_n<V>(d + i, k);
+        simd::store_as_n(d + i, y, k);
+    };
+    std::int64_t i = 0;
+    if constexpr (Stream) {
+        auto const off = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(d) % sizeof(V) / sizeof(O));
+        std::int64_t const head = off == 0 ? 0 : (w - off < n ? w - off : n);
+        if (head > 0) part(0, head);
+        i = head;
+    }
+    for (; i + unroll * w <= n; i += unroll * w) {
+        V y[unroll];
+        for (int k = 0; k < unroll; ++k) {
+            if (k % vectors_per_line<V, S> == 0) simd::prefetch(x + i + prefetch_ahead<S> + k * w);
+            y[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
+        }
+        for (int k = 0; k < unroll; ++k) {
+            y[k] = g(y[k]);
+            if constexpr (Accumulate) y[k] = y[k] + simd::load<V>(d + i + k * w);
+        }
+        for (int k = 0; k < unroll; ++k) {
+            if constexpr (Stream) {
+                simd::stream(d + i + k * w, y[k]);
+            } else {
+                simd::store_as(d + i + k * w, y[k]);
+            }
+        }
+    }
+    for (; i < n; i += w) part(i, n - i < w ? n - i : w);
+}
+
+}  // namespace logits_detail
+TRM_NAMESPACE_END

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/logits/detail/row_gradient.hpp>
+
+/// \file
+/// Backward pass of `log_prob`: from d loss / d logp and d loss / d entropy to d loss / d logits.
+
+TRM_NAMESPACE_BEGIN
+
+/// Inputs of the backward pass, one element per row. `logsumexp` and `entropy` come from `log_prob` on the same view.
+template <arithmetic_type T>
+struct logits_gradient_in {
+    std::span<double const> logsumexp{};
+    std::span<T const> d_logp{};
+    std::span<T const> d_entropy{};  ///< optional
+    std::span<T const> entropy{};    ///< needed with d_entropy
+};
+
+/// What happens to the output.
+enum class logits_write : std::uint8_t {
+    overwrite,     ///< rows without upstream gradient are filled with zero
+    accumulate,    ///< added to what is there; rows without upstream gradient are not touched
+    nonzero_rows   ///< rows without upstream gradient are not touched: the caller keeps zeros there
+};
+
+/// d_logits [rows, vocab]. May be the logits themselves (exact alias: same address, same stride, same element size).
+template <class O>
+struct logits_gradient_out {
+    O* data = nullptr;
+    std::int64_t row_stride = 0;  ///< elements; 0 means vocab
+    logits_write mode = logits_write::overwrite;
+    bool stream = false;  ///< non-temporal stores (f32, not accumulating): pays when the output is larger than the L3
+};
+
+namespace logits_detail {
+
+template <class V, class S, class O, class M>
+void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, std::int64_t target, bool accumulate,
+                  bool stream, M mask, bool target_alive) noexcept {
+    using T = typename V::value_type;
+    double y = 0.0;
+    if (target >= 0) {  // before an in-place write destroys it
+        double const z = static_cast<double>(to_float(std::bit_cast<storage_t<S>>(x[target])));
+        y = target_alive && z > static_cast<double>(nothing<float>) ? g.target(z) : g.at_target;
+        if (accumulate) y += static_cast<double>(to_float(std::bit_cast<storage_t<O>>(d[target])));
+    }
+    if (accumulate) {
+        write_row<true, false>(g, x, d, n, mask);
+    } else if constexpr (std::is_same_v<O, T>) {
+        stream ? write_row<false, true>(g, x, d, n, mask) : write_row<false, false>(g, x, d, n, mask);
+    } else {
+        write_row<false, false>(g, x, d, n, mask);
+    }
+    if (target >= 0) simd::store_as_n(d + target, simd::vec<T, simd::scalar>(static_cast<T>(y)), 1);
+}
+
+}  // namespace logits_detail
+
+/// d_logits[r, v] = (d_logp[r] (1[v = target] - p_v) - d_entropy[r] p_v (log p_v + H)) / temperature, p = softmax(z).
+///
+/// A row costs one read and one write; a row whose d_logp and d_entropy are both 0 (rejected by a mask), whose row_mask is
+/// 0 or whose logsumexp is not finite costs a memset, or nothing, see `logits_write`: its logits are not read. Probabilities
+/// below 2^-126 are 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target excepted).
+/// Relative error of p: 4e-7 for f32, whatever the magnitude of the logits; then the rounding of the output type.
+/// A non-finite d_logp is not filtered: the token pipeline never produces one.
+/// Errors: those of `log_prob`, missing_stream (d_entropy without entropy). No allocation.
+template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class O,
+          class Exec = serial_blocks>
+status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_gradient_in<T> const& in,
+                       logits_gradient_out<O> const& out, Exec const& exec = {}) noexcept {
+    namespace d = logits_detail;
+    if (status s = d::check_view(v); !s.ok()) return s;
+    auto const rows = static_cast<std::size_t>(v.rows);
+    if (in.logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "logsumexp"};
+    if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
+    if (status s = d::check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
+    if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
+    if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
+    std::int64_t const stride = out.row_stride != 0 ? out.row_stride : v.vocab;
+    if (stride < v.vocab) return {errc::bad_layout, -1, -1, "d_logits: row_stride < vocab"};
+    if (rows > 0 && out.data == nullptr) return {errc::missing_stream, -1, -1, "d_logits"};
+
+    using V = simd::vec<default_arithmetic_t<S>, Arch>;
+    bool const accumulate = out.mode == logits_write::accumulate;
+    d::for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
+        auto const i = static_cast<std::size_t>(r);
+        O* const y = out.data + r * stride;
+        double const up = static_cast<double>(in.d_logp[i]);
+        double const up_entropy = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
+        if (!v.kept(r) || (up == 0.0 && up_entropy == 0.0) || !is_finite(in.logsumexp[i])) {
+            if (out.mode == logits_write::overwrite)
+                std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(v.vocab) * sizeof(O));
+            return;
+        }
+        double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
+        d::row_gradient<V> const g(v.temperature, in.logsumexp[i], up, up_entropy, h);
+        std::int64_t const target = std::data(targets)[r];
+        if (std::uint8_t const* mask = v.mask_row(r); mask != nullptr) {
+            d::gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, d::masked_row{mask},
+                            mask[target] != 0);
+        } else {
+            d::gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, d::whole_row{}, true);
+        }
+        if (out.stream) simd::stream_fence();
+    });
+    return {};
+}
+
+TRM_NAMESPACE_END
