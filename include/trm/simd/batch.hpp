@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 
 /// \file
 /// The vector vocabulary of the kernels: `vec<T, Arch>`, its mask, and friend functions that mean the same for an xsimd
@@ -210,6 +211,19 @@ TRM_INLINE V exact(V v) noexcept {
 #endif
 }
 
+/// A number in every lane, rounded to the lane type; beyond its range it becomes infinite.
+template <class V>
+TRM_INLINE V broadcast(double v) noexcept {
+    using T = typename V::value_type;
+    if constexpr (sizeof(T) == 4) {
+        constexpr double limit = std::numeric_limits<float>::max();
+        constexpr T infinity = std::numeric_limits<float>::infinity();
+        return V(v > limit ? infinity : v < -limit ? -infinity : static_cast<T>(v));
+    } else {
+        return V(v);
+    }
+}
+
 template <class V>
 TRM_INLINE V max(V a, V b) noexcept {  ///< b where the comparison is false, NaN included
     return select(a > b, a, b);
@@ -233,14 +247,16 @@ constexpr int width() noexcept {
     return static_cast<int>(vec<T, A>::size);
 }
 
-/// Sum of the lanes in double, in lane order: the same bits on every machine of the same width.
+/// Sum of the lanes in double, halves added pairwise: the same bits on every machine of the same width.
 template <class V>
 TRM_INLINE double sum(V v) noexcept {
     alignas(64) typename V::value_type buffer[V::size];
     std::memcpy(buffer, &v, sizeof buffer);
-    double total = 0;
-    for (std::size_t i = 0; i < V::size; ++i) total += static_cast<double>(buffer[i]);
-    return total;
+    alignas(64) double wide[V::size];
+    for (std::size_t i = 0; i < V::size; ++i) wide[i] = static_cast<double>(buffer[i]);
+    for (std::size_t half = V::size / 2; half > 0; half /= 2)
+        for (std::size_t i = 0; i < half; ++i) wide[i] += wide[i + half];
+    return wide[0];
 }
 /// Largest lane; lanes must not be NaN.
 template <class V>

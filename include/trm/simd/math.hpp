@@ -78,5 +78,34 @@ TRM_INLINE V expm1(V x) noexcept {
     return exp_k3(x).expm1;
 }
 
+/// p = e^l and 1 - p = -expm1(l), the latter kept at or above the smallest normal number. l is clamped to [-87, 0]
+/// (float) or [-700, 0] (double), so a log-probability above 0 counts as 0.
+template <class V>
+struct probability_pair {
+    V p;
+    V complement;
+};
+template <class V>
+TRM_INLINE probability_pair<V> probability(V log_p) noexcept {
+    using T = typename V::value_type;
+    constexpr T lowest = sizeof(T) == 4 ? T(-87) : T(-700);
+    auto const e = exp_k3(clamp(log_p, V(lowest), V(T(0))));
+    return {e.exp, max(-e.expm1, V(std::numeric_limits<T>::min()))};
+}
+
+/// KL between Bernoulli(a) and Bernoulli(b), given y = log(b.p / a.p): a k3(y) + (1 - a) k3(log((1 - b) / (1 - a))), a sum
+/// of two non-negative terms, so that close probabilities lose nothing. Relative error 3e-6 (float) unless a complement
+/// is at its floor; there the value is finite instead of infinite.
+template <class V>
+TRM_INLINE V bernoulli_kl(probability_pair<V> a, probability_pair<V> b, V expm1_y, V k3_y) noexcept {
+    using T = typename V::value_type;
+    constexpr T limit = sizeof(T) == 4 ? T(87) : T(700);
+    V const shift = -(a.p * expm1_y) / a.complement;  // (1 - b) / (1 - a) - 1
+    V const near = log1p(clamp(shift, V(T(-0.5)), V(T(0.5))));
+    V const far = log(b.complement / a.complement);
+    V const z = select(abs(shift) < V(T(0.5)), near, clamp(far, V(-limit), V(limit)));
+    return fma(a.p, k3_y, a.complement * exp_k3(z).k3);
+}
+
 }  // namespace simd
 TRM_NAMESPACE_END

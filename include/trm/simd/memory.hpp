@@ -159,6 +159,65 @@ TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
     return detail::from_array<V>(index) < V(static_cast<T>(n));
 }
 
+/// Lane i of the mask as bit i.
+template <class T, class A>
+TRM_INLINE std::uint32_t to_bits(vec_mask<T, A> m) noexcept {
+    if constexpr (std::is_same_v<A, scalar>) {
+        return m.r ? 1u : 0u;
+    } else {
+        auto const raw = static_cast<typename vec_mask<T, A>::reg::register_type>(m.r);
+        if constexpr (std::is_integral_v<decltype(raw)>) {
+            return static_cast<std::uint32_t>(raw) & ((1u << vec<T, A>::size) - 1u);
+#if defined(__AVX__)
+        } else if constexpr (sizeof(raw) == 32 && sizeof(T) == 4) {
+            return static_cast<std::uint32_t>(_mm256_movemask_ps(std::bit_cast<__m256>(raw)));
+        } else if constexpr (sizeof(raw) == 32 && sizeof(T) == 8) {
+            return static_cast<std::uint32_t>(_mm256_movemask_pd(std::bit_cast<__m256d>(raw)));
+#endif
+#if defined(__SSE2__)
+        } else if constexpr (sizeof(raw) == 16 && sizeof(T) == 4) {
+            return static_cast<std::uint32_t>(_mm_movemask_ps(std::bit_cast<__m128>(raw)));
+        } else if constexpr (sizeof(raw) == 16 && sizeof(T) == 8) {
+            return static_cast<std::uint32_t>(_mm_movemask_pd(std::bit_cast<__m128d>(raw)));
+#endif
+        } else {
+            std::uint32_t bits = 0;
+            for (std::size_t i = 0; i < vec<T, A>::size; ++i) bits |= static_cast<std::uint32_t>(m.r.get(i)) << i;
+            return bits;
+        }
+    }
+}
+/// True lanes.
+template <class T, class A>
+TRM_INLINE int count(vec_mask<T, A> m) noexcept {
+    return std::popcount(to_bits(m));
+}
+
+/// Bytes that are not zero.
+[[nodiscard]] inline std::int64_t count_nonzero(std::uint8_t const* bytes, std::int64_t n) noexcept {
+    std::int64_t total = 0, i = 0;
+#if defined(__AVX512BW__)
+    for (; i + 64 <= n; i += 64) {
+        __m512i const b = _mm512_loadu_si512(bytes + i);
+        total += std::popcount(static_cast<std::uint64_t>(_mm512_test_epi8_mask(b, b)));
+    }
+#elif defined(__AVX2__)
+    for (; i + 32 <= n; i += 32) {
+        __m256i const b = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(bytes + i));
+        auto const zeros = static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(b, _mm256_setzero_si256())));
+        total += 32 - std::popcount(zeros);
+    }
+#elif defined(__SSE2__)
+    for (; i + 16 <= n; i += 16) {
+        __m128i const b = _mm_loadu_si128(reinterpret_cast<__m128i const*>(bytes + i));
+        auto const zeros = static_cast<std::uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(b, _mm_setzero_si128())));
+        total += 16 - std::popcount(zeros);
+    }
+#endif
+    for (; i < n; ++i) total += bytes[i] != 0;
+    return total;
+}
+
 /// Ask for a cache line that will be read soon. Only a hint; any address is allowed.
 TRM_INLINE void prefetch(void const* address) noexcept { __builtin_prefetch(address, 0, 3); }
 

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/dtype.hpp>
+#include <trm/core/status.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <ranges>
+#include <span>
+
+TRM_NAMESPACE_BEGIN
+
+/// Cumulative lengths, int32 or int64, not owned: n + 1 values for n runs, the first 0, never decreasing.
+class offsets {
+public:
+    constexpr offsets() = default;
+    template <std::ranges::contiguous_range R>
+        requires std::same_as<std::ranges::range_value_t<R>, std::int32_t> ||
+                 std::same_as<std::ranges::range_value_t<R>, std::int64_t>
+    constexpr offsets(R const& values) noexcept : size_(std::ranges::size(values)) {
+        if constexpr (std::same_as<std::ranges::range_value_t<R>, std::int32_t>) {
+            narrow_ = std::ranges::data(values);
+        } else {
+            wide_ = std::ranges::data(values);
+        }
+    }
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] constexpr std::int64_t operator[](std::size_t i) const noexcept {
+        return narrow_ != nullptr ? narrow_[i] : wide_[i];
+    }
+
+private:
+    std::int32_t const* narrow_ = nullptr;
+    std::int64_t const* wide_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/// Sequences one after another: sequence i is [cu_seqlens[i], cu_seqlens[i + 1]).
+struct packed {
+    offsets cu_seqlens;
+};
+/// One row per sequence, `max_tokens` slots each, rows `row_stride` elements apart (0: rows touch). What is not part of
+/// the response is masked out by loss_mask.
+struct padded {
+    std::int64_t sequences = 0;
+    std::int64_t max_tokens = 0;
+    std::int64_t row_stride = 0;
+};
+/// Runs of tokens that belong to sequences: run j is [cu_seqlens[j], cu_seqlens[j + 1]) and continues sequence
+/// sequence_of[j], in this order. Context-parallel shards and multi-turn responses. `sequences` counts the ids.
+struct segments {
+    offsets cu_seqlens;
+    std::span<std::int32_t const> sequence_of;
+    std::int64_t sequences = 0;
+};
+
+/// A contiguous run of tokens of one sequence.
+struct token_run {
+    std::int64_t begin;
+    std::int64_t size;
+    std::int64_t sequence;
+};
+
+/// Where the tokens of each sequence are: one of `packed`, `padded`, `segments`.
+class layout_view {
+public:
+    constexpr layout_view() = default;
+    constexpr layout_view(packed p) noexcept
+        : cu_(p.cu_seqlens),
+          runs_(p.cu_seqlens.size() > 0 ? static_cast<std::int64_t>(p.cu_seqlens.size()) - 1 : 0),
+          sequences_(runs_) {}
+    constexpr layout_view(padded p) noexcept
+        : runs_(p.sequences),
+          sequences_(p.sequences),
+          length_(p.max_tokens),
+          stride_(p.row_stride == 0 ? p.max_tokens : p.row_stride),
+          is_padded_(true) {}
+    constexpr layout_view(segments s) noexcept
+        : cu_(s.cu_seqlens),
+          sequence_of_(s.sequence_of),
+          runs_(s.cu_seqlens.size() > 0 ? static_cast<std::int64_t>(s.cu_seqlens.size()) - 1 : 0),
+          sequences_(s.sequences),
+          is_segments_(true) {}
+
+    [[nodiscard]] constexpr std::int64_t runs() const noexcept { return runs_; }
+    [[nodiscard]] constexpr std::int64_t sequences() const noexcept { return sequences_; }
+    [[nodiscard]] constexpr bool is_segments() const noexcept { return is_segments_; }
+    [[nodiscard]] constexpr token_run run(std::int64_t i) const noexcept {
+        if (is_padded_) return {i * stride_, length_, i};
+        auto const j = static_cast<std::size_t>(i);
+        return {cu_[j], cu_[j + 1] - cu_[j], is_segments_ ? static_cast<std::int64_t>(sequence_of_[j]) : i};
+    }
+    /// Elements that a per-token stream must have.
+    [[nodiscard]] constexpr std::int64_t extent() const noexcept {
+        if (is_padded_) return runs_ == 0 ? 0 : (runs_ - 1) * stride_ + length_;
+        return runs_ == 0 ? 0 : cu_[static_cast<std::size_t>(runs_)];
+    }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        if (is_padded_) {
+            constexpr auto limit = std::numeric_limits<std::int64_t>::max();
+            if (runs_ < 0 || length_ < 0 || stride_ < length_) return {errc::bad_layout, -1, -1, "padded"};
+            if (runs_ > 0 && stride_ > 0 && runs_ > limit / stride_) return {errc::bad_layout, -1, -1, "padded"};
+            return {};
+        }
+        if (cu_.size() > 0 && cu_[0] != 0) return {errc::decreasing_offsets, 0, -1, "cu_seqlens"};
+        for (std::int64_t i = 0; i < runs_; ++i)
+            if (cu_[static_cast<std::size_t>(i) + 1] < cu_[static_cast<std::size_t>(i)])
+                return {errc::decreasing_offsets, i, -1, "cu_seqlens"};
+        if (!is_segments_) return {};
+        if (sequences_ < 0 || static_cast<std::int64_t>(sequence_of_.size()) != runs_)
+            return {errc::size_mismatch, -1, -1, "sequence_of"};
+        for (std::int32_t id : sequence_of_)
+            if (id < 0 || id >= sequences_) return {errc::bad_layout, id, -1, "sequence_of"};
+        return {};
+    }
+
+private:
+    offsets cu_;
+    std::span<std::int32_t const> sequence_of_;
+    std::int64_t runs_ = 0;
+    std::int64_t sequences_ = 0;
+    std::int64_t length_ = 0;
+    std::int64_t stride_ = 0;
+    bool is_padded_ = false;
+    bool is_segments_ = false;
+};
+
+/// What a trainer has about its tokens; nothing is owned or copied. Log-probabilities are natural logarithms of the
+/// probability of the sampled token. Empty spans are absent streams. Where loss_mask is 0 any content is allowed and
+/// none is read into arithmetic.
+template <storage_type T>
+struct batch_view {
+    using real = default_arithmetic_t<T>;
+
+    std::span<T const> logp{};           ///< current policy
+    std::span<T const> rollout_logp{};   ///< policy that sampled the tokens
+    std::span<T const> proximal_logp{};  ///< optional: policy before this update step
+    std::span<T const> ref_logp{};       ///< optional: reference of a KL penalty
+    std::span<real const> advantages{};           ///< one per token, or
+    std::span<real const> sequence_advantages{};  ///< one per sequence
+    std::span<real const> given{};                ///< optional: divergence per token, computed elsewhere
+    std::span<real const> token_weights{};        ///< optional: factor of each token's surrogate
+    std::span<std::uint8_t const> loss_mask{};    ///< optional: not 0 = the policy produced this token
+    std::span<std::int32_t const> group_of{};     ///< optional: prompt id of each sequence, from 0
+    layout_view layout{};
+};
+
+TRM_NAMESPACE_END

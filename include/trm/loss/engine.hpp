@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/kernel.hpp>
+#include <trm/loss/partials.hpp>
+#include <trm/policy/aggregation.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+TRM_NAMESPACE_BEGIN
+
+/// What holds for a loss besides its policies.
+struct loss_options {
+    double log_ratio_clamp = 20.0;  ///< log-ratios are clamped to +- this before exp; a clamped ratio has gradient 0
+    bool strict = false;            ///< a non-finite input is an error that names sequence and token, and nothing is written
+    bool diagnose = true;           ///< false: diagnostics stay zero, which saves a few cycles per token
+    ratio_kind diagnose_over = ratio_kind::current_over_rollout;  ///< the log-ratio that diagnostics describe
+};
+
+namespace detail {
+
+/// Runs the phases of a loss over a batch; the same code for policies chosen at compile time and at run time.
+template <class Core, class Arch>
+struct engine {
+    Core const& core;
+    aggregation const& aggregate;
+    loss_options const& options;
+
+    [[nodiscard]] std::int64_t sum_width() const noexcept { return sequence_statistics::fixed_sums + core.sum_width(); }
+    [[nodiscard]] std::int64_t max_width() const noexcept { return core.max_width(); }
+
+    /// Sizes, layout, streams, thresholds.
+    template <class S>
+    [[nodiscard]] status validate(batch_view<S> const& batch) const noexcept {
+        if (status s = core.validate(); !s.ok()) return s;
+        if (status s = aggregate.validate(); !s.ok()) return s;
+        if (!(options.log_ratio_clamp > 0) || options.log_ratio_clamp > 80)
+            return {errc::bad_threshold, -1, -1, "log_ratio_clamp must be in (0, 80]"};
+        if (status s = batch.layout.validate(); !s.ok()) return s;
+        auto const extent = static_cast<std::size_t>(batch.layout.extent());
+        auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
+        unsigned needs = core.needs() | need::ratio(options.diagnose_over);
+        auto const stream = [&](auto span, bool required, char const* name) -> status {
+            if (span.empty() && extent > 0)
+                return required ? status{errc::missing_stream, -1, -1, name} : status{};
+            return span.size() < extent ? status{errc::size_mismatch, -1, -1, name} : status{};
+        };
+        bool const wants_proximal = (needs & (need::ratio(ratio_kind::proximal_over_rollout) |
+                                              need::ratio(ratio_kind::current_over_proximal) | need::proximal_logp)) != 0;
+        bool const wants_advantage = (needs & need::advantage) != 0;
+        if (status s = stream(batch.logp, true, "logp"); !s.ok()) return s;
+        if (status s = stream(batch.rollout_logp, true, "rollout_logp"); !s.ok()) return s;
+        if (status s = stream(batch.proximal_logp, wants_proximal, "proximal_logp"); !s.ok()) return s;
+        if (status s = stream(batch.ref_logp, (needs & need::ref_logp) != 0, "ref_logp"); !s.ok()) return s;
+        if (status s = stream(batch.given, (needs & need::given) != 0, "given"); !s.ok()) return s;
+        if (status s = stream(batch.token_weights, false, "token_weights"); !s.ok()) return s;
+        if (status s = stream(batch.loss_mask, false, "loss_mask"); !s.ok()) return s;
+        if (!batch.sequence_advantages.empty()) {
+            if (!batch.advantages.empty())
+                return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
+            if (batch.sequence_advantages.size() != sequences)
+                return {errc::size_mismatch, -1, -1, "sequence_advantages"};
+        } else if (status s = stream(batch.advantages, wants_advantage, "advantages"); !s.ok()) {
+            return s;
+        }
+        bool const wants_groups = aggregate.which == aggregation::kind::prompt_mean || (needs & need::group) != 0;
+        if (wants_groups && batch.group_of.size() != sequences)
+            return {batch.group_of.empty() ? errc::missing_stream : errc::size_mismatch, -1, -1, "group_of"};
+        if (wants_groups)
+            for (std::size_t i = 0; i < sequences; ++i)
+                if (batch.group_of[i] < 0)
+                    return {errc::bad_layout, static_cast<std::int64_t>(i), -1, "group_of must not be negative"};
+        return options.strict ? first_nonfinite(batch) : status{};
+    }
+    template <class S, class T>
+    [[nodiscard]] status validate(batch_view<S> const& batch, outputs<T> const& out) const noexcept {
+        if (status s = validate(batch); !s.ok()) return s;
+        auto const extent = static_cast<std::size_t>(batch.layout.extent());
+        auto const short_of = [&](auto span) { return !span.empty() && span.size() < extent; };
+        if (short_of(out.grad)) return {errc::size_mismatch, -1, -1, "grad"};
+        if (short_of(out.keep)) return {errc::size_mismatch, -1, -1, "keep"};
+        if (short_of(out.reasons)) return {errc::size_mismatch, -1, -1, "reasons"};
+        if (short_of(out.weights)) return {errc::size_mismatch, -1, -1, "weights"};
+        if (!is_finite(out.loss_scale)) return {errc::bad_threshold, -1, -1, "loss_scale"};
+        return {};
+    }
+    [[nodiscard]] status validate(layout_view const& layout, sequence_statistics const& stats) const noexcept {
+        auto const n = layout.sequences();
+        bool const ok = std::ssize(stats.sums) >= n * sum_width() && std::ssize(stats.maxima) >= n * max_width();
+        return ok ? status{} : status{errc::size_mismatch, -1, -1, "sequence_statistics"};
+    }
+
+    /// Phase 1: statistics of every sequence from the runs that this batch has of it.
+    template <class T, class S, class Executor>
+    void measure(batch_view<S> const& batch, sequence_statistics const& stats, Executor&& execute) const {
+        stats.clear();
+        auto const io = pointers<T>(batch, outputs<T>{});
+        auto const one = [&](std::int64_t i) {
+            token_run const run = batch.layout.run(i);
+            run_tally<Core> tally;
+            pass<T, false>(io, run, scalars_of(batch, run, 0.0), tally);
+            double* sums = stats.sums.data() + run.sequence * sum_width();
+            double* maxima = stats.maxima.data() + run.sequence * max_width();
+            sums[0] += static_cast<double>(tally.tokens);
+            sums[1] += static_cast<double>(tally.finite);
+            sums[2] += static_cast<double>(tally.passing);
+            sums[3] += tally.x;
+            sums[4] += tally.logp;
+            for (int k = 0; k < core.sum_width(); ++k) sums[sequence_statistics::fixed_sums + k] += tally.sums[k];
+            for (int k = 0; k < core.max_width(); ++k) maxima[k] = std::max(maxima[k], tally.maxima[k]);
+        };
+        if (batch.layout.is_segments()) {  // runs share rows: in order, on one thread
+            for (std::int64_t i = 0; i < batch.layout.runs(); ++i) one(i);
+        } else {
+            blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t i) { one(i); });
+        }
+    }
+
+    /// Phase 2: what denominators are made of. prompt_tokens (one per prompt id, may be empty) receives what prompt_mean
+    /// divides by.
+    template <class S>
+    [[nodiscard]] counts count(batch_view<S> const& batch, sequence_statistics const& stats,
+                               std::span<double> prompt_tokens) const noexcept {
+        counts n;
+        for (double& p : prompt_tokens) p = 0;
+        for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
+            token_run const run = batch.layout.run(i);
+            auto const tokens = static_cast<double>(selected_tokens(batch, run));
+            double const* sums = stats.sums.data() + run.sequence * sum_width();
+            if (tokens == 0 || sums[0] == 0) continue;
+            double const share = tokens / sums[0];
+            bool const keep = verdict_of(sums, stats.maxima.data() + run.sequence * max_width()).keep && sums[2] > 0;
+            double const kept = keep ? sums[2] * share : 0.0;
+            n.merge({tokens, kept, share, keep ? share : 0.0});
+            if (!prompt_tokens.empty())
+                prompt_tokens[static_cast<std::size_t>(batch.group_of[static_cast<std::size_t>(run.sequence)])] +=
+                    aggregate.divide_by.which == denominator::kind::kept ? kept : tokens;
+        }
+        return n;
+    }
+
+    /// Phase 3: loss, gradient and outputs from statistics and counts that cover the whole batch.
+    template <class S, class T, class Executor>
+    [[nodiscard]] result apply(batch_view<S> const& batch, sequence_statistics const& stats, counts const& n,
+                               std::span<double const> prompt_tokens, outputs<T> const& out, Executor&& execute) const {
+        auto const io = pointers<T>(batch, out);
+        double const prompts = static_cast<double>(std::ranges::count_if(prompt_tokens, [](double p) { return p > 0; }));
+        partial parts[max_blocks];
+        blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
+            token_run const run = batch.layout.run(i);
+            double const* sums = stats.sums.data() + run.sequence * sum_width();
+            double const* maxima = stats.maxima.data() + run.sequence * max_width();
+            sequence_verdict const verdict = verdict_of(sums, maxima);
+            double prompt = 0;
+            if (!prompt_tokens.empty())
+                prompt = prompt_tokens[static_cast<std::size_t>(batch.group_of[static_cast<std::size_t>(run.sequence)])];
+            double const kept = verdict.keep ? sums[2] : 0.0;
+            run_scalars scalars = scalars_of(batch, run, 0.0);
+            scalars.scale = out.loss_scale * scale_of(n, sums[0], kept, prompt, prompts);
+            scalars.verdict = verdict;
+            double const* own = sums + sequence_statistics::fixed_sums;
+            scalars.weight = core.sequence_weight_of(own, sums[1], options.log_ratio_clamp);
+            scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp);
+            run_tally<Core> tally;
+            pass<T, true>(io, run, scalars, tally);
+            conclude(parts[block], tally, verdict, scalars.scale, sums[0], sums[1], sums[2], sums[3], sums[4]);
+        });
+        return combine(parts, batch.layout.runs());
+    }
+
+    /// All phases. Where denominators are known in advance each sequence is finished while it is in cache: one optimistic
+    /// pass that writes the gradient while statistics are gathered, undone on rejection.
+    template <class S, class T, class Executor>
+    [[nodiscard]] result run(batch_view<S> const& batch, outputs<T> const& out, Executor&& execute,
+                             workspace& scratch) const {
+        using kind = aggregation::kind;
+        bool const needs_counts = aggregate.divide_by.which == denominator::kind::kept && aggregate.which != kind::token_sum;
+        if (needs_counts || aggregate.which == kind::prompt_mean || batch.layout.is_segments())
+            return run_in_phases(batch, out, execute, scratch);
+
+        counts const n = count_all(batch);
+        auto const io = pointers<T>(batch, out);
+        partial parts[max_blocks];
+        blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
+            token_run const where = batch.layout.run(i);
+            double const tokens = aggregate.which == kind::seq_mean_token_mean
+                                      ? static_cast<double>(selected_tokens(batch, where))
+                                      : 0.0;
+            run_scalars scalars = scalars_of(batch, where, out.loss_scale * scale_of(n, tokens, 0, 0, 0));
+            run_tally<Core> tally;
+            sequence_verdict verdict;
+            bool const measure_first = core.two_pass() || (out.accumulate && core.has_sequence_criteria());
+            if (measure_first) {
+                pass<T, false>(io, where, scalars, tally);
+                verdict = scalars.verdict = verdict_of(tally);
+                scalars.weight = core.sequence_weight_of(tally.sums, static_cast<double>(tally.finite), scalars.limit);
+                scalars.constants = core.constants_of(tally.sums, static_cast<double>(tally.finite), scalars.limit);
+                pass<T, true>(io, where, scalars, tally);
+            } else {
+                pass<T, true>(io, where, scalars, tally);
+                verdict = verdict_of(tally);
+                if (!verdict.keep) undo(io, where, scalars, verdict, tally);
+            }
+            conclude(parts[block], tally, verdict, scalars.scale, static_cast<double>(tally.tokens),
+                     static_cast<double>(tally.finite), static_cast<double>(tally.passing), tally.x, tally.logp);
+        });
+        return combine(parts, batch.layout.runs());
+    }
+
+private:
+    /// Sequences are cut into at most this many blocks; the cut depends on their number alone, so that neither threads nor
+    /// layout change a bit of the result.
+    static constexpr std::int64_t max_blocks = 128;
+
+    struct partial {
+        double loss = 0;
+        struct diagnostics diagnostics;
+    };
+
+    template <class Executor, class F>
+    static void blocks(std::int64_t runs, Executor&& execute, F&& f) {
+        std::int64_t const per_block = (runs + max_blocks - 1) / max_blocks;
+        if (per_block == 0) return;
+        execute((runs + per_block - 1) / per_block, [&](std::int64_t block) {
+            std::int64_t const end = std::min(runs, (block + 1) * per_block);
+            for (std::int64_t i = block * per_block; i < end; ++i) f(block, i);
+        });
+    }
+    [[nodiscard]] static result combine(partial const* parts, std::int64_t runs) noexcept {
+        result r;
+        for (std::int64_t b = 0; b < std::min(runs, max_blocks); ++b) {
+            r.loss += parts[b].loss;
+            r.diagnostics.merge(parts[b].diagnostics);
+        }
+        return r;
+    }
+
+    template <class S, class T, class Executor>
+    [[nodiscard]] result run_in_phases(batch_view<S> const& batch, outputs<T> const& out, Executor&& execute,
+                                       workspace& scratch) const {
+        auto const n = batch.layout.sequences();
+        std::int64_t prompts = 0;
+        if (aggregate.which == aggregation::kind::prompt_mean)
+            for (std::int32_t g : batch.group_of) prompts = std::max(prompts, std::int64_t{g} + 1);
+        auto const sums = static_cast<std::size_t>(n * sum_width()), maxima = static_cast<std::size_t>(n * max_width());
+        double* memory = scratch.reserve(sums + maxima + static_cast<std::size_t>(prompts));
+        if (memory == nullptr && n > 0) return {{errc::out_of_memory, -1, -1, "workspace"}, 0, {}};
+        sequence_statistics const stats{{memory, sums}, {memory + sums, maxima}};
+        std::span<double> const prompt_tokens{memory + sums + maxima, static_cast<std::size_t>(prompts)};
+        measure<T>(batch, stats, execute);
+        counts const total = count(batch, stats, prompt_tokens);
+        return apply(batch, stats, total, prompt_tokens, out, execute);
+    }
+
+    template <class T, class S>
+    [[nodiscard]] static stream_pointers<storage_t<S>, T> pointers(batch_view<S> const& b, outputs<T> const& out) noexcept {
+        using U = storage_t<S>;
+        auto const raw = [](std::span<S const> s) { return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data()); };
+        auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
+        return {raw(b.logp),         raw(b.rollout_logp),   raw(b.proximal_logp), raw(b.ref_logp),
+                data(b.advantages),  data(b.given),         data(b.token_weights), data(b.loss_mask),
+                data(out.grad),      data(out.weights),     data(out.keep),        data(out.reasons),
+                out.accumulate};
+    }
+    template <class S>
+    [[nodiscard]] run_scalars scalars_of(batch_view<S> const& batch, token_run run, double scale) const noexcept {
+        run_scalars s;
+        s.scale = scale;
+        s.limit = options.log_ratio_clamp;
+        s.diagnose = options.diagnose;
+        s.diagnose_over = options.diagnose_over;
+        if (!batch.sequence_advantages.empty())
+            s.advantage = static_cast<double>(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]);
+        return s;
+    }
+    template <class T, bool Apply, class S>
+    void pass(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
+              run_tally<Core>& tally) const noexcept {
+        using V = simd::vec<T, Arch>;
+        if (io.proximal != nullptr) {
+            run_tokens<V, Apply, true>(core, io, run, scalars, tally);
+        } else {
+            run_tokens<V, Apply, false>(core, io, run, scalars, tally);
+        }
+    }
+    /// A sequence that the optimistic pass wrote turns out to be rejected.
+    template <class S, class T>
+    void undo(stream_pointers<S, T> const& io, token_run where, run_scalars scalars, sequence_verdict verdict,
+              run_tally<Core>& tally) const noexcept {
+        bool const detail = io.keep != nullptr || io.reasons != nullptr || io.weights != nullptr;
+        if (detail || core.penalises_all()) {
+            scalars.verdict = verdict;
+            pass<T, true>(io, where, scalars, tally);
+        } else {
+            tally.objective = 0;
+            if (io.grad != nullptr) std::fill_n(io.grad + where.begin, where.size, T(0));
+        }
+    }
+
+    template <class S>
+    [[nodiscard]] static std::int64_t selected_tokens(batch_view<S> const& b, token_run run) noexcept {
+        return b.loss_mask.empty() ? run.size : simd::count_nonzero(b.loss_mask.data() + run.begin, run.size);
+    }
+    /// Token and sequence counts that do not depend on the mask; only what the aggregation divides by.
+    template <class S>
+    [[nodiscard]] counts count_all(batch_view<S> const& batch) const noexcept {
+        counts n;
+        using kind = aggregation::kind;
+        if (aggregate.divide_by.which != denominator::kind::all || aggregate.which == kind::token_sum) return n;
+        for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
+            auto const tokens = selected_tokens(batch, batch.layout.run(i));
+            n.tokens += static_cast<double>(tokens);
+            n.sequences += tokens > 0;
+        }
+        return n;
+    }
+    /// 1 / denominator of the terms of one sequence, or 0 where the denominator is empty.
+    [[nodiscard]] double scale_of(counts const& n, double tokens, double kept_tokens, double prompt_tokens,
+                                  double prompts) const noexcept {
+        using kind = aggregation::kind;
+        bool const kept = aggregate.divide_by.which == denominator::kind::kept;
+        bool const given = aggregate.divide_by.which == denominator::kind::given;
+        double const sequences = given ? aggregate.divide_by.n : kept ? n.kept_sequences : n.sequences;
+        double d = 1;
+        switch (aggregate.which) {
+            case kind::token_mean: d = given ? aggregate.divide_by.n : kept ? n.kept_tokens : n.tokens; break;
+            case kind::token_sum: break;
+            case kind::seq_mean_token_sum: d = sequences; break;
+            case kind::seq_mean_token_mean: d = sequences * (kept ? kept_tokens : tokens); break;
+            case kind::seq_mean_token_sum_norm: d = sequences * aggregate.length; break;
+            case kind::prompt_mean: d = (given ? aggregate.divide_by.n : prompts) * prompt_tokens; break;
+        }
+        return d > 0 ? 1 / d : 0.0;
+    }
+    [[nodiscard]] sequence_verdict verdict_of(run_tally<Core> const& t) const noexcept {
+        return verdict_of(t.sums, t.maxima, static_cast<double>(t.tokens), static_cast<double>(t.finite));
+    }
+    [[nodiscard]] sequence_verdict verdict_of(double const* row, double const* maxima) const noexcept {
+        return verdict_of(row + sequence_statistics::fixed_sums, maxima, row[0], row[1]);
+    }
+    [[nodiscard]] sequence_verdict verdict_of(double const* sums, double const* maxima, double tokens,
+                                              double finite) const noexcept {
+        sequence_verdict v = core.decide(sums, maxima, finite);
+        if (core.has_sequence_criteria() && finite < tokens) {
+            v.keep = false;
+            v.reasons |= reason_nonfinite;
+        }
+        return v;
+    }
+
+    /// Books one run: its loss, and its share of the sequence's diagnostics.
+    void conclude(partial& to, run_tally<Core> const& t, sequence_verdict verdict, double scale, double tokens,
+                  double finite, double passing, double x, double logp) const noexcept {
+        to.loss += scale * (t.objective + t.regulariser);
+        if (!options.diagnose || t.tokens == 0) return;
+        struct diagnostics& d = to.diagnostics;
+        double const share = static_cast<double>(t.tokens) / tokens;
+        struct diagnostics add;
+        add.tokens = static_cast<double>(t.tokens);
+        add.nonfinite_tokens = static_cast<double>(t.tokens - t.finite);
+        add.sequences = share;
+        add.sum_x = t.x;
+        add.sum_k3 = t.k3;
+        add.sum_r_squared = t.r_squared;
+        add.sum_logp = t.logp;
+        add.max_x = t.max_x;
+        add.min_x = -t.max_negative_x;
+        if (verdict.keep) {
+            bool const split = core.has_token_criteria();
+            add.kept_sequences = passing > 0 ? share : 0.0;
+            add.kept_tokens = static_cast<double>(t.passing);
+            add.kept_x = split ? t.passing_x : t.x;
+            add.kept_k3 = split ? t.passing_k3 : t.k3;
+            add.positive_tokens = static_cast<double>(t.positive);
+            add.negative_tokens = static_cast<double>(t.negative);
+            add.clipped_positive = static_cast<double>(t.clipped_positive);
+            add.clipped_negative = static_cast<double>(t.clipped_negative);
+            add.sum_weight = core.has_weight() ? t.weight : add.kept_tokens;
+            add.sum_weight_squared = core.has_weight() ? t.weight_squared : add.kept_tokens;
+            add.max_weight = core.has_weight() ? t.max_weight : add.kept_tokens > 0 ? 1.0 : 0.0;
+        }
+        for (int i = 0; i < core.criteria(); ++i) {
+            bool const whole = (verdict.reasons >> i & 1u) != 0;
+            add.rejected_tokens[i] = static_cast<double>(whole ? t.finite : t.rejected[i]);
+            add.rejected_sequences[i] = whole || t.rejected[i] > 0 ? share : 0.0;
+        }
+        if (finite > 0) {
+            auto const exp = [&](double v) {  // within 1 ulp, a tenth of std::exp's time
+                using one = simd::vec<double, simd::scalar>;
+                return simd::exp(one(v < -700 ? -700 : v > 700 ? 700 : v)).r;
+            };
+            double const limit = options.log_ratio_clamp;
+            double const current = -logp / finite, difference = x / finite, rollout = current + difference;
+            double const seq_ratio = exp(x < -limit ? -limit : x > limit ? limit : x);
+            add.measured_sequences = share;
+            add.sum_log_ppl = share * current;
+            add.sum_rollout_log_ppl = share * rollout;
+            add.sum_ppl = share * exp(current);
+            add.sum_rollout_ppl = share * exp(rollout);
+            add.sum_ppl_ratio = share * exp(-difference);
+            add.sum_log_ppl_abs_diff = share * std::fabs(difference);
+            add.max_log_ppl_diff = add.min_log_ppl_diff = -difference;
+            add.sum_seq_ratio = share * seq_ratio;
+            add.sum_seq_ratio_squared = share * seq_ratio * seq_ratio;
+        }
+        d.merge(add);
+    }
+
+    /// Strict mode: the first loss_mask token at which something that the loss reads is not finite.
+    template <class S>
+    [[nodiscard]] status first_nonfinite(batch_view<S> const& batch) const noexcept {
+        unsigned const needs = core.needs();
+        for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
+            token_run const run = batch.layout.run(i);
+            for (std::int64_t t = 0; t < run.size; ++t) {
+                auto const at = static_cast<std::size_t>(run.begin + t);
+                if (!batch.loss_mask.empty() && batch.loss_mask[at] == 0) continue;
+                char const* bad = nullptr;
+                auto const check = [&](auto span, char const* name) {
+                    if (span.empty()) return;
+                    using U = storage_t<typename decltype(span)::value_type>;
+                    if (!is_finite(to_float(reinterpret_cast<U const*>(span.data())[at]))) bad = name;
+                };
+                check(batch.logp, "logp");
+                check(batch.rollout_logp, "rollout_logp");
+                check(batch.proximal_logp, "proximal_logp");
+                if ((needs & need::ref_logp) != 0) check(batch.ref_logp, "ref_logp");
+                if ((needs & need::given) != 0) check(batch.given, "given");
+                check(batch.advantages, "advantages");
+                check(batch.token_weights, "token_weights");
+                if (!batch.sequence_advantages.empty() &&
+                    !is_finite(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]))
+                    bad = "sequence_advantages";
+                if (bad != nullptr) return {errc::nonfinite_input, run.sequence, t, bad};
+            }
+        }
+        return {};
+    }
+};
+
+}  // namespace detail
+TRM_NAMESPACE_END

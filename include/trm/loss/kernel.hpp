@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/batch_view.hpp>
+#include <trm/loss/composition.hpp>
+#include <trm/simd/memory.hpp>
+
+#include <algorithm>
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// The streams of a batch as pointers (null = absent), and where results go.
+template <class S, class T>
+struct stream_pointers {
+    using real = default_arithmetic_t<S>;
+    S const *logp = nullptr, *rollout = nullptr, *proximal = nullptr, *ref = nullptr;
+    real const *advantage = nullptr, *given = nullptr, *token_weight = nullptr;
+    std::uint8_t const* mask = nullptr;
+    T* grad = nullptr;
+    T* weights = nullptr;
+    std::uint8_t* keep = nullptr;
+    std::uint16_t* reasons = nullptr;
+    bool accumulate = false;
+};
+
+/// Numbers that hold for a whole run of tokens.
+struct run_scalars {
+    double scale = 0;       ///< factor of every term: loss_scale / denominator
+    double advantage = 0;   ///< used when there is no advantage per token
+    double limit = 20;      ///< clamp of the log-ratio
+    double weight = 1;      ///< sequence weight
+    sequence_constants constants{};
+    sequence_verdict verdict{};
+    bool diagnose = true;
+    ratio_kind diagnose_over = ratio_kind::current_over_rollout;
+};
+
+/// Sums, counts and extrema of a run; what `merge` adds up to is the sequence.
+template <class Core>
+struct run_tally {
+    double sums[Core::sum_capacity + 1] = {};
+    double maxima[Core::max_capacity + 1];
+    std::int64_t tokens = 0, finite = 0, passing = 0;
+    std::int64_t positive = 0, negative = 0, clipped_positive = 0, clipped_negative = 0;
+    std::int64_t rejected[max_criteria] = {};
+    double objective = 0, regulariser = 0;
+    double x = 0, k3 = 0, r_squared = 0, logp = 0, passing_x = 0, passing_k3 = 0, weight = 0, weight_squared = 0;
+    double max_x, max_negative_x, max_weight = 0;
+
+    run_tally() noexcept {
+        constexpr double lowest = -std::numeric_limits<double>::infinity();
+        for (double& m : maxima) m = lowest;
+        max_x = max_negative_x = lowest;
+    }
+};
+
+/// Registers of a tile, flushed to double every `tile` registers.
+template <class V, class Core>
+struct lane_tally {
+    static constexpr int tile = 64;
+    V sums[Core::sum_capacity + 1];
+    V maxima[Core::max_capacity + 1];
+    V objective, regulariser, x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
+    V max_x, max_negative_x, max_weight;
+
+    TRM_INLINE void clear_sums() noexcept {
+        V const zero(typename V::value_type(0));
+        for (V& s : sums) s = zero;
+        objective = regulariser = x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
+    }
+    TRM_INLINE void clear() noexcept {
+        clear_sums();
+        V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
+        for (V& m : maxima) m = lowest;
+        max_x = max_negative_x = lowest;
+        max_weight = V(typename V::value_type(0));
+    }
+    template <bool Apply>
+    TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
+        for (int i = 0; i < core.sum_width(); ++i) to.sums[i] += simd::sum(sums[i]);
+        if (diagnose) {
+            to.x += simd::sum(x);
+            to.logp += simd::sum(logp);
+        }
+        if constexpr (Apply) {
+            to.objective += simd::sum(objective);
+            to.regulariser += simd::sum(regulariser);
+            if (diagnose) {
+                to.k3 += simd::sum(k3);
+                to.r_squared += simd::sum(r_squared);
+                if (core.has_token_criteria()) {
+                    to.passing_x += simd::sum(passing_x);
+                    to.passing_k3 += simd::sum(passing_k3);
+                }
+                if (core.has_weight()) {
+                    to.weight += simd::sum(weight);
+                    to.weight_squared += simd::sum(weight_squared);
+                }
+            }
+        }
+        clear_sums();
+    }
+    template <bool Apply>
+    TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
+        flush_sums<Apply>(core, to, diagnose);
+        for (int i = 0; i < core.max_width(); ++i)
+            to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+        if (Apply && diagnose) {
+            to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(max_x)));
+            to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(max_negative_x)));
+            if (core.has_weight()) to.max_weight = static_cast<double>(simd::reduce_max(max_weight));
+        }
+    }
+};
+
+/// Loads one register of tokens; lanes beyond n (n < V::size unless Full) are inactive. Returns how many lanes loss_mask
+/// selects. A lane is active if it is selected and everything the loss reads there is finite.
+template <class V, bool Proximal, bool Full, class Core, class S>
+TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
+                          std::size_t n, run_scalars const& run, token<V>& t) noexcept {
+    auto const read = [&](auto const* from) __attribute__((always_inline)) {
+        if constexpr (Full) {
+            return simd::load<V>(from + at);
+        } else {
+            return simd::load_n<V>(from + at, n);
+        }
+    };
+    auto selected = Full ? V(typename V::value_type(0)) <= V(typename V::value_type(0)) : simd::first_n<V>(n);
+    int selected_count = static_cast<int>(n);
+    if (io.mask != nullptr) {
+        if constexpr (Full) {
+            selected = simd::load_mask<V>(io.mask + at);
+        } else {
+            selected = simd::load_mask_n<V>(io.mask + at, n);
+        }
+        selected_count = simd::count(selected);
+    }
+    auto active = selected;
+    unsigned const needs = core.needs();
+    unsigned ratios = need::ratio(resolve(run.diagnose_over, Proximal));
+    for (unsigned k = 0; k < 5; ++k)
+        if ((needs >> k & 1u) != 0) ratios |= need::ratio(resolve(static_cast<ratio_kind>(k), Proximal));
+
+    V const logp = read(io.logp), rollout = read(io.rollout);
+    V const proximal = Proximal ? read(io.proximal) : rollout;
+    V const raw[3] = {logp - rollout, proximal - rollout, logp - proximal};
+    for (unsigned k = 0; k < 3; ++k)
+        if ((ratios >> k & 1u) != 0) active = active & finite(raw[k]);
+    V const zero(typename V::value_type(0));
+    V ref = zero, given = zero, advantage = simd::broadcast<V>(run.advantage);
+    if ((needs & need::ref_logp) != 0) {
+        ref = read(io.ref);
+        active = active & finite(ref - logp);
+    }
+    if ((needs & need::given) != 0) {
+        given = read(io.given);
+        active = active & finite(given);
+    }
+    if ((needs & need::advantage) != 0) {
+        if (io.advantage != nullptr) advantage = read(io.advantage);
+        active = active & finite(advantage);
+    }
+
+    t.has_proximal = Proximal;
+    t.active = active;
+    t.logp = zero_unless(active, logp);
+    t.ref_logp = zero_unless(active, ref);
+    t.given = zero_unless(active, given);
+    t.advantage = zero_unless(active, advantage);
+    V const limit = simd::broadcast<V>(run.limit);
+    V const targets[3] = {logp, proximal, logp}, behaviours[3] = {rollout, rollout, proximal};
+    for (unsigned k = 0; k < 3; ++k)
+        if ((ratios >> k & 1u) != 0) t.over[k] = make_log_ratio<V>(targets[k], behaviours[k], active, limit);
+    return selected_count;
+}
+
+/// Combines the stages' terms, writes the outputs of one register and adds to the sums.
+template <class V, bool Full, class Core, class S>
+TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
+                             std::size_t n, run_scalars const& run, token<V> const& t, lane_tally<V, Core>& lanes,
+                             run_tally<Core>& tally) noexcept {
+    using T = typename V::value_type;
+    V weight = simd::pin(t.weight);
+    if (io.token_weight != nullptr)
+        weight = weight * zero_unless(t.active, Full ? simd::load<V>(io.token_weight + at)
+                                                     : simd::load_n<V>(io.token_weight + at, n));
+    auto const keep = run.verdict.keep ? t.keep : detail::nowhere<V>();
+    V const value = zero_unless(keep, fma(weight, simd::pin(t.value), t.penalty));
+    V const slope = zero_unless(keep, fma(weight, simd::pin(t.slope), t.penalty_slope));
+    lanes.objective = lanes.objective + value;
+    lanes.regulariser = lanes.regulariser + t.penalty_all;
+    auto const write = [&](T* to, V v) __attribute__((always_inline)) {
+        if constexpr (Full) {
+            simd::store(to + at, v);
+        } else {
+            simd::store_n(to + at, v, n);
+        }
+    };
+    if (io.grad != nullptr) {
+        V g = simd::pin((slope + t.penalty_all_slope) * simd::broadcast<V>(run.scale));
+        if (io.accumulate) g = g + (Full ? simd::load<V>(io.grad + at) : simd::load_n<V>(io.grad + at, n));
+        write(io.grad, g);
+    }
+    if (io.weights != nullptr) write(io.weights, zero_unless(keep, weight));
+    if (io.keep != nullptr) {
+        std::uint32_t const bits = simd::to_bits(keep);
+        for (std::size_t i = 0; i < n; ++i) io.keep[at + static_cast<std::int64_t>(i)] = bits >> i & 1u;
+    }
+    if (io.reasons != nullptr) {
+        alignas(64) T reasons[V::size];
+        simd::store(reasons, t.reasons);
+        std::uint32_t const active = simd::to_bits(t.active);
+        for (std::size_t i = 0; i < n; ++i) {
+            auto const j = at + static_cast<std::int64_t>(i);
+            bool const selected = io.mask == nullptr || io.mask[j] != 0;
+            auto r = static_cast<std::uint16_t>(reasons[i]);
+            if ((active >> i & 1u) == 0) r = reason_nonfinite;
+            io.reasons[j] = selected ? static_cast<std::uint16_t>(r | run.verdict.reasons) : std::uint16_t{0};
+        }
+    }
+    if (run.diagnose) {
+        auto const& l = t[run.diagnose_over];
+        lanes.k3 = lanes.k3 + l.k3;
+        lanes.r_squared = fma(l.exp, zero_unless(t.active, l.exp), lanes.r_squared);
+        V const lowest(-std::numeric_limits<T>::infinity());
+        lanes.max_x = simd::max(select(t.active, l.value, lowest), lanes.max_x);
+        lanes.max_negative_x = simd::max(select(t.active, -l.value, lowest), lanes.max_negative_x);
+        if (core.has_token_criteria()) {
+            lanes.passing_x = lanes.passing_x + zero_unless(t.keep, l.value);
+            lanes.passing_k3 = lanes.passing_k3 + zero_unless(t.keep, l.k3);
+        }
+        if (core.has_weight()) {
+            V const w = zero_unless(t.keep, weight);
+            lanes.weight = lanes.weight + w;
+            lanes.weight_squared = fma(w, w, lanes.weight_squared);
+            lanes.max_weight = simd::max(w, lanes.max_weight);
+        }
+        V const zero(T(0));
+        auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
+        tally.positive += simd::count(positive);
+        tally.negative += simd::count(negative);
+        tally.clipped_positive += simd::count(positive & t.clipped);
+        tally.clipped_negative += simd::count(negative & t.clipped);
+    }
+}
+
+/// One pass over a run of tokens. Apply = false only measures: statistics, no loss, no outputs. Apply = true does both, with
+/// the verdict, weight and constants of the sequence as given.
+template <class V, bool Apply, bool Proximal, class Core, class S>
+void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type> const& streams, token_run where,
+                run_scalars const& scalars, run_tally<Core>& result) noexcept {
+    constexpr auto width = static_cast<std::int64_t>(V::size);
+    constexpr std::int64_t block = Core::block * width;
+    Core const core = policies;  // local copies: nothing aliases them, thresholds stay in registers
+    auto const io = streams;
+    run_scalars const run = scalars;
+    lane_tally<V, Core> lanes;
+    run_tally<Core> tally;
+    lanes.clear();
+    token<V> t[Core::block];
+
+    auto const stages = [&](int n) __attribute__((always_inline)) {
+        core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
+        for (int j = 0; j < n; ++j) tally.passing += simd::count(t[j].keep);
+        core.sequence_stage(t, n, lanes.sums);
+        if (run.diagnose)
+            for (int j = 0; j < n; ++j) {
+                lanes.x = lanes.x + t[j][run.diagnose_over].value;
+                lanes.logp = lanes.logp + t[j].logp;
+            }
+        if constexpr (Apply) {
+            core.weight_stage(t, n, run.weight);
+            core.surrogate_stage(t, n, run.constants);
+            core.penalty_stage(t, n, simd::broadcast<V>(run.limit));
+        }
+    };
+    auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t at, int j, std::size_t n)
+                          __attribute__((always_inline)) {
+        tally.tokens += load_stage<V, Proximal, Full>(core, io, at, n, run, t[j]);
+        tally.finite += simd::count(t[j].active);
+    };
+    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t at, int j, std::size_t n)
+                            __attribute__((always_inline)) {
+        if constexpr (Apply) finish_stage<V, Full>(core, io, at, n, run, t[j], lanes, tally);
+    };
+    constexpr std::bool_constant<true> full{};
+    constexpr std::bool_constant<false> partial{};
+
+    std::int64_t at = where.begin;
+    std::int64_t const end = where.begin + where.size;
+    while (end - at >= block) {
+        std::int64_t const tile_end = at + std::min<std::int64_t>(lane_tally<V, Core>::tile * width, (end - at) / block * block);
+        for (; at < tile_end; at += block) {
+            for (int j = 0; j < Core::block; ++j) load(full, at + j * width, j, V::size);
+            stages(Core::block);
+            for (int j = 0; j < Core::block; ++j) finish(full, at + j * width, j, V::size);
+        }
+        if (end - at >= block) lanes.template flush_sums<Apply>(core, tally, run.diagnose);
+    }
+    for (; at < end; at += width) {
+        auto const n = static_cast<std::size_t>(std::min(width, end - at));
+        load(partial, at, 0, n);
+        stages(1);
+        finish(partial, at, 0, n);
+    }
+    lanes.template flush<Apply>(core, tally, run.diagnose);
+    result = tally;
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/batch_view.hpp>
+#include <trm/loss/diagnostics.hpp>
+
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <new>
+#include <span>
+
+TRM_NAMESPACE_BEGIN
+
+/// Where a call writes. Every span is optional; a present one covers the layout's extent. The type of the gradient is the
+/// type of the arithmetic: float or double, whatever the storage of the batch. An output may be the same memory as an
+/// input stream of the same type, exactly or not at all.
+template <arithmetic_type T>
+struct outputs {
+    std::span<T> grad{};                 ///< d loss / d logp per token; 0 where loss_mask is 0 or the token is rejected
+    std::span<std::uint8_t> keep{};      ///< 1 where the surrogate of the token reaches the loss
+    std::span<std::uint16_t> reasons{};  ///< bit i: criterion i rejects; bit 15: not finite; 0 where loss_mask is 0
+    std::span<T> weights{};              ///< stop-gradient factor of each kept token's surrogate, else 0
+    bool accumulate = false;             ///< add to grad instead of overwriting it
+    double loss_scale = 1.0;             ///< factor of loss and gradient
+};
+
+/// Outcome of a loss call. Unless `status.ok()` nothing was written and the rest is zero.
+struct result {
+    struct status status;
+    double loss = 0;
+    struct diagnostics diagnostics;
+};
+
+/// Sizes that denominators are made of. Sums over ranks: a sequence that several ranks share counts as the fraction
+/// of its tokens that each rank has.
+struct counts {
+    double tokens = 0;
+    double kept_tokens = 0;
+    double sequences = 0;
+    double kept_sequences = 0;
+    constexpr void merge(counts const& o) noexcept {
+        tokens += o.tokens;
+        kept_tokens += o.kept_tokens;
+        sequences += o.sequences;
+        kept_sequences += o.kept_sequences;
+    }
+};
+
+/// Statistics of all sequences, in the caller's memory. `sums` is sequences x sum_width numbers that ranks add, `maxima`
+/// sequences x max_width numbers of which ranks take the maximum. Columns of `sums`: tokens, finite tokens, tokens that
+/// pass every token criterion, sum of log-ratios, sum of log-probabilities, then the loss's own.
+struct sequence_statistics {
+    std::span<double> sums;
+    std::span<double> maxima;
+
+    static constexpr std::int64_t fixed_sums = 5;
+    void clear() const noexcept {
+        for (double& s : sums) s = 0;
+        for (double& m : maxima) m = -std::numeric_limits<double>::infinity();
+    }
+};
+
+/// Scratch that grows to the largest batch seen and is then reused. Only losses whose denominators depend on the mask,
+/// prompt means and segmented layouts need any: (sum_width + max_width) * sequences + prompts doubles.
+class workspace {
+public:
+    /// n doubles, or null when memory is exhausted. Contents are unspecified.
+    [[nodiscard]] double* reserve(std::size_t n) noexcept {
+        if (n > size_) {
+            memory_.reset(new (std::nothrow) double[n]);
+            size_ = memory_ ? n : 0;
+        }
+        return memory_.get();
+    }
+    [[nodiscard]] std::size_t bytes() const noexcept { return size_ * sizeof(double); }
+
+private:
+    std::unique_ptr<double[]> memory_;
+    std::size_t size_ = 0;
+};
+
+/// Runs f(0) ... f(n - 1) one after another. Any callable of this shape is an executor: each index exactly once, in any
+/// order, on any thread, all finished on return. Results do not depend on the choice.
+struct serial_executor {
+    template <class F>
+    void operator()(std::int64_t n, F&& f) const {
+        for (std::int64_t i = 0; i < n; ++i) f(i);
+    }
+};
+
+TRM_NAMESPACE_END

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/token.hpp>
+
+#include <concepts>
+
+/// \file
+/// Divergences of one sampled token. x = log target - log behaviour (nats), r = e^x. Each functor returns the value;
+/// those that also serve as KL penalties have `slope`, the derivative with respect to x. All are finite for finite
+/// log-probabilities. k1, k2, k3: J. Schulman, "Approximating KL divergence", 2020 (joschu.net/blog/kl-approx.html).
+
+TRM_NAMESPACE_BEGIN
+
+/// -x. Unbiased for KL(behaviour || target) under behaviour samples; any sign. Slope -1. Exact. 0 transcendentals.
+struct k1 {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return -l.value;
+    }
+    template <class V>
+    TRM_INLINE V slope(log_ratio<V> const&) const noexcept {
+        return V(typename V::value_type(-1));
+    }
+};
+
+/// x^2 / 2 >= 0, symmetric in x: the paper's sampled-token stand-in for the maximum criterion. Slope x. Error 1 ulp. 0
+/// transcendentals.
+struct k2 {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return (l.value * l.value) * V(typename V::value_type(0.5));
+    }
+    template <class V>
+    TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
+        return l.value;
+    }
+};
+
+/// r - 1 - x >= 0, unbiased for KL(behaviour || target): the mean criterion. Slope r - 1. Relative error 1.3e-6 (float)
+/// for any |x| <= 20. 1 transcendental, shared with r.
+struct k3 {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return l.k3;
+    }
+    template <class V>
+    TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
+        return l.expm1;
+    }
+};
+
+/// |x|. Slope sign(x), 0 at 0. Exact. 0 transcendentals.
+struct abs_log_ratio {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return abs(l.value);
+    }
+    template <class V>
+    TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
+        V const zero(typename V::value_type(0)), one(typename V::value_type(1));
+        return select(l.value > zero, one, select(l.value < zero, -one, zero));
+    }
+};
+
+/// r = e^x itself, for bands on the ratio. Relative error 1.5e-7 (float). 1 transcendental.
+struct ratio {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return l.exp;
+    }
+};
+
+/// |p - mu| of the sampled token's probabilities: a lower bound of the full-vocabulary total variation (data
+/// processing). In [0, 1]. Absolute error 1e-7 (float). 2 transcendentals. DPPO binary TV, prime-rl.
+struct binary_tv {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return abs(simd::probability(l.target).p - simd::probability(l.behaviour).p);
+    }
+};
+
+/// Bernoulli KL(mu || p) = mu log(mu / p) + (1 - mu) log((1 - mu) / (1 - p)), 1 - p taken as -expm1(log p): a lower
+/// bound of KL(behaviour || target). >= 0; finite, since 1 - p is kept above the smallest normal number. 6
+/// transcendentals. DPPO binary KL.
+struct binary_kl {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return simd::bernoulli_kl(simd::probability(l.behaviour), simd::probability(l.target), l.expm1, l.k3);
+    }
+};
+
+/// Bernoulli KL(mu || p) + KL(p || mu): blows up on either side. KPop (proposed for verl, prime-rl, AReaL).
+/// 9 transcendentals.
+struct bidirectional_binary_kl {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        auto const p = simd::probability(l.target), mu = simd::probability(l.behaviour);
+        auto const back = simd::exp_k3(-l.value);
+        return simd::bernoulli_kl(mu, p, l.expm1, l.k3) + simd::bernoulli_kl(p, mu, back.expm1, back.k3);
+    }
+};
+
+/// The batch's own `given` stream: exact full-vocabulary KL or TV, top-k bounds, anything. 0 transcendentals.
+struct given {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_ratio = false;
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::given; }
+};
+
+/// The same divergence, weight or surrogate over another pair of policies:
+/// `trm::over<ratio_kind::proximal_over_rollout>(k3{})`.
+template <ratio_kind Kind, class Policy>
+struct over_ratio : Policy {
+    static constexpr ratio_kind over = Kind;
+};
+template <ratio_kind Kind, class Policy>
+[[nodiscard]] constexpr over_ratio<Kind, Policy> over(Policy p) noexcept {
+    return {p};
+}
+
+template <class D>
+concept divergence_policy = std::copyable<D> && requires(D d) {
+    { d.over } -> std::convertible_to<ratio_kind>;
+};
+
+/// What a policy reads: its ratio, unless it says that it reads none, and its streams.
+template <class P>
+[[nodiscard]] constexpr unsigned needs_of(P const& p) noexcept {
+    unsigned bits = 0;
+    if constexpr (requires { p.over; }) {
+        if constexpr (requires { p.reads_ratio; }) {
+            bits |= p.reads_ratio ? need::ratio(p.over) : 0;
+        } else {
+            bits |= need::ratio(p.over);
+        }
+    }
+    if constexpr (requires { p.needs(); }) bits |= p.needs();
+    return bits;
+}
+
+/// Value of a divergence at a token.
+template <class D, class V>
+TRM_INLINE V divergence_of(D const& d, token<V> const& t) noexcept {
+    if constexpr (std::derived_from<D, given>) {
+        return t.given;
+    } else {
+        return d(t[d.over]);
+    }
+}
+
+TRM_NAMESPACE_END

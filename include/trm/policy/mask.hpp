@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/status.hpp>
+#include <trm/policy/divergence.hpp>
+
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+/// \file
+/// Which tokens may still teach. A mask is a conjunction of criteria; each looks at one divergence, per token or
+/// through a statistic of the whole sequence. Statistics always use the original loss_mask, so the order of criteria never
+/// matters. Masks are stop-gradients.
+
+TRM_NAMESPACE_BEGIN
+
+/// Kept when lower <= D <= upper: both ends belong to the band.
+struct band {
+    double lower = -std::numeric_limits<double>::infinity();
+    double upper = std::numeric_limits<double>::infinity();
+
+    [[nodiscard]] constexpr bool contains(double d) const noexcept { return lower <= d && d <= upper; }
+    [[nodiscard]] constexpr bool ok() const noexcept {
+        return !is_nan(lower) && !is_nan(upper) && lower <= upper;
+    }
+};
+[[nodiscard]] constexpr band at_most(double upper) noexcept {
+    return {-std::numeric_limits<double>::infinity(), upper};
+}
+[[nodiscard]] constexpr band at_least(double lower) noexcept {
+    return {lower, std::numeric_limits<double>::infinity()};
+}
+[[nodiscard]] constexpr band within(double lower, double upper) noexcept { return {lower, upper}; }
+
+/// Statistics of a divergence over the tokens of a sequence.
+namespace stat {
+struct sum_t {};
+struct mean_t {};
+struct max_t {};
+struct min_t {};
+inline constexpr sum_t sum{};    ///< of an empty sequence: 0
+inline constexpr mean_t mean{};  ///< of an empty sequence: 0
+inline constexpr max_t max{};    ///< of an empty sequence: -infinity
+inline constexpr min_t min{};    ///< of an empty sequence: +infinity
+}  // namespace stat
+
+/// Keep each token on its own: lower <= D_t <= upper. The common practice; it bounds no sequence-level error.
+template <divergence_policy D>
+struct token_mask {
+    D divergence;
+    band keep;
+
+    static constexpr bool is_sequence = false;
+    static constexpr int sums = 0, maxima = 0;
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return needs_of(divergence); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() ? status{} : status{errc::bad_threshold, -1, -1, "token_mask"};
+    }
+    template <class V>
+    TRM_INLINE typename V::mask test(token<V> const& t) const noexcept {
+        V const d = divergence_of(divergence, t);
+        return (simd::broadcast<V>(keep.lower) <= d) & (d <= simd::broadcast<V>(keep.upper));
+    }
+};
+template <class D>
+token_mask(D, band) -> token_mask<D>;
+
+/// Keep whole sequences: lower <= statistic_t(D_t) <= upper. With max of the exact KL (`given`) or of k2 this is Trust
+/// Region Masking (arXiv 2512.23075); the mean of k3 is its average criterion.
+template <divergence_policy D, class Stat>
+struct sequence_mask {
+    D divergence;
+    Stat statistic;
+    band keep;
+
+    static constexpr bool is_sequence = true;
+    static constexpr bool adds = std::is_same_v<Stat, stat::sum_t> || std::is_same_v<Stat, stat::mean_t>;
+    static constexpr int sums = adds ? 1 : 0, maxima = adds ? 0 : 1;
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return needs_of(divergence); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() ? status{} : status{errc::bad_threshold, -1, -1, "sequence_mask"};
+    }
+    template <class V>
+    TRM_INLINE void measure(token<V> const& t, V* sum, V* max) const noexcept {
+        V d = divergence_of(divergence, t);
+        if constexpr (adds) {
+            *sum = *sum + simd::pin(zero_unless(t.active, d));
+        } else {
+            if constexpr (std::is_same_v<Stat, stat::min_t>) d = -d;
+            *max = simd::max(select(t.active, d, *max), *max);
+        }
+    }
+    /// The statistic from merged sums and maxima (min is stored as the maximum of -D).
+    [[nodiscard]] double value(double const* sum, double const* max, double tokens) const noexcept {
+        if constexpr (std::is_same_v<Stat, stat::sum_t>) return *sum;
+        if constexpr (std::is_same_v<Stat, stat::mean_t>) return tokens > 0 ? *sum / tokens : 0.0;
+        if constexpr (std::is_same_v<Stat, stat::max_t>) return *max;
+        if constexpr (std::is_same_v<Stat, stat::min_t>) return -*max;
+    }
+};
+template <class D, class S>
+sequence_mask(D, S, band) -> sequence_mask<D, S>;
+
+/// Geometric-mean ratio band: keep iff lower <= exp(mean x) <= upper. Stated on the ratio current / rollout itself, unlike
+/// verl's `seq_mean_k1`, whose band is on its inverse.
+[[nodiscard]] inline auto geometric_ratio_within(double lower, double upper) noexcept {
+    return sequence_mask{k1{}, stat::mean, within(-std::log(upper), -std::log(lower))};
+}
+/// Product-ratio band: keep iff lower <= prod r <= upper.
+[[nodiscard]] inline auto product_ratio_within(double lower, double upper) noexcept {
+    return sequence_mask{k1{}, stat::sum, within(-std::log(upper), -std::log(lower))};
+}
+
+/// Criteria that must all hold. Criterion i owns bit i of the reasons; the last bit means not finite.
+template <class... Ms>
+struct all_of {
+    static_assert(sizeof...(Ms) <= 15, "trm: a mask has at most 15 criteria, one reason bit each");
+    std::tuple<Ms...> criteria;
+};
+using no_mask = all_of<>;
+inline constexpr int max_criteria = 15;
+inline constexpr std::uint16_t reason_nonfinite = 1u << 15;
+
+template <class T>
+inline constexpr bool is_criterion = requires(T m) {
+    { m.is_sequence } -> std::convertible_to<bool>;
+    { m.needs() } -> std::convertible_to<unsigned>;
+};
+template <class T>
+inline constexpr bool is_conjunction = false;
+template <class... Ms>
+inline constexpr bool is_conjunction<all_of<Ms...>> = true;
+template <class T>
+concept mask_policy = is_criterion<T> || is_conjunction<T>;
+
+template <mask_policy M>
+[[nodiscard]] constexpr auto as_conjunction(M m) noexcept {
+    if constexpr (is_conjunction<M>) {
+        return m;
+    } else {
+        return all_of<M>{{m}};
+    }
+}
+template <mask_policy A, mask_policy B>
+[[nodiscard]] constexpr auto operator&&(A a, B b) noexcept {
+    return std::apply(
+        [](auto... ms) { return all_of<decltype(ms)...>{{ms...}}; },
+        std::tuple_cat(as_conjunction(a).criteria, as_conjunction(b).criteria));
+}
+
+TRM_NAMESPACE_END

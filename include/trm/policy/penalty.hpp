@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/surrogate.hpp>
+
+#include <type_traits>
+
+/// \file
+/// Penalties are added to the surrogate, with their gradient. Each says which tokens it sees: every loss_mask token, or
+/// only those the mask keeps. Weights do not apply to them; the aggregation does.
+
+TRM_NAMESPACE_BEGIN
+
+enum class sees : std::uint8_t { all_tokens, kept_tokens };
+
+/// Value and derivative with respect to logp.
+template <class V>
+struct penalty_terms {
+    V value;
+    V slope;
+};
+
+/// beta * D(x), x = log ref - log current, samples taken as the current policy's: k1 = -x, k2 = x^2/2, k3 = e^x - 1 - x, or
+/// |x|. Slope -beta D'(x): k1 1, k2 -x, k3 1 - e^x, abs -sign x; 0 where the clamp of x acts.
+template <class D>
+struct kl_penalty {
+    static constexpr bool reads_ratio = false;
+    D estimator;
+    double beta;
+    sees tokens = sees::all_tokens;
+
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::ref_logp; }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return is_finite(beta) ? status{} : status{errc::bad_threshold, -1, -1, "kl_penalty"};
+    }
+    template <class V>
+    TRM_INLINE penalty_terms<V> operator()(token<V> const& t, V limit) const noexcept {
+        auto const l = make_log_ratio<V>(t.ref_logp, t.logp, t.active, limit);
+        V const b = simd::broadcast<V>(beta);
+        return {b * estimator(l), zero_unless(l.unclamped, -(b * estimator.slope(l)))};
+    }
+};
+template <class D>
+kl_penalty(D, double) -> kl_penalty<D>;
+template <class D>
+kl_penalty(D, double, sees) -> kl_penalty<D>;
+
+/// coefficient * x^2 (no 1/2), x = log current - log rollout; slope 2 coefficient x. prime-rl's `kl_tau`.
+struct squared_log_ratio {
+    double coefficient;
+    sees tokens = sees::all_tokens;
+
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return is_finite(coefficient) ? status{} : status{errc::bad_threshold, -1, -1, "squared_log_ratio"};
+    }
+    template <class V>
+    TRM_INLINE penalty_terms<V> operator()(token<V> const& t, V) const noexcept {
+        auto const& l = t[over];
+        V const cx = simd::broadcast<V>(coefficient) * l.value;
+        return {cx * l.value, zero_unless(l.unclamped, cx + cx)};
+    }
+};
+
+template <class P>
+concept penalty_policy = requires(P p) {
+    { p.tokens } -> std::convertible_to<sees>;
+    { p.validate() } -> std::same_as<status>;
+};
+
+TRM_NAMESPACE_END

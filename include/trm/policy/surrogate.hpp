@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/weight.hpp>
+
+/// \file
+/// Surrogates: the per-token term of the loss to minimise, and its derivative with respect to logp. The two are stated
+/// apart, because published losses share gradients and differ in value. r = e^x of the surrogate's ratio, A the
+/// advantage. Where the log-ratio clamp acts, a ratio's derivative is 0. Inactive lanes carry A = 0, x = 0.
+
+TRM_NAMESPACE_BEGIN
+
+/// Value, slope and whether a clip acts, for one register of tokens.
+template <class V>
+struct surrogate_terms {
+    V value;
+    V slope;
+    typename V::mask clipped;
+};
+
+namespace detail {
+template <class V>
+TRM_INLINE V zero() noexcept {
+    return V(typename V::value_type(0));
+}
+template <class V>
+TRM_INLINE typename V::mask nowhere() noexcept {
+    return zero<V>() < zero<V>();
+}
+}  // namespace detail
+
+/// -r A, slope -r A. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075.
+struct importance_ratio {
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept { return {}; }
+    template <class V>
+    TRM_INLINE surrogate_terms<V> operator()(token<V> const& t, log_ratio<V> const& l) const noexcept {
+        V const value = -(l.exp * t.advantage);
+        return {value, zero_unless(l.unclamped, value), !l.unclamped};
+    }
+};
+
+/// max(-r A, -clip(r, 1 - eps_low, 1 + eps_high) A), and for A < 0 at most -dual_clip A. Slope -r A where the unclipped
+/// term is the value, ends of the band included, else 0. dual_clip 0 means none. PPO (arXiv 1707.06347); asymmetric: DAPO
+/// (arXiv 2503.14476); dual clip: arXiv 1912.09729.
+struct ppo_clip {
+    double eps_low = 0.2;
+    double eps_high = 0.2;
+    double dual_clip = 0.0;
+
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
+        return ok && !is_nan(eps_low + eps_high + dual_clip) ? status{} : status{errc::bad_threshold, -1, -1, "ppo_clip"};
+    }
+    template <class V>
+    TRM_INLINE surrogate_terms<V> operator()(token<V> const& t, log_ratio<V> const& l) const noexcept {
+        V const zero = detail::zero<V>(), lo = simd::broadcast<V>(1 - eps_low), hi = simd::broadcast<V>(1 + eps_high);
+        auto const positive = t.advantage > zero, negative = t.advantage < zero;
+        auto const clipped = (positive & (l.exp > hi)) | (negative & (l.exp < lo));
+        V used = select(clipped, select(positive, hi, lo), l.exp);
+        auto flat = clipped | !l.unclamped;
+        if (dual_clip > 0) {
+            auto const capped = negative & (l.exp > simd::broadcast<V>(dual_clip));
+            used = select(capped, simd::broadcast<V>(dual_clip), used);
+            flat = flat | capped;
+        }
+        V const value = -(used * t.advantage);
+        return {value, select(flat, zero, value), clipped};
+    }
+};
+
+/// -A logp, slope -A: REINFORCE. Combine with a weight for off-policy correction.
+struct policy_gradient {
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_ratio = false;
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept { return {}; }
+    template <class V>
+    TRM_INLINE surrogate_terms<V> operator()(token<V> const& t, log_ratio<V> const&) const noexcept {
+        return {-(t.advantage * t.logp), -t.advantage, detail::nowhere<V>()};
+    }
+};
+
+template <class S>
+concept surrogate_policy = requires(S s) {
+    { s.over } -> std::convertible_to<ratio_kind>;
+    { s.needs() } -> std::convertible_to<unsigned>;
+    { s.validate() } -> std::same_as<status>;
+};
+
+TRM_NAMESPACE_END

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/simd/math.hpp>
+#include <trm/simd/memory.hpp>
+
+#include <cstdint>
+
+TRM_NAMESPACE_BEGIN
+
+/// Which log-ratio a policy looks at; always log target - log behaviour. The last two depend on whether the batch has
+/// proximal_logp: a surrogate moves away from the proximal policy, a correction weight accounts for the rollout engine.
+enum class ratio_kind : std::uint8_t {
+    current_over_rollout,
+    proximal_over_rollout,
+    current_over_proximal,
+    surrogate,   ///< current_over_proximal if the batch has proximal_logp, else current_over_rollout
+    correction,  ///< proximal_over_rollout if the batch has proximal_logp, else current_over_rollout
+};
+
+[[nodiscard]] constexpr ratio_kind resolve(ratio_kind kind, bool has_proximal) noexcept {
+    if (kind == ratio_kind::surrogate)
+        return has_proximal ? ratio_kind::current_over_proximal : ratio_kind::current_over_rollout;
+    if (kind == ratio_kind::correction)
+        return has_proximal ? ratio_kind::proximal_over_rollout : ratio_kind::current_over_rollout;
+    return kind;
+}
+
+/// What a policy reads, as bits: log-ratios by kind, then streams.
+namespace need {
+[[nodiscard]] constexpr unsigned ratio(ratio_kind kind) noexcept { return 1u << static_cast<unsigned>(kind); }
+inline constexpr unsigned any_ratio = 0x1f;
+inline constexpr unsigned ref_logp = 0x20;
+inline constexpr unsigned given = 0x40;
+inline constexpr unsigned advantage = 0x80;
+inline constexpr unsigned group = 0x100;
+inline constexpr unsigned proximal_logp = 0x200;  ///< insists on the stream instead of falling back
+}  // namespace need
+
+/// A log-ratio x of one token and what follows from it. `value`, `exp`, `expm1`, `k3` use x clamped to the loss's
+/// log_ratio_clamp; `unclamped` tells where that changed nothing.
+template <class V>
+struct log_ratio {
+    V target;     ///< log-probability under the numerator, at most 0
+    V behaviour;  ///< log-probability under the denominator
+    V value;      ///< x = target - behaviour
+    V exp;        ///< e^x
+    V expm1;      ///< e^x - 1
+    V k3;         ///< e^x - 1 - x
+    typename V::mask unclamped;
+};
+
+template <class V>
+TRM_INLINE log_ratio<V> make_log_ratio(V target, V behaviour, typename V::mask active, V limit) noexcept {
+    log_ratio<V> l;
+    l.target = zero_unless(active, target);
+    l.behaviour = zero_unless(active, behaviour);
+    V const raw = l.target - l.behaviour;
+    l.unclamped = abs(raw) <= limit;
+    l.value = simd::clamp(raw, -limit, limit);
+    auto const e = simd::exp_k3(l.value);
+    l.exp = e.exp;
+    l.expm1 = e.expm1;
+    l.k3 = e.k3;
+    return l;
+}
+
+/// Up to four numbers that a policy derives from the statistics of a whole sequence, the same for all its tokens.
+struct sequence_constants {
+    double c[4] = {0, 0, 0, 0};
+};
+
+/// A register of tokens on its way through the stages: inputs, log-ratios, decisions, loss. Inactive lanes (masked out
+/// or not finite) hold zeros, log-ratio 0 and advantage 0.
+template <class V>
+struct token {
+    using mask = typename V::mask;
+    // inputs
+    V logp, ref_logp, advantage, given;
+    mask active;
+    log_ratio<V> over[3];
+    bool has_proximal;
+    // decisions and loss
+    mask keep;     ///< passes every token criterion
+    V reasons;     ///< sum of 2^i over the criteria i that reject the token
+    V weight;      ///< stop-gradient factor of the surrogate
+    V value;       ///< surrogate term of the loss
+    V slope;       ///< d value / d logp
+    mask clipped;  ///< the surrogate's clip acts
+    V penalty;     ///< penalties that see kept tokens only
+    V penalty_slope;
+    V penalty_all;  ///< penalties that see every loss_mask token
+    V penalty_all_slope;
+
+    TRM_INLINE log_ratio<V> const& operator[](ratio_kind kind) const noexcept {
+        return over[static_cast<unsigned>(resolve(kind, has_proximal))];
+    }
+};
+
+TRM_NAMESPACE_END

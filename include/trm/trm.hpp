@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// \file
+/// Everything of trm that needs nothing but xsimd. What needs more (Eigen, MPI, JSON) is in interop/ and logits/linear.
+
+#include <trm/core/batch_view.hpp>
+#include <trm/loss/checked.hpp>
+#include <trm/loss/masked_loss.hpp>
