@@ -29,6 +29,20 @@ TRM_INLINE V upper(V a, V b) noexcept {
     return max(a, b);
 }
 
+/// Same as `min`: b where a < b is false, NaN included.
+template <class V>
+TRM_INLINE V lower(V a, V b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (detail::is_register<V, float, 64>)
+        return detail::wrap<V>(_mm512_min_ps(static_cast<__m512>(a.r), static_cast<__m512>(b.r)));
+#endif
+#if defined(__AVX__)
+    if constexpr (detail::is_register<V, float, 32>)
+        return detail::wrap<V>(_mm256_min_ps(static_cast<__m256>(a.r), static_cast<__m256>(b.r)));
+#endif
+    return min(a, b);
+}
+
 /// max(t, -126); NaN stays NaN.
 template <class V>
 TRM_INLINE V floor_exponent(V t) noexcept {
@@ -87,6 +101,15 @@ TRM_INLINE V exp2(V t) noexcept {
         return detail::wrap<V>(_mm512_scalef_ps(static_cast<__m512>(p.r), static_cast<__m512>(scale.r)));
 #endif
     return p * scale;
+}
+
+/// 2^t for -2^20 <= t <= 127, 0 (or at most 2^-126) below -126.
+template <class V>
+TRM_INLINE V exp2_wide(V t) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (detail::is_register<V, float, 64>) return exp2(t);  // the scaling instruction underflows by itself
+#endif
+    return exp2(floor_exponent(t));
 }
 
 }  // namespace simd

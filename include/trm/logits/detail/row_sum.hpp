@@ -52,6 +52,19 @@ struct masked_row {
     }
 };
 
+/// A mask that may be absent: bytes or null, decided at run time.
+struct optional_mask {
+    std::uint8_t const* bytes;
+    template <class V>
+    TRM_INLINE V apply(V x, std::int64_t at) const noexcept {
+        return bytes == nullptr ? x : masked_row{bytes}.apply(x, at);
+    }
+    template <class V>
+    TRM_INLINE V apply_n(V x, std::int64_t at, std::size_t n) const noexcept {
+        return bytes == nullptr ? whole_row{}.apply_n(x, at, n) : masked_row{bytes}.apply_n(x, at, n);
+    }
+};
+
 /// Base, limit and constants that every vector of a row shares. Exponents are t = x c - b in units of ln 2.
 template <class V>
 struct lazy_base {
@@ -98,17 +111,20 @@ struct row_sums {
         sum[lane] = sum[lane] + e;
         if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
     }
-    /// A larger maximum turned up: move base and sums to it. Rare, so kept out of the loop.
-    __attribute__((noinline)) void rise(V top) noexcept {
+    /// A larger maximum turned up: move base and sums to it. Rare, but inlined and without calls: a call, or an address
+    /// taken, would push the loop's sums out of their registers.
+    TRM_INLINE void rise(V top) noexcept {
         T const old = base.b;
         base.set(simd::reduce_max(top));
         T const d = old - base.b;
         V const vd(d < T(-1000) ? T(-1000) : d);
         V const f = simd::exp2(simd::floor_exponent(vd));
-        double const df = std::exp2(static_cast<double>(d));
+        using D = simd::vec<double, simd::scalar>;
+        double const dd = static_cast<double>(d);
+        double const df = dd < -1000.0 ? 0.0 : simd::exp2(D(dd)).r;
         if constexpr (Entropy) {
             for (int i = 0; i < lanes; ++i) weighted[i] = f * fma(vd, sum[i], weighted[i]);
-            total_weighted = df == 0.0 ? 0.0 : df * (total_weighted + static_cast<double>(d) * total);
+            total_weighted = df == 0.0 ? 0.0 : df * (total_weighted + dd * total);
         }
         for (int i = 0; i < lanes; ++i) sum[i] = f * sum[i];
         total *= df;
@@ -134,10 +150,10 @@ template <class V, bool Entropy, class S, class M>
             V v[group];
             for (int k = 0; k < group; ++k) {
                 if (k % per_line == 0) simd::prefetch(x + i + ahead + k * w);
-                v[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
+                v[k] = mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w);
             }
-            V const top = simd::max(simd::max(simd::max(v[0], v[1]), simd::max(v[2], v[3])),
-                                    simd::max(simd::max(v[4], v[5]), simd::max(v[6], v[7])));
+            V const top = simd::upper(simd::upper(simd::upper(v[0], v[1]), simd::upper(v[2], v[3])),
+                                    simd::upper(simd::upper(v[4], v[5]), simd::upper(v[6], v[7])));
             if (any(top > s.base.limit)) [[unlikely]]
                 s.rise(top);
             for (int k = 0; k < group; ++k) s.add(k % s.lanes, v[k]);

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/simd/narrow.hpp>
+#include <trm/simd/softmax.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+/// What the machine can do, measured in the same process and between the same samples as the kernels.
+namespace bench {
+
+using V = trm::simd::vec<float>;
+inline constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
+
+/// Sum of n floats, eight accumulators, prefetched: the best read loop of several tried.
+inline float read_sum(float const* x, std::int64_t n) {
+    V s[8];
+    for (auto& v : s) v = V(0.0f);
+    for (std::int64_t i = 0; i + 8 * w <= n; i += 8 * w)
+        for (int k = 0; k < 8; ++k) {
+            trm::simd::prefetch(x + i + 768 + k * w);
+            s[k] = s[k] + trm::simd::load<V>(x + i + k * w);
+        }
+    return float(trm::simd::sum(((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))));
+}
+inline void scale_in_place(float* x, std::int64_t n) {
+    V const one(1.0000001f);
+    for (std::int64_t i = 0; i + 4 * w <= n; i += 4 * w) {
+        V v[4];
+        for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w) * one;
+        for (int k = 0; k < 4; ++k) trm::simd::store(x + i + k * w, v[k]);
+    }
+}
+inline void copy_stream(float* y, float const* x, std::int64_t n) {
+    for (std::int64_t i = 0; i + 4 * w <= n; i += 4 * w) {
+        V v[4];
+        for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w);
+        for (int k = 0; k < 4; ++k) trm::simd::stream(y + i + k * w, v[k]);
+    }
+    trm::simd::stream_fence();
+}
+
+/// Calls the blocks from the caller and one helper thread, dynamically.
+class two_threads {
+public:
+    two_threads() : worker_([this] { loop(); }) {}
+    two_threads(two_threads const&) = delete;
+    ~two_threads() {
+        {
+            std::lock_guard const lock(mutex_);
+            stop_ = true;
+            ++round_;
+        }
+        wake_.notify_one();
+        worker_.join();
+    }
+    template <class F>
+    void operator()(std::int64_t n, F const& f) const {
+        auto* self = const_cast<two_threads*>(this);
+        self->run(n, [&f](std::int64_t i) { f(i); });
+    }
+
+private:
+    void run(std::int64_t n, std::function<void(std::int64_t)> f) {
+        {
+            std::lock_guard const lock(mutex_);
+            task_ = std::move(f);
+            count_ = n;
+            next_ = 0;
+            done_ = false;
+            ++round_;
+        }
+        wake_.notify_one();
+        work();
+        while (!done_.load()) std::this_thread::yield();
+    }
+    void work() {
+        for (std::int64_t i; (i = next_++) < count_;) task_(i);
+    }
+    void loop() {
+        std::uint64_t seen = 0;
+        for (;;) {
+            {
+                std::unique_lock lock(mutex_);
+                wake_.wait(lock, [&] { return round_ != seen; });
+                seen = round_;
+                if (stop_) return;
+            }
+            work();
+            done_ = true;
+        }
+    }
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::function<void(std::int64_t)> task_;
+    std::int64_t count_ = 0;
+    std::atomic<std::int64_t> next_{0};
+    std::atomic<bool> done_{false};
+    std::uint64_t round_ = 0;
+    bool stop_ = false;
+    std::thread worker_;
+};
+
+/// n elements in blocks of 2^18 through an executor.
+template <class Exec, class F>
+void blocks(std::int64_t n, Exec const& exec, F const& f) {
+    constexpr std::int64_t size = std::int64_t(1) << 18;
+    exec((n + size - 1) / size, [&](std::int64_t b) { f(b * size, std::min(size, n - b * size)); });
+}
+
+/// A buffer on 2 MiB pages where the system allows, touched.
+template <class T>
+class buffer {
+public:
+    explicit buffer(std::int64_t n) : data_(static_cast<T*>(std::aligned_alloc(1 << 21, round(n)))) {
+        std::fill_n(reinterpret_cast<char*>(data_), round(n), char(0));
+    }
+    buffer(buffer const&) = delete;
+    ~buffer() { std::free(data_); }
+    T* data() { return data_; }
+    T const* data() const { return data_; }
+
+private:
+    static std::size_t round(std::int64_t n) {
+        return (std::size_t(n) * sizeof(T) + (std::size_t(1) << 21) - 1) >> 21 << 21;
+    }
+    T* data_;
+};
+
+inline double seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+inline double median(std::vector<double> v) {
+    std::nth_element(v.begin(), v.begin() + std::ptrdiff_t(v.size() / 2), v.end());
+    return v[v.size() / 2];
+}
+
+}  // namespace bench

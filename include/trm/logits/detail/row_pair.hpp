@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/logits/detail/row_sum.hpp>
+#include <trm/logits/divergence_partial.hpp>
+
+/// \file
+/// One read of two rows at once. Each row has its own lazy base; the sums that mix both follow when either moves.
+
+TRM_NAMESPACE_BEGIN
+namespace logits_detail {
+
+/// Exponents are kept down to -2^20, so that KL stays exact where one policy is thousands of nats below the other.
+template <class V>
+TRM_INLINE V wide_exponent(lazy_base<V> const& b, V x) noexcept {
+    return simd::upper(V(typename V::value_type(-0x1p20)), fma(x, b.vc, -b.vb));
+}
+
+/// Entries that one policy can produce and the other cannot make one of the KLs infinite.
+struct support {
+    bool mu_outside = false, pi_outside = false;
+    template <class V>
+    TRM_INLINE void note(V x, V y) noexcept {
+        V const none(nothing<typename V::value_type>);
+        mu_outside = mu_outside || any((x > none) & (y <= none));
+        pi_outside = pi_outside || any((x <= none) & (y > none));
+    }
+};
+
+template <class V>
+struct pair_sums {
+    using T = typename V::value_type;
+    static constexpr int lanes = 2;
+    struct side {
+        V sum[lanes], diff[lanes];
+        double total = 0.0, total_diff = 0.0;
+    };
+    lazy_base<V> mu, pi;
+    side m, p;
+
+    TRM_INLINE pair_sums(double mu_temperature, double pi_temperature) noexcept
+        : mu(mu_temperature), pi(pi_temperature) {
+        clear();
+    }
+    TRM_INLINE void clear() noexcept {
+        for (int i = 0; i < lanes; ++i) m.sum[i] = m.diff[i] = p.sum[i] = p.diff[i] = V(T(0));
+    }
+    TRM_INLINE void add(int lane, V x, V y) noexcept {
+        V const tx = wide_exponent(mu, x), ty = wide_exponent(pi, y);
+        V const d = tx - ty, ex = simd::exp2_wide(tx), ey = simd::exp2_wide(ty);
+        m.sum[lane] = m.sum[lane] + ex;
+        p.sum[lane] = p.sum[lane] + ey;
+        m.diff[lane] = fma(ex, d, m.diff[lane]);
+        p.diff[lane] = fma(ey, d, p.diff[lane]);
+    }
+    /// Move the base of one row: `own` are its sums, `other` those of the other row; `sign` is +1 for mu, -1 for pi.
+    static TRM_INLINE void rise(lazy_base<V>& base, side& own, side& other, T sign, V top) noexcept {
+        bool const first = base.m == nothing<T>;  // nothing but impossible entries so far
+        T const old = base.b;
+        base.set(simd::reduce_max(top));
+        T const d = first ? T(0) : old - base.b;
+        V const vd(d < T(-0x1p20) ? T(-0x1p20) : d), f = first ? V(T(0)) : simd::exp2_wide(vd);
+        double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
+        double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
+        V const shift(sign * d);
+        for (int i = 0; i < lanes; ++i) {
+            own.diff[i] = f * fma(shift, own.sum[i], own.diff[i]);
+            own.sum[i] = f * own.sum[i];
+            other.diff[i] = fma(shift, other.sum[i], other.diff[i]);
+        }
+        own.total_diff = df * (own.total_diff + sd * own.total);
+        own.total *= df;
+        other.total_diff += sd * other.total;
+    }
+    TRM_INLINE void watch(V top_x, V top_y) noexcept {
+        if (any(top_x > mu.limit)) [[unlikely]]
+            rise(mu, m, p, T(1), top_x);
+        if (any(top_y > pi.limit)) [[unlikely]]
+            rise(pi, p, m, T(-1), top_y);
+    }
+    TRM_INLINE void flush() noexcept {
+        m.total += simd::sum(m.sum[0] + m.sum[1]);
+        p.total += simd::sum(p.sum[0] + p.sum[1]);
+        m.total_diff += simd::sum(m.diff[0] + m.diff[1]);
+        p.total_diff += simd::sum(p.diff[0] + p.diff[1]);
+        clear();
+    }
+};
+
+template <class V, class S1, class S2, class M1, class M2>
+[[nodiscard]] divergence_partial sum_pair(S1 const* x, double x_temperature, M1 x_mask, S2 const* y, double y_temperature,
+                                          M2 y_mask, std::int64_t n) noexcept {
+    using T = typename V::value_type;
+    constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
+    constexpr int half = group / 2;
+    pair_sums<V> s(x_temperature, y_temperature);
+    support holes;
+    std::int64_t i = 0;
+    while (i + half * w <= n) {
+        std::int64_t const left = (n - i) / (half * w);
+        std::int64_t const stop = i + (left < groups_per_flush ? left : groups_per_flush) * (half * w);
+        for (; i < stop; i += half * w) {
+            V a[half], b[half];
+            for (int k = 0; k < half; ++k) {
+                if (k % vectors_per_line<V, S1> == 0) simd::prefetch(x + i + prefetch_ahead<S1> + k * w);
+                if (k % vectors_per_line<V, S2> == 0) simd::prefetch(y + i + prefetch_ahead<S2> + k * w);
+                a[k] = x_mask.apply(simd::load<V>(x + i + k * w), i + k * w);
+                b[k] = y_mask.apply(simd::load<V>(y + i + k * w), i + k * w);
+            }
+            s.watch(simd::upper(simd::upper(a[0], a[1]), simd::upper(a[2], a[3])),
+                    simd::upper(simd::upper(b[0], b[1]), simd::upper(b[2], b[3])));
+            V const least = simd::lower(simd::lower(simd::lower(a[0], a[1]), simd::lower(a[2], a[3])),
+                                        simd::lower(simd::lower(b[0], b[1]), simd::lower(b[2], b[3])));
+            if (any(least <= V(nothing<T>))) [[unlikely]]
+                for (int k = 0; k < half; ++k) holes.note(a[k], b[k]);
+            for (int k = 0; k < half; ++k) s.add(k % s.lanes, a[k], b[k]);
+        }
+        s.flush();
+    }
+    for (; i < n; i += w) {
+        auto const k = static_cast<std::size_t>(n - i < w ? n - i : w);
+        V const a = x_mask.apply_n(simd::load_n<V>(x + i, k), i, k), b = y_mask.apply_n(simd::load_n<V>(y + i, k), i, k);
+        s.watch(a, b);
+        holes.note(a, b);
+        s.add(0, a, b);
+    }
+    s.flush();
+    divergence_partial out;
+    if (s.mu.m != nothing<T>) out.mu_shift = s.mu.shift(x_temperature), out.mu_sum = s.m.total;
+    if (s.pi.m != nothing<T>) out.pi_shift = s.pi.shift(y_temperature), out.pi_sum = s.p.total;
+    if (is_nan(s.m.total) || is_nan(s.p.total)) out.mu_sum = out.pi_sum = s.m.total + s.p.total;
+    out.mu_diff = s.m.total_diff * ln2;
+    out.pi_diff = s.p.total_diff * ln2;
+    out.mu_outside = holes.mu_outside;
+    out.pi_outside = holes.pi_outside;
+    return out;
+}
+
+/// Exponents relative to a known logsumexp: p = 2^(t + residue), t = x c - b; the residue is what b lost to rounding.
+template <class V>
+struct known_base {
+    using T = typename V::value_type;
+    V c, b;
+    double residue;
+    TRM_INLINE known_base(double temperature, double lse) noexcept {
+        T const cf = static_cast<T>(log2e / temperature);
+        double const exact_base = lse * temperature * static_cast<double>(cf);
+        T const bf = static_cast<T>(exact_base);
+        residue = static_cast<double>(bf) - exact_base;
+        c = V(cf);
+        b = V(-bf);
+    }
+    TRM_INLINE V exponent(V x) const noexcept { return simd::upper(V(T(-0x1p20)), fma(x, c, b)); }
+};
+
+struct normalised_sums {
+    double kl_mu_pi = 0.0, kl_pi_mu = 0.0, tv = 0.0;
+    support holes{};
+};
+
+/// TV, and with `Kl` both KLs, of a pair of rows whose logsumexp is known.
+template <bool Kl, class V, class S1, class S2, class M1, class M2>
+[[nodiscard]] normalised_sums sum_normalised(S1 const* x, double x_temperature, double x_lse, M1 x_mask, S2 const* y,
+                                             double y_temperature, double y_lse, M2 y_mask, std::int64_t n) noexcept {
+    using T = typename V::value_type;
+    constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
+    constexpr std::int64_t per_flush = 512;
+    known_base<V> const bx(x_temperature, x_lse), by(y_temperature, y_lse);
+    double const shift = bx.residue - by.residue, fx = std::exp2(bx.residue), fy = std::exp2(by.residue);
+    V const ratio(static_cast<T>(std::exp2(-shift)));  // p - q = fx (2^tx - ratio 2^ty)
+    normalised_sums out;
+    std::int64_t i = 0;
+    while (i < n) {
+        V kx(T(0)), ky(T(0)), tv[2] = {V(T(0)), V(T(0))};
+        auto const add = [&](V a, V b, int lane) {
+            V const tx = bx.exponent(a), ty = by.exponent(b);
+            V const p = simd::exp2_wide(tx), q = simd::exp2_wide(ty);
+            if constexpr (Kl) {
+                V const d = tx - ty;
+                kx = fma(p, d, kx);
+                ky = fma(q, d, ky);
+                if (any(simd::lower(a, b) <= V(nothing<T>))) [[unlikely]]
+                    out.holes.note(a, b);
+            }
+            tv[lane] = tv[lane] + abs(fma(ratio, -q, p));
+        };
+        std::int64_t const stop = n - i < per_flush * w ? n : i + per_flush * w;
+        for (; i + 2 * w <= stop; i += 2 * w)
+            for (int k = 0; k < 2; ++k) {
+                if (k % vectors_per_line<V, S1> == 0) simd::prefetch(x + i + prefetch_ahead<S1> + k * w);
+                if (k % vectors_per_line<V, S2> == 0) simd::prefetch(y + i + prefetch_ahead<S2> + k * w);
+                add(x_mask.apply(simd::load<V>(x + i + k * w), i + k * w),
+                    y_mask.apply(simd::load<V>(y + i + k * w), i + k * w), k);
+            }
+        for (; i < stop; i += w) {
+            auto const k = static_cast<std::size_t>(stop - i < w ? stop - i : w);
+            add(x_mask.apply_n(simd::load_n<V>(x + i, k), i, k), y_mask.apply_n(simd::load_n<V>(y + i, k), i, k), 0);
+        }
+        out.kl_mu_pi += simd::sum(kx);
+        out.kl_pi_mu -= simd::sum(ky);
+        out.tv += simd::sum(tv[0] + tv[1]);
+    }
+    out.kl_mu_pi = (fx * out.kl_mu_pi + shift) * ln2;
+    out.kl_pi_mu = (fy * out.kl_pi_mu - shift) * ln2;
+    out.tv *= 0.5 * fx;
+    return out;
+}
+
+}  // namespace logits_detail
+TRM_NAMESPACE_END
