@@ -26,6 +26,11 @@ FetchContent_Declare(CLI11 SYSTEM
   GIT_TAG cbd58a3696887b34c70949aef21a71735a0c2ad5
   FIND_PACKAGE_ARGS)
 
+FetchContent_Declare(nlohmann_json SYSTEM
+  URL https://github.com/nlohmann/json/releases/download/v3.11.2/json.tar.xz
+  URL_HASH SHA256=8c4b26bf4b422252e13f332bc5e388ec0ab5c3443d24399acb675e68278d341f
+  FIND_PACKAGE_ARGS)
+
 # A macro, so that <package>_FOUND and <package>_VERSION reach the caller.
 macro(trm_find_dependency package)
   cmake_parse_arguments(trm_dep "OPTIONAL" "DEBIAN" "TARGETS" ${ARGN})

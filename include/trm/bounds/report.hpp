@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/bounds/calibration.hpp>
+#include <trm/bounds/certificate.hpp>
+#include <trm/bounds/curve.hpp>
+#include <trm/bounds/sweep.hpp>
+
+#include <cstdio>
+#include <span>
+#include <string>
+
+/// \file
+/// Certificates, sweeps, curves and calibrations as plain text, one table each. Nothing is printed.
+
+TRM_NAMESPACE_BEGIN
+namespace bounds {
+
+[[nodiscard]] constexpr const char* to_string(claim k) noexcept {
+    switch (k) {
+        case claim::exact: return "exact";
+        case claim::estimated: return "estimated";
+        case claim::plug_in: return "plug-in";
+    }
+    return "?";
+}
+
+[[nodiscard]] constexpr const char* to_string(rung_name n) noexcept {
+    if (n == rung_name::direct) return "direct, worst reward";
+    if (n == rung_name::second_moment) return "second moment";
+    return to_string(
+        static_cast<bound_name>(static_cast<std::size_t>(n) - static_cast<std::size_t>(rung_name::classical)));
+}
+
+[[nodiscard]] constexpr const char* to_string(rung_status s) noexcept {
+    switch (s) {
+        case rung_status::ok: return "ok";
+        case rung_status::unhealthy: return "unreliable: ratios too heavy-tailed";
+        case rung_status::no_interval: return "no interval: fewer than two groups";
+        case rung_status::batch_max: return "maximum over the batch only";
+        case rung_status::detector: return "sampled tokens: a detector, not a bound";
+    }
+    return "?";
+}
+
+namespace detail {
+
+template <class... Args>
+[[nodiscard]] std::string line(const char* format, Args... args) {
+    char buffer[256];
+    const int n = std::snprintf(buffer, sizeof buffer, format, args...);
+    return n > 0 ? std::string(buffer, std::min(static_cast<std::size_t>(n), sizeof buffer - 1)) : std::string();
+}
+
+[[nodiscard]] inline std::string text(const std::optional<interval>& range) {
+    return range ? line("[%.3g, %.3g]", range->low, range->high) : std::string("-");
+}
+
+[[nodiscard]] inline std::string text(const estimate& e) {
+    return e.range ? line("%.3g [%.3g, %.3g]", e.value, e.range->low, e.range->high) : line("%.3g", e.value);
+}
+
+}  // namespace detail
+
+/// The whole certificate, with the words that say what each number is worth.
+[[nodiscard]] inline std::string to_text(const certificate& c) {
+    using detail::line;
+    using detail::text;
+    const certificate_options& o = c.options;
+    const double percent = 100.0 * o.bootstrap.level;
+    std::string out;
+    if (c.sequences > 0) {
+        out += line("%lld sequences in %lld groups, %lld sampled tokens, %lld sequences left out (not finite)\n",
+                    static_cast<long long>(c.sequences), static_cast<long long>(c.groups),
+                    static_cast<long long>(c.tokens), static_cast<long long>(c.excluded));
+        out +=
+            line("rewards in [%g, %g], %g%% intervals (bootstrap over groups, %d resamples, seed %llu)\n", o.reward.min,
+                 o.reward.max, percent, o.bootstrap.resamples, static_cast<unsigned long long>(o.bootstrap.seed));
+        out +=
+            line("largest %s %.3g nats", c.inputs.from_sampled_tokens ? "k3 (sampled)" : "KL (exact)", c.inputs.delta);
+        if (c.inputs.eps) out += line(", largest TV %.3g", *c.inputs.eps);
+        out += line(", mean sequence KL %.3g nats, horizon %lld\n", c.inputs.seq_kl,
+                    static_cast<long long>(c.inputs.horizon));
+        out += line("ratio health: %s; effective sample size %.2f, largest share %.2f, E[prod rho] - 1 = %s at %g%%\n",
+                    c.health.good ? "good" : "poor", c.health.ess, c.health.tail_share,
+                    text(c.health.ratio_excess).c_str(), 100.0 * o.health_level);
+    }
+    out += line("%-22s %-10s %10s  %-20s %s\n", "|J(pi) - J(mu) - L| <=", "kind", "value", "interval", "status");
+    for (std::size_t i = 0; i < c.rungs; ++i) {
+        const rung& r = c.ladder[i];
+        out += line("%-22s %-10s %10.4g  %-20s %s%s\n", to_string(r.name), to_string(r.kind), r.value,
+                    text(r.range).c_str(), to_string(r.state), r.vacuous ? "; vacuous" : "");
+    }
+    if (const rung* h = c.head()) {
+        out += line("headline: %s (%s), at most %.3g", to_string(h->name), to_string(h->kind), h->upper());
+        if (h->range) out += line(" with %g%% confidence", 50.0 + 0.5 * percent);
+        out += h->vacuous ? ": vacuous\n" : "\n";
+        switch (h->kind) {
+            case claim::exact: out += "  a bound, given that the divergences are those over all contexts\n"; break;
+            case claim::estimated: out += "  an estimate from this batch, not a guarantee\n"; break;
+            case claim::plug_in: out += "  an indication: contexts outside this batch may be worse\n"; break;
+        }
+    }
+    if (c.has_rewards) {
+        out += "surrogate gain L: " + text(c.surrogate) + "\n";
+        out += "error for these rewards: " + text(c.observed_error);
+        out += "; improvement J(pi) - J(mu): " + text(c.improvement);
+        out += c.health.good ? "\n" : " (both unreliable)\n";
+    }
+    if (c.gain && c.head() != nullptr) {
+        out += line("improvement %s: gain %.3g against error %.3g (%s)\n", c.certified ? "certified" : "not certified",
+                    *c.gain, c.head()->upper(), to_string(c.head()->kind));
+    }
+    return out;
+}
+
+/// One line a threshold: what is kept, the error left on it, what was given up.
+[[nodiscard]] inline std::string to_text(std::span<const sweep_row> rows) {
+    using detail::line;
+    using detail::text;
+    std::string out =
+        line("%10s %8s %8s %8s  %-28s %-28s %-28s %10s\n", "threshold", "kept seq", "kept tok", "kept ESS",
+             "error on kept, worst reward", "surrogate given up", "error of masked surrogate", "premise");
+    for (const sweep_row& r : rows) {
+        out += line("%10.3g %7.1f%% %7.1f%% %8.2f  %-28s %-28s %-28s ", r.threshold, 100.0 * r.kept_sequences,
+                    100.0 * r.kept_tokens, r.kept_ess, text(r.kept_error).c_str(), text(r.removed).c_str(),
+                    text(r.masked_error).c_str());
+        out += r.premise ? line("%10.3g\n", *r.premise) : std::string("         -\n");
+    }
+    return out;
+}
+
+/// One line a horizon: the thresholds that meet the target.
+[[nodiscard]] inline std::string to_text(std::span<const calibration_row> rows) {
+    using detail::line;
+    std::string out = line("%10s %12s %16s %12s\n", "T", "delta", "delta, classical", "eps");
+    for (const calibration_row& r : rows) {
+        out +=
+            line("%10lld %12.3g %16.3g %12.3g\n", static_cast<long long>(r.horizon), r.delta, r.classical_delta, r.eps);
+    }
+    return out;
+}
+
+/// One line a horizon: every rung against T.
+[[nodiscard]] inline std::string to_text(std::span<const curve_point> points) {
+    using detail::line;
+    std::string out = line("%8s %10s %6s %13s %10s %16s %10s\n", "T", "direct", "ESS", "second moment", "Adaptive",
+                           "Pinsker-Marginal", "classical");
+    for (const curve_point& p : points) {
+        out += line("%8lld %10.3g %6.2f %13.3g %10.3g %16.3g %10.3g\n", static_cast<long long>(p.horizon), p.direct,
+                    p.ess, p.second_moment, p.paper[bound_name::adaptive].value_or(0.0),
+                    p.paper[bound_name::pinsker_marginal].value_or(0.0), p.paper[bound_name::classical].value_or(0.0));
+    }
+    return out;
+}
+
+}  // namespace bounds
+TRM_NAMESPACE_END
