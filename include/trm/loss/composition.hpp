@@ -3,6 +3,8 @@
 
 #include <trm/policy/penalty.hpp>
 
+#include <array>
+#include <tuple>
 #include <utility>
 
 TRM_NAMESPACE_BEGIN
@@ -23,6 +25,14 @@ inline constexpr int sequence_sums_of = [] {
     }
 }();
 
+/// f(integral_constant 0) ... f(integral_constant N - 1), written out: loops over registers stay out of memory.
+template <int N, class F>
+TRM_INLINE constexpr void unrolled(F&& f) {
+    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+        (f(std::integral_constant<int, I>{}), ...);
+    }(std::make_integer_sequence<int, N>{});
+}
+
 /// Policies chosen at compile time, as the stages that the kernel runs over blocks of tokens. With blocks of one
 /// register everything inlines into one loop. `any_loss` has the same stages over longer blocks.
 template <class Mask, class Surrogate, class Weight, class... Penalties>
@@ -34,6 +44,9 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     Surrogate surrogate;
     Weight weight;
     std::tuple<Ps...> penalties;
+
+    template <int I>
+    using criterion_type = std::tuple_element_t<static_cast<std::size_t>(I), std::tuple<Ms...>>;
 
     static constexpr int block = 1;
     static constexpr int weight_slot = (0 + ... + Ms::sums);
@@ -54,11 +67,23 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] constexpr bool penalises_all() const noexcept {
         return std::apply([](auto const&... p) { return (false || ... || (p.tokens == sees::all_tokens)); }, penalties);
     }
-    [[nodiscard]] constexpr unsigned needs() const noexcept {
-        unsigned bits = needs_of(surrogate) | needs_of(weight);
-        std::apply([&](auto const&... m) { ((bits |= needs_of(m.divergence)), ...); }, mask.criteria);
-        std::apply([&](auto const&... p) { ((bits |= needs_of(p)), ...); }, penalties);
-        return bits;
+    [[nodiscard]] static constexpr unsigned needs() noexcept {
+        return (needs_of(Surrogate{}) | ... | needs_of(decltype(Ms::divergence){})) |
+               (needs_of(Weight{}) | ... | needs_of(Ps{}));
+    }
+    /// Diagnostics describe the log-ratio that the mask looks at first, else the weight's, else current over rollout.
+    [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept {
+        if constexpr (sizeof...(Ms) > 0) {
+            return decltype(criterion_type<0>::divergence)::over;
+        } else if constexpr (has_weight()) {
+            return Weight::over;
+        } else {
+            return ratio_kind::current_over_rollout;
+        }
+    }
+    template <class V, bool P>
+    TRM_INLINE log_ratio<V> const& diagnosed(token<V, P> const& t) const noexcept {
+        return ratio_of(over_ratio<diagnose_over(), no_weight>{}, t);
     }
     [[nodiscard]] constexpr status validate() const noexcept {
         status first = surrogate.validate();
@@ -72,58 +97,53 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     }
 
     /// Token criteria decide `keep` and `reasons`; sequence criteria add to their statistics.
-    template <class V>
-    TRM_INLINE void criteria_stage(token<V>* t, int, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE void criteria_stage(token<V, P>* t, int, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
         t->keep = t->active;
         t->reasons = V(typename V::value_type(0));
-        int sum = 0, max = 0, bit = 0;
-        auto const one = [&](auto const& criterion) __attribute__((always_inline)) {
-            using M = std::remove_cvref_t<decltype(criterion)>;
-            if constexpr (M::is_sequence) {
-                criterion.measure(*t, sums + sum, maxima + max);
+        unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
+            constexpr int i = index;
+            auto const& criterion = std::get<i>(mask.criteria);
+            if constexpr (criterion_type<i>::is_sequence) {
+                criterion.measure(*t, sums + slots[i].sum, maxima + slots[i].max);
             } else {
                 auto const pass = criterion.test(*t);
-                t->keep = t->keep & pass;
                 auto const fail = t->active & !pass;
-                t->reasons = t->reasons + select(fail, V(static_cast<typename V::value_type>(1 << bit)),
-                                                 V(typename V::value_type(0)));
-                rejected[bit] += simd::count(fail);
+                t->keep = t->keep & pass;
+                t->reasons = select(fail, t->reasons + V(static_cast<typename V::value_type>(1 << i)), t->reasons);
+                rejected[i] += simd::count(fail);
             }
-            sum += M::sums;
-            max += M::maxima;
-            ++bit;
-        };
-        std::apply([&](auto const&... m) __attribute__((always_inline)) { (one(m), ...); }, mask.criteria);
+        });
     }
     /// Sums that weights and surrogates take over the sequence.
-    template <class V>
-    TRM_INLINE void sequence_stage(token<V> const* t, int, V* sums) const noexcept {
-        if constexpr (Weight::sums > 0) sums[weight_slot] = sums[weight_slot] + (*t)[weight.over].value;
+    template <class V, bool P>
+    TRM_INLINE void sequence_stage(token<V, P> const* t, int, V* sums) const noexcept {
+        if constexpr (Weight::sums > 0) sums[weight_slot] = sums[weight_slot] + ratio_of(weight, *t).value;
         if constexpr (sequence_sums_of<Surrogate> > 0)
-            surrogate.measure(*t, (*t)[surrogate.over], sums + surrogate_slot);
+            surrogate.measure(*t, ratio_of(surrogate, *t), sums + surrogate_slot);
     }
-    template <class V>
-    TRM_INLINE void weight_stage(token<V>* t, int, double of_sequence) const noexcept {
-        t->weight = weight((*t)[weight.over], of_sequence);
+    template <class V, bool P>
+    TRM_INLINE void weight_stage(token<V, P>* t, int, double of_sequence) const noexcept {
+        t->weight = weight(ratio_of(weight, *t), of_sequence);
     }
-    template <class V>
-    TRM_INLINE void surrogate_stage(token<V>* t, int, sequence_constants const& constants) const noexcept {
-        auto const s = [&]() __attribute__((always_inline)) {
-            if constexpr (sequence_sums_of<Surrogate> > 0) {
-                return surrogate(*t, (*t)[surrogate.over], constants);
-            } else {
-                return surrogate(*t, (*t)[surrogate.over]);
-            }
-        }();
+    template <class V, bool P>
+    TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants) const noexcept {
+        surrogate_terms<V> s;
+        if constexpr (sequence_sums_of<Surrogate> > 0) {
+            s = surrogate(*t, ratio_of(surrogate, *t), constants);
+        } else {
+            s = surrogate(*t, ratio_of(surrogate, *t));
+        }
         t->value = s.value;
         t->slope = s.slope;
         t->clipped = s.clipped;
     }
-    template <class V>
-    TRM_INLINE void penalty_stage(token<V>* t, int, V limit) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE void penalty_stage(token<V, P>* t, int, V limit) const noexcept {
         V const zero(typename V::value_type(0));
         t->penalty = t->penalty_slope = t->penalty_all = t->penalty_all_slope = zero;
-        auto const one = [&](auto const& p) __attribute__((always_inline)) {
+        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
+            auto const& p = std::get<index>(penalties);
             auto const terms = p(*t, limit);
             V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
             if (p.tokens == sees::all_tokens) {
@@ -133,27 +153,23 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
                 t->penalty = t->penalty + value;
                 t->penalty_slope = t->penalty_slope + slope;
             }
-        };
-        std::apply([&](auto const&... p) __attribute__((always_inline)) { (one(p), ...); }, penalties);
+        });
     }
 
     /// Sequence criteria, from merged statistics over `tokens` finite tokens.
     [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double tokens) const noexcept {
         sequence_verdict verdict;
-        int sum = 0, max = 0, bit = 0;
-        auto const one = [&](auto const& criterion) {
-            using M = std::remove_cvref_t<decltype(criterion)>;
-            if constexpr (M::is_sequence) {
-                if (tokens > 0 && !criterion.keep.contains(criterion.value(sums + sum, maxima + max, tokens))) {
+        unrolled<criteria()>([&](auto index) {
+            constexpr int i = index;
+            if constexpr (criterion_type<i>::is_sequence) {
+                auto const& criterion = std::get<i>(mask.criteria);
+                double const value = criterion.value(sums + slots[i].sum, maxima + slots[i].max, tokens);
+                if (tokens > 0 && !criterion.keep.contains(value)) {
                     verdict.keep = false;
-                    verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
+                    verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << i);
                 }
             }
-            sum += M::sums;
-            max += M::maxima;
-            ++bit;
-        };
-        std::apply([&](auto const&... m) { (one(m), ...); }, mask.criteria);
+        });
         return verdict;
     }
     [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit) const noexcept {
@@ -170,6 +186,18 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             return {};
         }
     }
+
+private:
+    struct slot {
+        int sum, max;
+    };
+    /// Where the statistics of criterion i start.
+    static constexpr std::array<slot, sizeof...(Ms) + 1> slots = [] {
+        std::array<slot, sizeof...(Ms) + 1> s{};
+        int const sums[] = {Ms::sums..., 0}, maxima[] = {Ms::maxima..., 0};
+        for (std::size_t i = 0; i < sizeof...(Ms); ++i) s[i + 1] = {s[i].sum + sums[i], s[i].max + maxima[i]};
+        return s;
+    }();
 };
 
 }  // namespace detail

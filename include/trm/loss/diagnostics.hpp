@@ -10,8 +10,8 @@
 TRM_NAMESPACE_BEGIN
 
 /// What a batch looked like to the loss: counts, sums and extrema that `merge` adds over threads, micro-batches and ranks,
-/// and means named after trainers' dashboards. x = log current - log rollout unless the loss says otherwise
-/// (`diagnose_over`), r = e^x clamped as in the loss. Tokens are loss_mask tokens; means over an empty set are 0.
+/// and means named after trainers' dashboards. x is the log-ratio of the mask's first criterion, else of
+/// the weight, else log current - log rollout; r = e^x; clamped as in the loss. Tokens are loss_mask tokens; means over an empty set are 0.
 struct diagnostics {
     // tokens
     double tokens = 0;            ///< loss_mask tokens

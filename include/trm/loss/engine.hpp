@@ -15,7 +15,6 @@ struct loss_options {
     double log_ratio_clamp = 20.0;  ///< log-ratios are clamped to +- this before exp; a clamped ratio has gradient 0
     bool strict = false;            ///< a non-finite input is an error that names sequence and token, and nothing is written
     bool diagnose = true;           ///< false: diagnostics stay zero, which saves a few cycles per token
-    ratio_kind diagnose_over = ratio_kind::current_over_rollout;  ///< the log-ratio that diagnostics describe
 };
 
 namespace detail {
@@ -40,7 +39,7 @@ struct engine {
         if (status s = batch.layout.validate(); !s.ok()) return s;
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
-        unsigned needs = core.needs() | need::ratio(options.diagnose_over);
+        unsigned needs = core.needs() | need::ratio(core.diagnose_over());
         auto const stream = [&](auto span, bool required, char const* name) -> status {
             if (span.empty() && extent > 0)
                 return required ? status{errc::missing_stream, -1, -1, name} : status{};
@@ -269,7 +268,6 @@ private:
         s.scale = scale;
         s.limit = options.log_ratio_clamp;
         s.diagnose = options.diagnose;
-        s.diagnose_over = options.diagnose_over;
         if (!batch.sequence_advantages.empty())
             s.advantage = static_cast<double>(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]);
         return s;

@@ -33,7 +33,6 @@ struct run_scalars {
     sequence_constants constants{};
     sequence_verdict verdict{};
     bool diagnose = true;
-    ratio_kind diagnose_over = ratio_kind::current_over_rollout;
 };
 
 /// Sums, counts and extrema of a run; what `merge` adds up to is the sequence.
@@ -55,6 +54,16 @@ struct run_tally {
     }
 };
 
+/// f(0) ... f(n - 1), written out when the policies are static and n is their constant.
+template <class Core, int Capacity, class F>
+TRM_INLINE void each_slot(int n, F&& f) noexcept {
+    if constexpr (Core::block == 1) {
+        unrolled<Capacity>([&](auto i) __attribute__((always_inline)) { f(i); });
+    } else {
+        for (int i = 0; i < n; ++i) f(i);
+    }
+}
+
 /// Registers of a tile, flushed to double every `tile` registers.
 template <class V, class Core>
 struct lane_tally {
@@ -64,21 +73,23 @@ struct lane_tally {
     V objective, regulariser, x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
     V max_x, max_negative_x, max_weight;
 
-    TRM_INLINE void clear_sums() noexcept {
+    TRM_INLINE void clear_sums(Core const& core) noexcept {
         V const zero(typename V::value_type(0));
-        for (V& s : sums) s = zero;
+        each_slot<Core, Core::sum_capacity>(core.sum_width(), [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
         objective = regulariser = x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
     }
-    TRM_INLINE void clear() noexcept {
-        clear_sums();
+    TRM_INLINE void clear(Core const& core) noexcept {
+        clear_sums(core);
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
-        for (V& m : maxima) m = lowest;
+        each_slot<Core, Core::max_capacity>(core.max_width(),
+                                            [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
         max_x = max_negative_x = lowest;
         max_weight = V(typename V::value_type(0));
     }
     template <bool Apply>
     TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
-        for (int i = 0; i < core.sum_width(); ++i) to.sums[i] += simd::sum(sums[i]);
+        each_slot<Core, Core::sum_capacity>(
+            core.sum_width(), [&](int i) __attribute__((always_inline)) { to.sums[i] += simd::sum(sums[i]); });
         if (diagnose) {
             to.x += simd::sum(x);
             to.logp += simd::sum(logp);
@@ -99,13 +110,14 @@ struct lane_tally {
                 }
             }
         }
-        clear_sums();
+        clear_sums(core);
     }
     template <bool Apply>
     TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
         flush_sums<Apply>(core, to, diagnose);
-        for (int i = 0; i < core.max_width(); ++i)
+        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
             to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+        });
         if (Apply && diagnose) {
             to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(max_x)));
             to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(max_negative_x)));
@@ -118,7 +130,7 @@ struct lane_tally {
 /// selects. A lane is active if it is selected and everything the loss reads there is finite.
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                          std::size_t n, run_scalars const& run, token<V>& t) noexcept {
+                          std::size_t n, run_scalars const& run, token<V, Proximal>& t) noexcept {
     auto const read = [&](auto const* from) __attribute__((always_inline)) {
         if constexpr (Full) {
             return simd::load<V>(from + at);
@@ -138,15 +150,21 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
     }
     auto active = selected;
     unsigned const needs = core.needs();
-    unsigned ratios = need::ratio(resolve(run.diagnose_over, Proximal));
-    for (unsigned k = 0; k < 5; ++k)
-        if ((needs >> k & 1u) != 0) ratios |= need::ratio(resolve(static_cast<ratio_kind>(k), Proximal));
+    auto const wants = [&](ratio_kind kind) __attribute__((always_inline)) {
+        auto const asked = [&](ratio_kind k) { return (needs & need::ratio(k)) != 0 && resolve(k, Proximal) == kind; };
+        return resolve(core.diagnose_over(), Proximal) == kind || asked(kind) || asked(ratio_kind::surrogate) ||
+               asked(ratio_kind::correction);
+    };
+    bool const current_over_rollout = wants(ratio_kind::current_over_rollout);
+    bool const proximal_over_rollout = Proximal && wants(ratio_kind::proximal_over_rollout);
+    bool const current_over_proximal = Proximal && wants(ratio_kind::current_over_proximal);
 
     V const logp = read(io.logp), rollout = read(io.rollout);
-    V const proximal = Proximal ? read(io.proximal) : rollout;
-    V const raw[3] = {logp - rollout, proximal - rollout, logp - proximal};
-    for (unsigned k = 0; k < 3; ++k)
-        if ((ratios >> k & 1u) != 0) active = active & finite(raw[k]);
+    V proximal = logp;
+    if constexpr (Proximal) proximal = read(io.proximal);
+    if (current_over_rollout) active = active & finite(logp - rollout);
+    if (proximal_over_rollout) active = active & finite(proximal - rollout);
+    if (current_over_proximal) active = active & finite(logp - proximal);
     V const zero(typename V::value_type(0));
     V ref = zero, given = zero, advantage = simd::broadcast<V>(run.advantage);
     if ((needs & need::ref_logp) != 0) {
@@ -162,23 +180,22 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
         active = active & finite(advantage);
     }
 
-    t.has_proximal = Proximal;
     t.active = active;
     t.logp = zero_unless(active, logp);
     t.ref_logp = zero_unless(active, ref);
     t.given = zero_unless(active, given);
     t.advantage = zero_unless(active, advantage);
     V const limit = simd::broadcast<V>(run.limit);
-    V const targets[3] = {logp, proximal, logp}, behaviours[3] = {rollout, rollout, proximal};
-    for (unsigned k = 0; k < 3; ++k)
-        if ((ratios >> k & 1u) != 0) t.over[k] = make_log_ratio<V>(targets[k], behaviours[k], active, limit);
+    if (current_over_rollout) t.current_over_rollout = make_log_ratio(logp, rollout, active, limit);
+    if (proximal_over_rollout) t.proximal_over_rollout = make_log_ratio(proximal, rollout, active, limit);
+    if (current_over_proximal) t.current_over_proximal = make_log_ratio(logp, proximal, active, limit);
     return selected_count;
 }
 
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.
-template <class V, bool Full, class Core, class S>
+template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                             std::size_t n, run_scalars const& run, token<V> const& t, lane_tally<V, Core>& lanes,
+                             std::size_t n, run_scalars const& run, token<V, Proximal> const& t, lane_tally<V, Core>& lanes,
                              run_tally<Core>& tally) noexcept {
     using T = typename V::value_type;
     V weight = simd::pin(t.weight);
@@ -220,7 +237,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         }
     }
     if (run.diagnose) {
-        auto const& l = t[run.diagnose_over];
+        auto const& l = core.diagnosed(t);
         lanes.k3 = lanes.k3 + l.k3;
         lanes.r_squared = fma(l.exp, zero_unless(t.active, l.exp), lanes.r_squared);
         V const lowest(-std::numeric_limits<T>::infinity());
@@ -257,8 +274,8 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     run_scalars const run = scalars;
     lane_tally<V, Core> lanes;
     run_tally<Core> tally;
-    lanes.clear();
-    token<V> t[Core::block];
+    lanes.clear(core);
+    token<V, Proximal> t[Core::block];
 
     auto const stages = [&](int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
@@ -266,7 +283,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
             for (int j = 0; j < n; ++j) {
-                lanes.x = lanes.x + t[j][run.diagnose_over].value;
+                lanes.x = lanes.x + core.diagnosed(t[j]).value;
                 lanes.logp = lanes.logp + t[j].logp;
             }
         if constexpr (Apply) {
@@ -282,7 +299,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     };
     auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t at, int j, std::size_t n)
                             __attribute__((always_inline)) {
-        if constexpr (Apply) finish_stage<V, Full>(core, io, at, n, run, t[j], lanes, tally);
+        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, at, n, run, t[j], lanes, tally);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};

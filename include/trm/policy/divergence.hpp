@@ -113,7 +113,7 @@ struct bidirectional_binary_kl {
 struct given {
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     static constexpr bool reads_ratio = false;
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::given; }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::given; }
 };
 
 /// The same divergence, weight or surrogate over another pair of policies:
@@ -132,28 +132,27 @@ concept divergence_policy = std::copyable<D> && requires(D d) {
     { d.over } -> std::convertible_to<ratio_kind>;
 };
 
-/// What a policy reads: its ratio, unless it says that it reads none, and its streams.
+/// What a policy reads: its ratio, unless it says that it reads none, and its streams. A constant when the policy's
+/// members are static.
 template <class P>
 [[nodiscard]] constexpr unsigned needs_of(P const& p) noexcept {
     unsigned bits = 0;
-    if constexpr (requires { p.over; }) {
-        if constexpr (requires { p.reads_ratio; }) {
-            bits |= p.reads_ratio ? need::ratio(p.over) : 0;
-        } else {
-            bits |= need::ratio(p.over);
-        }
+    if constexpr (requires { P::reads_ratio; }) {
+        bits |= p.reads_ratio ? need::ratio(p.over) : 0;
+    } else if constexpr (requires { p.over; }) {
+        bits |= need::ratio(p.over);
     }
     if constexpr (requires { p.needs(); }) bits |= p.needs();
     return bits;
 }
 
 /// Value of a divergence at a token.
-template <class D, class V>
-TRM_INLINE V divergence_of(D const& d, token<V> const& t) noexcept {
+template <class D, class V, bool P>
+TRM_INLINE V divergence_of(D const& d, token<V, P> const& t) noexcept {
     if constexpr (std::derived_from<D, given>) {
         return t.given;
     } else {
-        return d(t[d.over]);
+        return d(ratio_of(d, t));
     }
 }
 

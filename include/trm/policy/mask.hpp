@@ -54,12 +54,11 @@ struct token_mask {
 
     static constexpr bool is_sequence = false;
     static constexpr int sums = 0, maxima = 0;
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return needs_of(divergence); }
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : status{errc::bad_threshold, -1, -1, "token_mask"};
     }
-    template <class V>
-    TRM_INLINE typename V::mask test(token<V> const& t) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE typename V::mask test(token<V, P> const& t) const noexcept {
         V const d = divergence_of(divergence, t);
         return (simd::broadcast<V>(keep.lower) <= d) & (d <= simd::broadcast<V>(keep.upper));
     }
@@ -78,12 +77,11 @@ struct sequence_mask {
     static constexpr bool is_sequence = true;
     static constexpr bool adds = std::is_same_v<Stat, stat::sum_t> || std::is_same_v<Stat, stat::mean_t>;
     static constexpr int sums = adds ? 1 : 0, maxima = adds ? 0 : 1;
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return needs_of(divergence); }
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : status{errc::bad_threshold, -1, -1, "sequence_mask"};
     }
-    template <class V>
-    TRM_INLINE void measure(token<V> const& t, V* sum, V* max) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, V* sum, V* max) const noexcept {
         V d = divergence_of(divergence, t);
         if constexpr (adds) {
             *sum = *sum + simd::pin(zero_unless(t.active, d));
@@ -126,7 +124,7 @@ inline constexpr std::uint16_t reason_nonfinite = 1u << 15;
 template <class T>
 inline constexpr bool is_criterion = requires(T m) {
     { m.is_sequence } -> std::convertible_to<bool>;
-    { m.needs() } -> std::convertible_to<unsigned>;
+    { m.divergence.over } -> std::convertible_to<ratio_kind>;
 };
 template <class T>
 inline constexpr bool is_conjunction = false;

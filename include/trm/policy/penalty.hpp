@@ -24,17 +24,18 @@ struct penalty_terms {
 /// |x|. Slope -beta D'(x): k1 1, k2 -x, k3 1 - e^x, abs -sign x; 0 where the clamp of x acts.
 template <class D>
 struct kl_penalty {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     static constexpr bool reads_ratio = false;
     D estimator;
     double beta;
     sees tokens = sees::all_tokens;
 
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::ref_logp; }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(beta) ? status{} : status{errc::bad_threshold, -1, -1, "kl_penalty"};
     }
-    template <class V>
-    TRM_INLINE penalty_terms<V> operator()(token<V> const& t, V limit) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V limit) const noexcept {
         auto const l = make_log_ratio<V>(t.ref_logp, t.logp, t.active, limit);
         V const b = simd::broadcast<V>(beta);
         return {b * estimator(l), zero_unless(l.unclamped, -(b * estimator.slope(l)))};
@@ -54,9 +55,9 @@ struct squared_log_ratio {
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(coefficient) ? status{} : status{errc::bad_threshold, -1, -1, "squared_log_ratio"};
     }
-    template <class V>
-    TRM_INLINE penalty_terms<V> operator()(token<V> const& t, V) const noexcept {
-        auto const& l = t[over];
+    template <class V, bool P>
+    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V) const noexcept {
+        auto const& l = ratio_of(*this, t);
         V const cx = simd::broadcast<V>(coefficient) * l.value;
         return {cx * l.value, zero_unless(l.unclamped, cx + cx)};
     }

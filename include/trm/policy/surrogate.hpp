@@ -32,10 +32,10 @@ TRM_INLINE typename V::mask nowhere() noexcept {
 /// -r A, slope -r A. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075.
 struct importance_ratio {
     static constexpr ratio_kind over = ratio_kind::surrogate;
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::advantage; }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
-    template <class V>
-    TRM_INLINE surrogate_terms<V> operator()(token<V> const& t, log_ratio<V> const& l) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
         V const value = -(l.exp * t.advantage);
         return {value, zero_unless(l.unclamped, value), !l.unclamped};
     }
@@ -50,13 +50,13 @@ struct ppo_clip {
     double dual_clip = 0.0;
 
     static constexpr ratio_kind over = ratio_kind::surrogate;
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::advantage; }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
         return ok && !is_nan(eps_low + eps_high + dual_clip) ? status{} : status{errc::bad_threshold, -1, -1, "ppo_clip"};
     }
-    template <class V>
-    TRM_INLINE surrogate_terms<V> operator()(token<V> const& t, log_ratio<V> const& l) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
         V const zero = detail::zero<V>(), lo = simd::broadcast<V>(1 - eps_low), hi = simd::broadcast<V>(1 + eps_high);
         auto const positive = t.advantage > zero, negative = t.advantage < zero;
         auto const clipped = (positive & (l.exp > hi)) | (negative & (l.exp < lo));
@@ -76,10 +76,10 @@ struct ppo_clip {
 struct policy_gradient {
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr bool reads_ratio = false;
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return need::advantage; }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
-    template <class V>
-    TRM_INLINE surrogate_terms<V> operator()(token<V> const& t, log_ratio<V> const&) const noexcept {
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const&) const noexcept {
         return {-(t.advantage * t.logp), -t.advantage, detail::nowhere<V>()};
     }
 };

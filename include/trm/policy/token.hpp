@@ -71,15 +71,16 @@ struct sequence_constants {
 };
 
 /// A register of tokens on its way through the stages: inputs, log-ratios, decisions, loss. Inactive lanes (masked out
-/// or not finite) hold zeros, log-ratio 0 and advantage 0.
-template <class V>
+/// or not finite) hold zeros, log-ratio 0 and advantage 0. `Proximal`: the batch has proximal_logp.
+template <class V, bool Proximal>
 struct token {
+    using vec = V;
     using mask = typename V::mask;
+    static constexpr bool has_proximal = Proximal;
     // inputs
     V logp, ref_logp, advantage, given;
     mask active;
-    log_ratio<V> over[3];
-    bool has_proximal;
+    log_ratio<V> current_over_rollout, proximal_over_rollout, current_over_proximal;
     // decisions and loss
     mask keep;     ///< passes every token criterion
     V reasons;     ///< sum of 2^i over the criteria i that reject the token
@@ -93,8 +94,29 @@ struct token {
     V penalty_all_slope;
 
     TRM_INLINE log_ratio<V> const& operator[](ratio_kind kind) const noexcept {
-        return over[static_cast<unsigned>(resolve(kind, has_proximal))];
+        switch (resolve(kind, Proximal)) {
+            case ratio_kind::proximal_over_rollout: return proximal_over_rollout;
+            case ratio_kind::current_over_proximal: return current_over_proximal;
+            default: return current_over_rollout;
+        }
     }
 };
+
+/// The log-ratio that a policy looks at: known at compile time if the policy's `over` is a static constant.
+template <class P, class V, bool Proximal>
+TRM_INLINE log_ratio<V> const& ratio_of(P const& p, token<V, Proximal> const& t) noexcept {
+    if constexpr (requires { typename std::integral_constant<ratio_kind, P::over>; }) {
+        constexpr ratio_kind kind = resolve(P::over, Proximal);
+        if constexpr (kind == ratio_kind::proximal_over_rollout) {
+            return t.proximal_over_rollout;
+        } else if constexpr (kind == ratio_kind::current_over_proximal) {
+            return t.current_over_proximal;
+        } else {
+            return t.current_over_rollout;
+        }
+    } else {
+        return t[p.over];
+    }
+}
 
 TRM_NAMESPACE_END

@@ -7,8 +7,6 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
-#include <limits>
 
 /// \file
 /// The vector vocabulary of the kernels: `vec<T, Arch>`, its mask, and friend functions that mean the same for an xsimd
@@ -99,6 +97,22 @@ struct vec {
     TRM_INLINE explicit vec(reg v) noexcept
         requires(!is_scalar)
         : r(v) {}
+
+    // Not memcpy: g++ 12 would then keep whole structures of registers in memory.
+    static TRM_INLINE vec read(T const* from) noexcept {
+        if constexpr (is_scalar) {
+            return vec(*from);
+        } else {
+            return vec(reg(reg::load_unaligned(from)));
+        }
+    }
+    TRM_INLINE void write(T* to) const noexcept {
+        if constexpr (is_scalar) {
+            *to = r;
+        } else {
+            r.store_unaligned(to);
+        }
+    }
 
     friend TRM_INLINE vec operator+(vec a, vec b) noexcept { return vec(static_cast<reg>(a.r + b.r)); }
     friend TRM_INLINE vec operator-(vec a, vec b) noexcept { return vec(static_cast<reg>(a.r - b.r)); }
@@ -211,17 +225,10 @@ TRM_INLINE V exact(V v) noexcept {
 #endif
 }
 
-/// A number in every lane, rounded to the lane type; beyond its range it becomes infinite.
+/// A number in every lane, rounded to the lane type; beyond its range it becomes infinite (IEC 559).
 template <class V>
 TRM_INLINE V broadcast(double v) noexcept {
-    using T = typename V::value_type;
-    if constexpr (sizeof(T) == 4) {
-        constexpr double limit = std::numeric_limits<float>::max();
-        constexpr T infinity = std::numeric_limits<float>::infinity();
-        return V(v > limit ? infinity : v < -limit ? -infinity : static_cast<T>(v));
-    } else {
-        return V(v);
-    }
+    return V(static_cast<typename V::value_type>(v));
 }
 
 template <class V>
@@ -251,7 +258,7 @@ constexpr int width() noexcept {
 template <class V>
 TRM_INLINE double sum(V v) noexcept {
     alignas(64) typename V::value_type buffer[V::size];
-    std::memcpy(buffer, &v, sizeof buffer);
+    v.write(buffer);
     alignas(64) double wide[V::size];
     for (std::size_t i = 0; i < V::size; ++i) wide[i] = static_cast<double>(buffer[i]);
     for (std::size_t half = V::size / 2; half > 0; half /= 2)
@@ -262,7 +269,7 @@ TRM_INLINE double sum(V v) noexcept {
 template <class V>
 TRM_INLINE typename V::value_type reduce_max(V v) noexcept {
     alignas(64) typename V::value_type buffer[V::size];
-    std::memcpy(buffer, &v, sizeof buffer);
+    v.write(buffer);
     auto best = buffer[0];
     for (std::size_t i = 1; i < V::size; ++i) best = buffer[i] > best ? buffer[i] : best;
     return best;

@@ -3,6 +3,8 @@
 
 #include <trm/simd/batch.hpp>
 
+#include <limits>
+
 TRM_NAMESPACE_BEGIN
 namespace simd {
 

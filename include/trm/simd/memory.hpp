@@ -3,6 +3,8 @@
 
 #include <trm/simd/batch.hpp>
 
+#include <cstring>
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -30,9 +32,7 @@ TRM_INLINE typename V::mask wrap_mask(R raw) noexcept {
 }
 template <class V>
 TRM_INLINE V from_array(typename V::value_type const* aligned) noexcept {
-    V v;
-    std::memcpy(&v, aligned, sizeof v);
-    return v;
+    return V::read(aligned);
 }
 
 }  // namespace detail
@@ -43,9 +43,7 @@ TRM_INLINE V load(S const* from) noexcept {
     using T = typename V::value_type;
     using U = storage_t<S>;
     if constexpr (std::is_same_v<U, T>) {
-        V v;
-        std::memcpy(&v, from, sizeof v);
-        return v;
+        return V::read(reinterpret_cast<T const*>(from));
 #if defined(__AVX512F__)
     } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, float, 64>) {
         return detail::wrap<V>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from))));
@@ -95,7 +93,7 @@ TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
 
 template <class V>
 TRM_INLINE void store(typename V::value_type* to, V v) noexcept {
-    std::memcpy(to, &v, sizeof v);
+    v.write(to);
 }
 
 template <class V>
@@ -111,7 +109,7 @@ TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept
     }
 #endif
     alignas(64) typename V::value_type buffer[V::size];
-    std::memcpy(buffer, &v, sizeof v);
+    v.write(buffer);
     for (std::size_t i = 0; i < n; ++i) to[i] = buffer[i];
 }
 
