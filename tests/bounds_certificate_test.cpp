@@ -8,7 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -277,12 +280,14 @@ TEST_CASE("the headline follows its rule", "[unit]") {
     CHECK(b::certify(e, strict).head()->name == b::rung_name::second_moment);
 
     // E[prod rho] - 1 far from 0: these are not samples of mu.
-    const std::vector<double> shifted(mild.x.size(), 0.05);
     b::trajectories<double> t = mild.view();
-    t.log_ratio = shifted;
-    b::evidence off;
-    REQUIRE(off.add(t).ok());
-    CHECK_FALSE(b::certify(off).health.good);
+    for (double shift : {0.05, -0.05}) {
+        const std::vector<double> shifted(mild.x.size(), shift);
+        t.log_ratio = shifted;
+        b::evidence off;
+        REQUIRE(off.add(t).ok());
+        CHECK_FALSE(b::certify(off).health.good);
+    }
 
     // One group: nothing to resample. The estimate stands without an interval, and is not called ok.
     const std::vector<std::int64_t> one_group(mild.groups.size(), 4);
@@ -302,6 +307,17 @@ TEST_CASE("the headline follows its rule", "[unit]") {
     CHECK(b::certify(own).groups == static_cast<std::int64_t>(mild.groups.size()));
     CHECK(b::certify(own).find(b::rung_name::second_moment)->value ==
           Approx(plain.find(b::rung_name::second_moment)->value));
+
+    std::vector<std::int64_t> distinct(mild.groups.size());
+    std::iota(distinct.begin(), distinct.end(), 7);
+    t.groups = distinct;
+    b::evidence numbered;
+    REQUIRE(numbered.add(t).ok());
+    for (std::size_t i = 0; i < 2; ++i) {
+        CHECK(b::certify(own).ladder[i].range->low == Approx(b::certify(numbered).ladder[i].range->low).epsilon(1e-12));
+        CHECK(b::certify(own).ladder[i].range->high ==
+              Approx(b::certify(numbered).ladder[i].range->high).epsilon(1e-12));
+    }
 
     const b::certificate nothing = b::certify({});
     CHECK(nothing.rungs == 0);
@@ -364,12 +380,42 @@ TEST_CASE("the curve ends where the certificate is", "[unit]") {
     const auto points = b::curve(batch.view(), horizons);
     REQUIRE(points.size() == 4);
     const b::certificate c = b::certify(evidence_of(batch));
-    CHECK(points[3].second_moment == c.find(b::rung_name::second_moment)->value);
-    CHECK(points[3].direct == c.find(b::rung_name::direct)->value);
-    CHECK(*points[3].paper[b::bound_name::adaptive] == c.find(b::rung_name::adaptive)->value);
+    CHECK(points[3].second_moment == Approx(c.find(b::rung_name::second_moment)->value).epsilon(1e-12));
+    CHECK(points[3].direct == Approx(c.find(b::rung_name::direct)->value).epsilon(1e-12));
+    CHECK(*points[3].paper[b::bound_name::adaptive] == Approx(c.find(b::rung_name::adaptive)->value).epsilon(1e-12));
     CHECK(points[0].direct == Approx(0.0).margin(1e-15));  // re-association leaves an ulp
     CHECK(points[0].second_moment == 0.0);
     for (std::size_t i = 1; i < points.size(); ++i) CHECK(points[i].second_moment >= points[i - 1].second_moment);
     const std::array<std::int64_t, 1> bad{0};
     CHECK(b::curve(batch.view(), bad).empty());
+}
+
+TEST_CASE("the README quotes what the library says today", "[unit]") {
+    std::ifstream in(TRM_EXAMPLES_DATA_DIR "/../../include/trm/bounds/README.md");
+    REQUIRE(in.good());
+    const std::string readme{std::istreambuf_iterator<char>(in), {}};
+    const auto quotes = [&](const std::string& text) {
+        CAPTURE(text);
+        CHECK(readme.find("```\n" + text + "```") != std::string::npos);
+    };
+    quotes(b::to_text(b::certify(evidence_of(shipped(0)))));
+    quotes(b::to_text(b::certify(evidence_of(shipped(4)))));
+
+    const b::evidence seen = evidence_of(shipped(0));
+    constexpr std::array<double, 6> fractions{0.25, 0.5, 0.75, 0.9, 0.97, 1.0};
+    const auto thresholds = b::thresholds_for(seen, b::mask_statistic::max_kl, fractions);
+    quotes(b::to_text(b::sweep(seen, b::mask_statistic::max_kl, thresholds)));
+    constexpr std::array<std::int64_t, 5> cuts{10, 20, 40, 80, 160};
+    quotes(b::to_text(b::curve(shipped(0).view(), cuts)));
+
+    constexpr std::array<std::int64_t, 3> horizons{128, 4096, 32768};
+    std::array<b::calibration_row, 3> rows;
+    b::calibrate(horizons, 0.1, rows);
+    quotes(b::to_text(std::span<const b::calibration_row>(rows)));
+    for (const std::int64_t t : horizons) {
+        b::certificate_options known;
+        known.exact = b::divergences{.horizon = t, .eps = 5e-4, .delta = 1e-6, .seq_kl = 2e-8 * static_cast<double>(t)};
+        known.surrogate_gain = 0.02;
+        quotes(b::to_text(b::certify({}, known)));
+    }
 }

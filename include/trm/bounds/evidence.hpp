@@ -161,8 +161,7 @@ status evidence::add(const trajectories<F>& b) {
             const double raw = b.ratio(t);
             const double x = std::clamp(raw, -detail::log_limit, detail::log_limit);
             r.saturated = r.saturated || x != raw;
-            const double step = std::expm1(x);
-            const double k3 = detail::k3(x);
+            const auto [step, k3] = detail::step_of(x);
             const double kl = b.kl.empty() ? k3 : std::max(static_cast<double>(b.kl[t]), 0.0);
             const double tv = b.tv.empty() ? 0.0 : std::clamp(static_cast<double>(b.tv[t]), 0.0, 1.0);
             p.magnitude += r.weight * std::fabs(step);
