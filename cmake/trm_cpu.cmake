@@ -1,10 +1,11 @@
 # Which x86-64 levels this machine runs: TRM_CPU_RUNS_x86-64-v3, TRM_CPU_RUNS_x86-64-v4 (cached).
-# TRM_KERNEL_MARCHES: the levels for which kernel tests are built besides the compiler's default.
+# TRM_KERNEL_MARCHES: what kernel tests are built for; BASELINE is the compiler's default.
 include(CheckCXXSourceRuns)
 
-set(TRM_KERNEL_MARCHES "")
+set(trm_marches BASELINE)
+set(TRM_CPU_RUNS_BASELINE ON)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(TRM_KERNEL_MARCHES x86-64-v3 x86-64-v4)
+  list(APPEND trm_marches x86-64-v3 x86-64-v4)
   if(CMAKE_CROSSCOMPILING)
     set(TRM_CPU_RUNS_V3 OFF)
     set(TRM_CPU_RUNS_V4 OFF)
@@ -26,3 +27,4 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(TRM_CPU_RUNS_x86-64-v3 ${TRM_CPU_RUNS_V3})
   set(TRM_CPU_RUNS_x86-64-v4 ${TRM_CPU_RUNS_V4})
 endif()
+set(TRM_KERNEL_MARCHES "${trm_marches}" CACHE STRING "-march values that kernel tests are built for")

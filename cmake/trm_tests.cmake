@@ -17,19 +17,19 @@ function(trm_add_test file)
 endfunction()
 
 # trm_add_kernel_test(<file> [LABELS ...] [LINK ...] [FAST_MATH])
-# The same file for the compiler's default and every level of TRM_KERNEL_MARCHES: <name>, <name>.x86-64-v3, ...; with
-# FAST_MATH also <name>.fast-math. Levels that this CPU cannot run are compiled and linked only.
+# The same file for every entry of TRM_KERNEL_MARCHES: <name> (BASELINE), <name>.x86-64-v3, ...; with FAST_MATH also
+# <name>.fast-math. Levels that this CPU cannot run are compiled and linked only.
 function(trm_add_kernel_test file)
   cmake_parse_arguments(arg "FAST_MATH" "" "LABELS;LINK" ${ARGN})
   cmake_path(GET file STEM LAST_ONLY name)
   set(common LABELS kernel ${arg_LABELS} LINK ${arg_LINK})
-  trm_add_test(${file} NAME ${name} MARCH BASELINE ${common})
   foreach(march IN LISTS TRM_KERNEL_MARCHES)
+    string(REPLACE ".BASELINE" "" test "${name}.${march}")
     set(no_run "")
     if(NOT TRM_CPU_RUNS_${march})
       set(no_run NO_RUN)
     endif()
-    trm_add_test(${file} NAME ${name}.${march} MARCH ${march} ${common} ${no_run})
+    trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run})
   endforeach()
   if(arg_FAST_MATH)
     trm_add_test(${file} NAME ${name}.fast-math MARCH BASELINE ${common} OPTIONS -ffast-math)
