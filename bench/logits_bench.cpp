@@ -145,11 +145,11 @@ void add_type(std::string const& type) {
         auto const v = "/" + type + "/V" + std::to_string(vocab);
         for (bool entropy : {false, true}) {
             auto const name = std::string("forward/") + (entropy ? "logp+entropy" : "logp") + v;
-            add(name + "/1T", [=](benchmark::State& s) { forward<S>(s, vocab, entropy, trm::serial_blocks{}); });
+            add(name + "/1T", [=](benchmark::State& s) { forward<S>(s, vocab, entropy, trm::serial_executor{}); });
             add(name + "/2T", [=](benchmark::State& s) { forward<S>(s, vocab, entropy, both); });
         }
         auto const back = [=](std::string const& name, where to, double kept, bool entropy) {
-            add("backward/" + name + v + "/1T", [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, trm::serial_blocks{}); });
+            add("backward/" + name + v + "/1T", [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, trm::serial_executor{}); });
             add("backward/" + name + v + "/2T", [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, both); });
         };
         back("in_place", where::in_place, 1.0, false);

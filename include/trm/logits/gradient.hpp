@@ -66,7 +66,7 @@ void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, st
 /// A non-finite d_logp is not filtered: the token pipeline never produces one.
 /// Errors: those of `log_prob`, missing_stream (d_entropy without entropy). No allocation.
 template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class O,
-          class Exec = serial_blocks>
+          class Exec = serial_executor>
 status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_gradient_in<T> const& in,
                        logits_gradient_out<O> const& out, Exec const& exec = {}) noexcept {
     namespace d = logits_detail;

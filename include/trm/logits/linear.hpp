@@ -86,7 +86,7 @@ void write_row_result(std::size_t r, logits_partial const& p, log_prob_out<T> co
 /// are 0. f32 accumulation for every storage type. Accuracy: that of an f32 product, then as `log_prob`.
 /// Errors: bad_layout, size_mismatch (also for a workspace smaller than `linear_workspace`), bad_threshold.
 template <class Arch = simd::default_arch, class H, class W, token_ids Targets, arithmetic_type T,
-          class Exec = serial_blocks>
+          class Exec = serial_executor>
 status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_prob_out<T> const& out,
                        std::span<std::byte> workspace, linear_blocks const& b = {}, linear_gather<T> const& gather = {},
                        Exec const& exec = {}) noexcept {
@@ -135,7 +135,7 @@ status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_p
 /// `linear_log_prob` of pi and the exact KLs between the rollout head mu and pi, over the same chunks. `divergence.tv` must be
 /// empty: TV needs the normalisers before it starts. A row is skipped if either row_mask says so.
 template <class Arch = simd::default_arch, class H1, class W1, class H2, class W2, token_ids Targets, arithmetic_type T,
-          class Exec = serial_blocks>
+          class Exec = serial_executor>
 status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> const& pi, Targets const& targets,
                          log_prob_out<T> const& out, divergence_out<T> const& divergence,
                          std::span<std::byte> workspace, linear_blocks const& b = {}, Exec const& exec = {}) noexcept {

@@ -49,7 +49,7 @@ template <class H, class W>
 /// `in` as in `logits_gradient`, from `linear_log_prob` on the same view. Bitwise the same for any executor and any number of
 /// workers. Errors: those of `logits_gradient` and `linear_log_prob`.
 template <class Arch = simd::default_arch, class H, class W, token_ids Targets, arithmetic_type T,
-          class Exec = serial_blocks>
+          class Exec = serial_executor>
 status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logits_gradient_in<T> const& in,
                        linear_gradient_out const& out, std::span<std::byte> workspace, linear_blocks const& b = {},
                        Exec const& exec = {}) noexcept {

@@ -51,7 +51,7 @@ template <class V, class S>
 /// Rows with row_mask 0 are not read; their results are 0 and their targets may be anything.
 /// Errors: size_mismatch, bad_layout (token names the row of a target outside [0, vocab)), bad_threshold (temperature).
 /// One exponential per element; no allocation. Source of the one-pass form: Milakov and Gimelshein, arXiv 1805.02867.
-template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class Exec = serial_blocks>
+template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class Exec = serial_executor>
 status log_prob(logits_view<S> const& v, Targets const& targets, log_prob_out<T> const& out,
                 Exec const& exec = {}) noexcept {
     namespace d = logits_detail;
@@ -77,7 +77,7 @@ status log_prob(logits_view<S> const& v, Targets const& targets, log_prob_out<T>
 /// shards. Targets are ids of the whole vocabulary. Tensor parallelism: either all-gather the partials and `merge`, or
 /// all-reduce the maximum of `shift`, `rebase` to it, and all-reduce the sums.
 /// weighted_sum is filled only if `entropy`. Rows with row_mask 0 give a neutral partial.
-template <class Arch = simd::default_arch, class S, token_ids Targets, class Exec = serial_blocks>
+template <class Arch = simd::default_arch, class S, token_ids Targets, class Exec = serial_executor>
 status log_prob_partials(logits_view<S> const& v, std::int64_t first, Targets const& targets,
                          std::span<logits_partial> out, bool entropy = true, Exec const& exec = {}) noexcept {
     namespace d = logits_detail;

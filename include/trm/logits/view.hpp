@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/core/dtype.hpp>
+#include <trm/core/executor.hpp>
 #include <trm/core/status.hpp>
 #include <trm/simd/batch.hpp>
 
@@ -46,16 +47,6 @@ concept token_ids = requires(R const& r) { std::span(r); } &&
                                   std::int32_t> ||
                      std::same_as<std::remove_cv_t<typename decltype(std::span(std::declval<R const&>()))::element_type>,
                                   std::int64_t>);
-
-/// Runs the blocks of a call one after the other. Any callable with the same signature may replace it: exec(n, f) must call
-/// f(0) ... f(n - 1) exactly once each, in any order, on any threads, and return when all are done. Results never depend on
-/// the order or on the number of threads.
-struct serial_blocks {
-    template <class F>
-    void operator()(std::int64_t n, F const& f) const {
-        for (std::int64_t i = 0; i < n; ++i) f(i);
-    }
-};
 
 namespace logits_detail {
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/core/batch_view.hpp>
+#include <trm/core/executor.hpp>
 #include <trm/loss/diagnostics.hpp>
 
 #include <cstddef>
@@ -78,15 +79,6 @@ public:
 private:
     std::unique_ptr<double[]> memory_;
     std::size_t size_ = 0;
-};
-
-/// Runs f(0) ... f(n - 1) one after another. Any callable of this shape is an executor: each index exactly once, in any
-/// order, on any thread, all finished on return. Results do not depend on the choice.
-struct serial_executor {
-    template <class F>
-    void operator()(std::int64_t n, F&& f) const {
-        for (std::int64_t i = 0; i < n; ++i) f(i);
-    }
 };
 
 TRM_NAMESPACE_END

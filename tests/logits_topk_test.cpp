@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "catch.hpp"
+#include "logits_rows.hpp"
+
+#include <trm/logits/topk.hpp>
+#include <trm/reference/logits.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace {
+
+struct pair_of_rows {
+    std::vector<double> x, y, lx, ly;
+    std::vector<std::int32_t> order;  ///< ids, most likely under mu first
+
+    pair_of_rows(std::size_t n, double distance, std::mt19937_64& rng) {
+        std::normal_distribution<double> normal(0, distance);
+        x = rows::make(rows::kind::normal, n, 0, rng);
+        y = x;
+        for (double& v : y) v += normal(rng);
+        lx = trm::reference::log_softmax(x);
+        ly = trm::reference::log_softmax(y);
+        order.resize(n);
+        std::iota(order.begin(), order.end(), 0);
+        std::sort(order.begin(), order.end(), [&](auto a, auto b) { return x[std::size_t(a)] > x[std::size_t(b)]; });
+    }
+    template <class T>
+    trm::partition_bounds bound(std::int64_t k, std::int32_t target) const {
+        std::vector<std::int32_t> const ids(order.begin(), order.begin() + k);
+        std::vector<T> mu, pi;
+        for (auto id : ids) mu.push_back(T(lx[std::size_t(id)])), pi.push_back(T(ly[std::size_t(id)]));
+        T const mu_target = T(lx[std::size_t(target)]), pi_target = T(ly[std::size_t(target)]);
+        T kl = 7, rl = 7, tv = 7;
+        trm::topk_view<T> v{.rows = 1, .k = k, .ids = ids, .mu_logp = mu, .pi_logp = pi, .targets = {&target, 1}, .mu_target_logp = {&mu_target, 1}, .pi_target_logp = {&pi_target, 1}};
+        REQUIRE(trm::topk_divergence(v, trm::topk_out<T>{{&kl, 1}, {&rl, 1}, {&tv, 1}}).ok());
+        return {double(kl), double(rl), double(tv)};
+    }
+};
+
+}  // namespace
+
+TEST_CASE("Top-k bounds grow with k, never exceed the exact divergence, and reach it", "[logits][property]") {
+    std::mt19937_64 rng(41);
+    for (std::size_t n : {std::size_t(2), std::size_t(9), std::size_t(300)})
+        for (double distance : {1e-3, 0.2, 3.0})
+            for (int round = 0; round < 20; ++round) {
+                pair_of_rows const p(n, distance, rng);
+                double const kl = trm::reference::kl(p.x, p.y), rl = trm::reference::kl(p.y, p.x), tv = trm::reference::tv(p.x, p.y);
+                auto const target = std::int32_t(rng() % n);
+                trm::partition_bounds last;
+                for (std::int64_t k : {std::int64_t(0), std::int64_t(1), std::int64_t(n / 3), std::int64_t(n / 2), std::int64_t(n)}) {
+                    trm::partition_bounds const b = p.bound<double>(k, target), f = p.bound<float>(k, target);
+                    CHECK(b.kl_mu_pi <= kl + 1e-12);
+                    CHECK(b.kl_pi_mu <= rl + 1e-12);
+                    CHECK(b.tv <= tv + 1e-12);
+                    CHECK(b.kl_mu_pi >= last.kl_mu_pi - 1e-12);
+                    CHECK(b.kl_pi_mu >= last.kl_pi_mu - 1e-12);
+                    CHECK(b.tv >= last.tv - 1e-12);
+                    // f32 log-probs: rounding is resolved downwards, by little
+                    CHECK(f.kl_mu_pi <= b.kl_mu_pi + 2e-6 * (1 + b.kl_mu_pi));
+                    CHECK(f.kl_pi_mu <= b.kl_pi_mu + 2e-6 * (1 + b.kl_pi_mu));
+                    CHECK(f.kl_mu_pi >= 0.7 * b.kl_mu_pi - 4e-6);
+                    CHECK(f.kl_pi_mu >= 0.7 * b.kl_pi_mu - 4e-6);
+                    CHECK(f.tv == Approx(b.tv).margin(1e-6));
+                    last = b;
+                }
+                CHECK(last.kl_mu_pi == Approx(kl).margin(1e-10));
+                CHECK(last.kl_pi_mu == Approx(rl).margin(1e-10));
+                CHECK(last.tv == Approx(tv).margin(1e-12));
+            }
+}
+
+TEST_CASE("k = 0 is the binary divergence of the sampled token", "[logits][unit]") {
+    std::mt19937_64 rng(42);
+    for (int round = 0; round < 50; ++round) {
+        pair_of_rows const p(20, 0.7, rng);
+        auto const target = std::int32_t(rng() % 20);
+        double const a = std::exp(p.lx[std::size_t(target)]), b = std::exp(p.ly[std::size_t(target)]);
+        trm::partition_bounds const got = p.bound<double>(0, target);
+        CHECK(got.tv == Approx(std::fabs(a - b)));
+        CHECK(got.kl_mu_pi == Approx(a * std::log(a / b) + (1 - a) * std::log((1 - a) / (1 - b))).margin(1e-12));
+    }
+}
+
+TEST_CASE("Top-k details: listed target, unused slots, impossible tokens, equal policies, misuse", "[logits][unit]") {
+    std::mt19937_64 rng(43);
+    pair_of_rows const p(50, 0.5, rng);
+    std::int32_t const listed = p.order[2];
+    std::vector<double> mu, pi;
+    for (std::size_t i = 0; i < 5; ++i) mu.push_back(p.lx[std::size_t(p.order[i])]), pi.push_back(p.ly[std::size_t(p.order[i])]);
+    trm::partition_bounds const plain = trm::partition_divergence<double>(mu, pi);
+    CHECK(p.bound<double>(5, listed).kl_mu_pi == plain.kl_mu_pi);
+    CHECK(p.bound<double>(5, p.order[30]).kl_mu_pi > plain.kl_mu_pi);
+
+    std::vector<std::int32_t> ids(p.order.begin(), p.order.begin() + 5);
+    ids.push_back(-1);
+    mu.push_back(rows::inf), pi.push_back(rows::inf);
+    double kl = 7, tv = 7;
+    trm::topk_view<double> v{.rows = 1, .k = 6, .ids = ids, .mu_logp = mu, .pi_logp = pi};
+    REQUIRE(trm::topk_divergence(v, trm::topk_out<double>{{&kl, 1}, {}, {&tv, 1}}).ok());
+    CHECK(kl == plain.kl_mu_pi);
+    CHECK(tv == plain.tv);
+
+    pi[1] = -rows::inf;
+    REQUIRE(trm::topk_divergence(v, trm::topk_out<double>{{&kl, 1}, {}, {&tv, 1}}).ok());
+    CHECK(kl == rows::inf);
+    CHECK(tv <= 1);
+    v.pi_logp = v.mu_logp;
+    REQUIRE(trm::topk_divergence(v, trm::topk_out<double>{{&kl, 1}, {}, {&tv, 1}}).ok());
+    CHECK(kl == 0);
+    CHECK(tv == 0);
+    std::vector<double> broken = mu;
+    broken[0] = std::numeric_limits<double>::quiet_NaN();
+    v.pi_logp = broken;
+    REQUIRE(trm::topk_divergence(v, trm::topk_out<double>{{&kl, 1}, {}, {&tv, 1}}).ok());
+    CHECK(trm::is_nan(kl));
+    std::uint8_t const skip = 0;
+    v.row_mask = &skip;
+    REQUIRE(trm::topk_divergence(v, trm::topk_out<double>{{&kl, 1}, {}, {&tv, 1}}).ok());
+    CHECK(kl == 0);
+    v.k = 5;
+    CHECK(trm::topk_divergence(v, trm::topk_out<double>{}).code == trm::errc::size_mismatch);
+}
+
+TEST_CASE("Stored ids are looked up in the logits", "[logits][unit]") {
+    std::mt19937_64 rng(44);
+    std::size_t const n = 40;
+    std::vector<double> x = rows::make(rows::kind::normal, 2 * n, 0, rng);
+    std::vector<trm::bf16> const s = rows::store<trm::bf16>(x);
+    std::vector<std::uint8_t> mask(n, 1);
+    mask[7] = 0;
+    trm::logits_view<trm::bf16> v{.data = s.data(), .rows = 2, .vocab = std::int64_t(n), .temperature = 0.5, .vocab_mask = mask.data()};
+    std::vector<std::int32_t> const targets{1, 2};
+    std::vector<std::int32_t> ids{3, 7, -1, 39, 1, 0};
+    std::vector<double> logp(2), lse(2), got(6);
+    REQUIRE(trm::log_prob(v, targets, trm::log_prob_out<double>{logp, lse, {}}).ok());
+    REQUIRE(trm::gather_log_prob(v, ids, 3, std::span<double const>(lse), std::span(got)).ok());
+    CHECK(got[0] == Approx(2 * x[3] - lse[0]));
+    CHECK(got[1] == -rows::inf);
+    CHECK(got[2] == -rows::inf);
+    CHECK(got[3] == Approx(2 * x[n + 39] - lse[1]));
+    ids[5] = 40;
+    CHECK(trm::gather_log_prob(v, ids, 3, std::span<double const>(lse), std::span(got)) == trm::status{trm::errc::bad_layout, -1, 1, ""});
+}
