@@ -26,7 +26,7 @@ struct batch {
 
     [[nodiscard]] trm::bounds::trajectories<double> view() const {
         trm::bounds::trajectories<double> t;
-        t.offsets = offsets;
+        t.layout = trm::packed{offsets};
         t.logp = logp;
         t.rollout_logp = rollout_logp;
         t.kl = kl;

@@ -69,7 +69,7 @@ struct synthetic {
         }
     }
     [[nodiscard]] b::trajectories<double> view() const {
-        b::trajectories<double> t{.offsets = offsets, .log_ratio = x, .rewards = rewards};
+        b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = x, .rewards = rewards};
         t.groups = groups;
         return t;
     }

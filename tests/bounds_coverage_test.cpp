@@ -120,7 +120,7 @@ b::evidence draw(const chain& c, std::size_t horizon, std::size_t n, bool diverg
         offsets.push_back(static_cast<std::int64_t>(x.size()));
         groups.push_back(static_cast<std::int64_t>(i % 64));
     }
-    b::trajectories<double> batch{.offsets = offsets, .log_ratio = x};
+    b::trajectories<double> batch{.layout = trm::packed{offsets}, .log_ratio = x};
     if (divergences) {
         batch.kl = k;
         batch.tv = d;

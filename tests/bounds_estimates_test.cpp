@@ -16,7 +16,8 @@ namespace {
 
 /// Every response, weighted by its probability under mu: expectations come out exact.
 b::evidence exact_evidence(const tabular::enumeration& e, const std::vector<double>& reward, bool divergences = true) {
-    b::trajectories<double> t{.offsets = e.offsets, .log_ratio = e.log_ratio, .rewards = reward, .weights = e.mu};
+    b::trajectories<double> t{
+        .layout = trm::packed{e.offsets}, .log_ratio = e.log_ratio, .rewards = reward, .weights = e.mu};
     if (divergences) {
         t.kl = e.kl;
         t.tv = e.tv;
@@ -148,7 +149,7 @@ TEST_CASE("sampled estimates converge to the enumerated values", "[property]") {
         }
         std::vector<std::int64_t> one_group(n, 0);
         b::evidence out;
-        b::trajectories<double> t{.offsets = offsets, .log_ratio = log_ratio, .kl = kl, .tv = tv};
+        b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = log_ratio, .kl = kl, .tv = tv};
         t.rewards = rewards;
         t.groups = one_group;
         REQUIRE(out.add(t).ok());
@@ -191,7 +192,7 @@ TEST_CASE("S is accurate where plain arithmetic is not", "[unit]") {
     const std::vector<double> x{1e-7, 3e-7, -2e-7};
     const std::vector<std::int64_t> offsets{0, 3};
     b::evidence e;
-    REQUIRE(e.add(b::trajectories<double>{.offsets = offsets, .log_ratio = x}).ok());
+    REQUIRE(e.add(b::trajectories<double>{.layout = trm::packed{offsets}, .log_ratio = x}).ok());
     const double pairs = x[0] * x[1] + x[0] * x[2] + x[1] * x[2];  // S up to third order
     CHECK(e.sequences[0].excess == Approx(pairs).epsilon(1e-5).margin(0));
     CHECK(b::detail::k3(1e-9) == Approx(0.5e-18).epsilon(1e-8).margin(0));
@@ -208,7 +209,7 @@ TEST_CASE("slots outside loss_mask are never read, non-finite tokens exclude the
     std::vector<double> kl{0.01, nan, 0.02, 0.03, 0.004, -inf, 0.005};
     std::vector<double> tv{0.05, nan, 0.06, 0.07, 0.01, 9.0, 0.02};
     const std::vector<std::uint8_t> mask{1, 0, 1, 1, 1, 0, 255};
-    b::trajectories<double> t{.offsets = offsets, .log_ratio = x, .kl = kl, .tv = tv, .loss_mask = mask};
+    b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = x, .kl = kl, .tv = tv, .loss_mask = mask};
     b::evidence dirty;
     REQUIRE(dirty.add(t).ok());
     CHECK(dirty.excluded == 0);
@@ -217,7 +218,7 @@ TEST_CASE("slots outside loss_mask are never read, non-finite tokens exclude the
 
     x[1] = x[5] = 0.0;
     kl[1] = kl[5] = tv[1] = tv[5] = 0.0;
-    b::trajectories<double> u{.offsets = clean_offsets, .log_ratio = x, .kl = kl, .tv = tv};
+    b::trajectories<double> u{.layout = trm::packed{clean_offsets}, .log_ratio = x, .kl = kl, .tv = tv};
     b::evidence clean;
     REQUIRE(clean.add(u).ok());
     CHECK(b::second_moment(dirty) == b::second_moment(clean));
@@ -264,23 +265,23 @@ TEST_CASE("misuse is reported and adds nothing", "[unit]") {
     b::evidence e;
     using T = b::trajectories<double>;
     const auto code = [&e](const T& t) { return e.add(t).code; };
-    CHECK(code(T{.offsets = {}, .log_ratio = x}) == trm::errc::size_mismatch);
-    const trm::status s = e.add(T{.offsets = down, .log_ratio = x});
+    CHECK(code(T{.log_ratio = x}) == trm::errc::size_mismatch);
+    const trm::status s = e.add(T{.layout = trm::packed{down}, .log_ratio = x});
     CHECK(s.code == trm::errc::decreasing_offsets);
     CHECK(s.sequence == 1);
-    CHECK(code(T{.offsets = late, .log_ratio = x}) == trm::errc::decreasing_offsets);
-    CHECK(code(T{.offsets = good, .log_ratio = two}) == trm::errc::size_mismatch);
-    CHECK(code(T{.offsets = good}) == trm::errc::missing_stream);
-    CHECK(code(T{.offsets = good, .logp = x}) == trm::errc::missing_stream);
-    CHECK(code(T{.offsets = good, .logp = x, .rollout_logp = two}) == trm::errc::size_mismatch);
-    CHECK(code(T{.offsets = good, .log_ratio = x, .kl = two}) == trm::errc::size_mismatch);
-    CHECK(code(T{.offsets = good, .log_ratio = x, .tv = two}) == trm::errc::size_mismatch);
-    CHECK(code(T{.offsets = good, .log_ratio = x, .loss_mask = mask}) == trm::errc::size_mismatch);
-    CHECK(code(T{.offsets = good, .log_ratio = x, .rewards = x}) == trm::errc::size_mismatch);
-    CHECK(code(T{.offsets = good, .log_ratio = x, .groups = three}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{late}, .log_ratio = x}) == trm::errc::decreasing_offsets);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = two}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{good}}) == trm::errc::missing_stream);
+    CHECK(code(T{.layout = trm::packed{good}, .logp = x}) == trm::errc::missing_stream);
+    CHECK(code(T{.layout = trm::packed{good}, .logp = x, .rollout_logp = two}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = x, .kl = two}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = x, .tv = two}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = x, .loss_mask = mask}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = x, .rewards = x}) == trm::errc::size_mismatch);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = x, .groups = three}) == trm::errc::size_mismatch);
     CHECK(e.sequences.empty());
     CHECK(e.groups.empty());
-    CHECK(code(T{.offsets = good, .log_ratio = x}) == trm::errc::ok);
+    CHECK(code(T{.layout = trm::packed{good}, .log_ratio = x}) == trm::errc::ok);
     CHECK(e.sequences.size() == 2);
 
     // Both spellings of a log-ratio agree, in float as in double.
@@ -288,10 +289,70 @@ TEST_CASE("misuse is reported and adds nothing", "[unit]") {
     const std::vector<float> mu{-1.5F, -1.75F, -0.625F};
     const std::vector<float> diff{0.5F, -0.25F, 0.125F};
     b::evidence f, g;
-    REQUIRE(f.add(b::trajectories<float>{.offsets = good, .logp = logp, .rollout_logp = mu}).ok());
-    REQUIRE(g.add(b::trajectories<float>{.offsets = good, .log_ratio = diff}).ok());
+    REQUIRE(f.add(b::trajectories<float>{.layout = trm::packed{good}, .logp = logp, .rollout_logp = mu}).ok());
+    REQUIRE(g.add(b::trajectories<float>{.layout = trm::packed{good}, .log_ratio = diff}).ok());
     CHECK(b::second_moment(f) == b::second_moment(g));
     CHECK(f.sequences[1].excess == g.sequences[1].excess);
+
+    const std::vector<std::int32_t> ids{0, 0};
+    CHECK(code(T{.layout = trm::segments{good, ids, 1}, .log_ratio = x}) == trm::errc::unsupported);
+    CHECK(code(T{.layout = trm::padded{2, 3, 2}, .log_ratio = x}) == trm::errc::bad_layout);
+}
+
+TEST_CASE("layouts, offset widths and storage types say the same", "[unit]") {
+    // Lengths 3, 0 and 2; multiples of 1/8, exact in bf16.
+    const std::vector<float> logp{-1.0F, -2.0F, -0.5F, -0.25F, -3.0F};
+    const std::vector<float> mu{-1.5F, -1.75F, -0.625F, -0.5F, -2.5F};
+    const std::vector<std::int32_t> narrow{0, 3, 3, 5};
+    const std::vector<std::int64_t> wide{0, 3, 3, 5};
+    const std::vector<double> rewards{1.0, 0.0, 1.0};
+    using F = b::trajectories<float>;
+    b::evidence reference;
+    REQUIRE(reference.add(F{.layout = trm::packed{wide}, .logp = logp, .rollout_logp = mu, .rewards = rewards}).ok());
+    const auto same = [&](const auto& batch) {
+        b::evidence e;
+        REQUIRE(e.add(batch).ok());
+        REQUIRE(e.sequences.size() == 3);
+        CHECK(b::second_moment(e) == b::second_moment(reference));
+        CHECK(e.tokens == reference.tokens);
+        for (std::size_t i = 0; i < 3; ++i) {
+            CHECK(e.sequences[i].excess == reference.sequences[i].excess);
+            CHECK(e.sequences[i].tokens == reference.sequences[i].tokens);
+        }
+        CHECK(b::direct(e.sequences).observed == b::direct(reference.sequences).observed);
+    };
+    same(F{.layout = trm::packed{narrow}, .logp = logp, .rollout_logp = mu, .rewards = rewards});
+
+    std::vector<trm::bf16> narrow_logp, narrow_mu;
+    for (float v : logp) narrow_logp.push_back(trm::to_bf16(v));
+    for (float v : mu) narrow_mu.push_back(trm::to_bf16(v));
+    same(b::trajectories<trm::bf16>{
+        .layout = trm::packed{wide}, .logp = narrow_logp, .rollout_logp = narrow_mu, .rewards = rewards});
+
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+    std::vector<float> padded_logp(3 * 4, nan), padded_mu(3 * 4, nan);
+    std::vector<std::uint8_t> mask(3 * 4, 0);
+    for (std::size_t i = 0; i < 3; ++i) {
+        for (auto t = static_cast<std::size_t>(wide[i]); t < static_cast<std::size_t>(wide[i + 1]); ++t) {
+            const std::size_t to = 4 * i + t - static_cast<std::size_t>(wide[i]);
+            padded_logp[to] = logp[t];
+            padded_mu[to] = mu[t];
+            mask[to] = 1;
+        }
+    }
+    F padded{.layout = trm::padded{3, 4, 4}, .logp = padded_logp, .rollout_logp = padded_mu};
+    padded.loss_mask = mask;
+    padded.rewards = rewards;
+    same(padded);
+
+    trm::batch_view<float> view;
+    view.logp = padded_logp;
+    view.rollout_logp = padded_mu;
+    view.loss_mask = mask;
+    view.layout = trm::padded{3, 4, 4};
+    F from_view = b::trajectories_of(view);
+    from_view.rewards = rewards;
+    same(from_view);
 }
 
 TEST_CASE("prompts of different horizon: the bound is the mean of their bounds", "[unit]") {
@@ -300,7 +361,7 @@ TEST_CASE("prompts of different horizon: the bound is the mean of their bounds",
     const std::vector<double> kl{0.01, 0.02, 0.015, 0.001, 0.002};
     const std::vector<double> tv{0.05, 0.04, 0.09, 0.03, 0.01};
     const std::vector<std::int64_t> horizons{10, 1000};
-    b::trajectories<double> t{.offsets = offsets, .log_ratio = x, .kl = kl, .tv = tv};
+    b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = x, .kl = kl, .tv = tv};
     t.horizons = horizons;
     b::evidence e;
     REQUIRE(e.add(t).ok());

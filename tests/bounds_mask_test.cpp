@@ -17,7 +17,7 @@ namespace b = trm::bounds;
 namespace {
 
 b::trajectories<double> view(const tabular::enumeration& e, const std::vector<double>& reward) {
-    b::trajectories<double> t{.offsets = e.offsets, .log_ratio = e.log_ratio, .kl = e.kl, .tv = e.tv};
+    b::trajectories<double> t{.layout = trm::packed{e.offsets}, .log_ratio = e.log_ratio, .kl = e.kl, .tv = e.tv};
     t.rewards = reward;
     t.weights = e.mu;
     return t;
@@ -118,7 +118,7 @@ TEST_CASE("length-neutral: masked slots are not read, non-finite tokens reject, 
     const std::vector<double> x{0.01, nan, 0.02, 0.01, 0.02, nan};
     const std::vector<std::uint8_t> mask{1, 0, 1, 1, 1, 1};
     const std::vector<std::int64_t> horizons{3, 40};
-    b::trajectories<double> t{.offsets = offsets, .log_ratio = x, .loss_mask = mask};
+    b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = x, .loss_mask = mask};
     const b::length_neutral rule{3, 0.05, std::nullopt};
     std::array<double, 2> w{};
     std::array<std::uint8_t, 2> kept{9, 9};
@@ -202,7 +202,7 @@ TEST_CASE("sweep: intervals, odd thresholds, baselines", "[unit]") {
         groups.push_back(i / 5);
         reward.push_back(static_cast<double>(rng() % 2));
     }
-    b::trajectories<double> t{.offsets = offsets, .log_ratio = x, .rewards = reward};
+    b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = x, .rewards = reward};
     t.groups = groups;
     b::evidence e;
     REQUIRE(e.add(t).ok());

@@ -88,15 +88,15 @@ struct batch_divergences {
 /// is 0): 2 lead(s) / n * sum over sequences and positions of TV_t min(1, (T_i - t) eps, sqrt((T_i - t) delta / 2)), TV
 /// exact where given and |rho - 1| / 2 elsewhere. One pass, no allocation. The sequence excluded by a non-finite value
 /// is left out of n. Returns the largest finite double on misuse (see `check`) or if nothing is left.
-template <class F>
+template <storage_type F>
 [[nodiscard]] double adaptive_of(const trajectories<F>& b, std::optional<double> eps, std::optional<double> delta,
                                  std::int64_t horizon = 0, scale s = {}) noexcept {
     if (!check(b).ok()) return detail::largest;
     double sum = 0.0;
     double n = 0.0;
     for (std::size_t i = 0; i < b.size(); ++i) {
-        const auto first = static_cast<std::size_t>(b.offsets[i]);
-        const auto last = static_cast<std::size_t>(b.offsets[i + 1]);
+        const auto first = b.first(i);
+        const auto last = first + b.length(i);
         if (!detail::usable(b, i, first, last)) continue;
         const double weight = b.weights.empty() ? 1.0 : b.weights[i];
         const auto length = static_cast<std::int64_t>(last - first);

@@ -25,7 +25,7 @@ struct curve_point {
 
 /// One point a horizon: responses are cut at T, so early points rest on the same sequences as late ones. Linear in
 /// tokens times points. Empty on misuse; see `check`.
-template <class F>
+template <storage_type F>
 [[nodiscard]] std::vector<curve_point> curve(const trajectories<F>& batch, std::span<const std::int64_t> horizons,
                                              scale s = {}) {
     std::vector<curve_point> points;

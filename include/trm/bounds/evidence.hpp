@@ -83,7 +83,7 @@ struct evidence {
     /// Adds a batch. On misuse nothing is added and the status says what is wrong. A sequence with a non-finite
     /// log-ratio, KL or TV at a sampled token, or a non-finite reward, or a weight that is not positive, is left out
     /// and counted in `excluded`. Exact KL below 0 and TV outside [0, 1] are rounding and are clamped.
-    template <class F>
+    template <storage_type F>
     status add(const trajectories<F>& batch);
 
     /// Everything `other` has seen. Totals do not depend on the order of merging beyond double rounding; groups split
@@ -114,7 +114,7 @@ private:
 
 namespace detail {
 
-template <class F>
+template <storage_type F>
 [[nodiscard]] bool usable(const trajectories<F>& b, std::size_t i, std::size_t first, std::size_t last) noexcept {
     if (!b.rewards.empty() && !finite(b.rewards[i])) return false;
     if (!b.weights.empty() && !(known(b.weights[i]) && b.weights[i] > 0.0)) return false;
@@ -129,12 +129,12 @@ template <class F>
 
 }  // namespace detail
 
-template <class F>
+template <storage_type F>
 status evidence::add(const trajectories<F>& b) {
     if (const status s = check(b); !s.ok()) return s;
     for (std::size_t i = 0; i < b.size(); ++i) {
-        const auto first = static_cast<std::size_t>(b.offsets[i]);
-        auto last = static_cast<std::size_t>(b.offsets[i + 1]);
+        const auto first = b.first(i);
+        auto last = first + b.length(i);
         if (truncate > 0) last = std::min(last, first + static_cast<std::size_t>(truncate));
         if (!detail::usable(b, i, first, last)) {
             ++excluded;

@@ -57,7 +57,7 @@ struct length_neutral_sum {
 
 /// W over a piece whose first token stands at `first` (from 0). `loss_mask` is empty or as long as `log_ratio`; slots
 /// with 0 are not read. One expm1 and one sqrt a token.
-template <class F>
+template <arithmetic_type F>
 [[nodiscard]] length_neutral_sum weigh(const length_neutral& rule, std::span<const F> log_ratio,
                                        std::span<const std::uint8_t> loss_mask = {}, std::int64_t first = 0) noexcept {
     length_neutral_sum sum;
@@ -86,7 +86,7 @@ template <class F>
 
 /// W and decision for a ragged batch; `w` and `kept` are empty or hold one element a sequence. A sequence's own horizon,
 /// where the batch gives one, replaces the rule's.
-template <class F>
+template <storage_type F>
 status decide(const trajectories<F>& b, const length_neutral& rule, double threshold, std::span<double> w,
               std::span<std::uint8_t> kept) noexcept {
     if (const status s = check(b); !s.ok()) return s;
@@ -96,9 +96,9 @@ status decide(const trajectories<F>& b, const length_neutral& rule, double thres
     for (std::size_t i = 0; i < b.size(); ++i) {
         length_neutral own = rule;
         if (!b.horizons.empty()) own.horizon = b.horizons[i];
-        const auto first = static_cast<std::size_t>(b.offsets[i]);
+        const auto first = b.first(i);
         length_neutral_sum sum;
-        for (std::size_t t = first; t < static_cast<std::size_t>(b.offsets[i + 1]); ++t) {
+        for (std::size_t t = first; t < first + b.length(i); ++t) {
             if (!b.sampled(t)) continue;
             const double x = b.ratio(t);
             sum.merge(weigh(own, std::span<const double>(&x, 1), {}, static_cast<std::int64_t>(t - first)));

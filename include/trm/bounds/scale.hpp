@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/core/config.hpp>
+#include <trm/core/dtype.hpp>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -37,11 +36,7 @@ struct scale {
 
 namespace detail {
 
-/// On bits: comparisons with NaN and infinity are folded away by -ffinite-math-only.
-[[nodiscard]] inline bool finite(double x) noexcept {
-    constexpr std::uint64_t exponent = 0x7ff0000000000000ULL;
-    return (std::bit_cast<std::uint64_t>(x) & exponent) != exponent;
-}
+[[nodiscard]] inline bool finite(double x) noexcept { return is_finite(x); }
 
 inline constexpr double largest = std::numeric_limits<double>::max();
 

@@ -2,60 +2,78 @@
 #pragma once
 
 #include <trm/bounds/scale.hpp>
-#include <trm/core/status.hpp>
+#include <trm/core/batch_view.hpp>
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 /// \file
-/// A ragged batch of sampled responses, as the bounds read it: non-owning, any float type that converts to double.
+/// A ragged batch of sampled responses, as the bounds read it: non-owning, in any storage type.
 
 TRM_NAMESPACE_BEGIN
 namespace bounds {
 
-/// Sequence i holds tokens offsets[i] .. offsets[i+1]. Give either `log_ratio` or both log-probabilities; every other
-/// stream may be empty. Slots with loss_mask 0 count as positions but have rho = 1 and KL = TV = 0, and their content
-/// is never read into arithmetic.
-template <class F>
+/// Sequences are where the layout says, `packed` or `padded` (`segments` is unsupported: gather a sequence's pieces
+/// first, its tokens' positions matter). Give either `log_ratio` or both log-probabilities; every other stream may be
+/// empty. Slots with loss_mask 0 count as positions but have rho = 1 and KL = TV = 0, and their content is never read
+/// into arithmetic.
+template <storage_type F>
 struct trajectories {
-    std::span<const std::int64_t> offsets{};    ///< [n + 1], from 0, never decreasing
+    using real = default_arithmetic_t<F>;
+
+    layout_view layout{};
     std::span<const F> log_ratio{};             ///< [tokens] log pi - log mu, nats
     std::span<const F> logp{};                  ///< [tokens] log pi, if log_ratio is empty
     std::span<const F> rollout_logp{};          ///< [tokens] log mu, if log_ratio is empty
-    std::span<const F> kl{};                    ///< [tokens] exact KL(mu || pi) at the position, nats
-    std::span<const F> tv{};                    ///< [tokens] exact TV at the position
+    std::span<const real> kl{};                 ///< [tokens] exact KL(mu || pi) at the position, nats
+    std::span<const real> tv{};                 ///< [tokens] exact TV at the position
     std::span<const std::uint8_t> loss_mask{};  ///< [tokens] non-zero: sampled by the policy; empty: all
     std::span<const double> rewards{};          ///< [n]
-    std::span<const std::int64_t> groups{};     ///< [n] prompt id; negative or empty: a group of its own
-    std::span<const std::int64_t> horizons{};   ///< [n] most tokens a response to this prompt may have
-    std::span<const double> weights{};          ///< [n] > 0, probability or count of the sequence; empty: 1
+    std::span<const std::int64_t> groups{};    ///< [n] prompt id, the same on every rank; negative or empty: a group of
+                                               ///< its own
+    std::span<const std::int64_t> horizons{};  ///< [n] most tokens a response to this prompt may have
+    std::span<const double> weights{};         ///< [n] > 0, probability or count of the sequence; empty: 1
 
-    [[nodiscard]] std::size_t size() const noexcept { return offsets.empty() ? 0 : offsets.size() - 1; }
-    [[nodiscard]] std::size_t tokens() const noexcept {
-        return offsets.empty() ? 0 : static_cast<std::size_t>(offsets.back());
+    [[nodiscard]] std::size_t size() const noexcept { return static_cast<std::size_t>(layout.sequences()); }
+    [[nodiscard]] std::size_t tokens() const noexcept { return static_cast<std::size_t>(layout.extent()); }
+    [[nodiscard]] std::size_t first(std::size_t i) const noexcept {
+        return static_cast<std::size_t>(layout.run(static_cast<std::int64_t>(i)).begin);
+    }
+    [[nodiscard]] std::size_t length(std::size_t i) const noexcept {
+        return static_cast<std::size_t>(layout.run(static_cast<std::int64_t>(i)).size);
     }
     [[nodiscard]] bool sampled(std::size_t token) const noexcept { return loss_mask.empty() || loss_mask[token] != 0; }
     [[nodiscard]] double ratio(std::size_t token) const noexcept {
-        if (!log_ratio.empty()) return static_cast<double>(log_ratio[token]);
-        return static_cast<double>(logp[token]) - static_cast<double>(rollout_logp[token]);
+        if (!log_ratio.empty()) return widen(log_ratio[token]);
+        return widen(logp[token]) - widen(rollout_logp[token]);
+    }
+
+private:
+    [[nodiscard]] static double widen(const F& x) noexcept {
+        return static_cast<double>(to_float(std::bit_cast<storage_t<F>>(x)));
     }
 };
 
-/// Sizes and offsets. `sequence` names the first offender; values are not inspected.
-template <class F>
+/// The streams a `batch_view` shares with a certificate; add rewards, groups and exact divergences as you have them.
+template <storage_type F>
+[[nodiscard]] trajectories<F> trajectories_of(const batch_view<F>& b) noexcept {
+    trajectories<F> t;
+    t.layout = b.layout;
+    t.logp = b.logp;
+    t.rollout_logp = b.rollout_logp;
+    t.loss_mask = b.loss_mask;
+    return t;
+}
+
+/// Sizes and layout; values are not inspected.
+template <storage_type F>
 [[nodiscard]] status check(const trajectories<F>& t) noexcept {
-    const auto bad = [](errc code, const char* what, std::int64_t sequence = -1) {
-        return status{code, sequence, -1, what};
-    };
-    if (t.offsets.empty()) return bad(errc::size_mismatch, "offsets");
-    if (t.offsets[0] != 0) return bad(errc::decreasing_offsets, "offsets", 0);
-    for (std::size_t i = 0; i < t.size(); ++i) {
-        if (t.offsets[i + 1] < t.offsets[i]) {
-            return bad(errc::decreasing_offsets, "offsets", static_cast<std::int64_t>(i));
-        }
-    }
+    const auto bad = [](errc code, const char* what) { return status{code, -1, -1, what}; };
+    if (const status s = t.layout.validate(); !s.ok()) return s;
+    if (t.layout.is_segments()) return bad(errc::unsupported, "segments");
     const std::size_t tokens = t.tokens();
     const auto wrong = [](auto stream, std::size_t n) { return !stream.empty() && stream.size() != n; };
     if (t.log_ratio.empty() && tokens > 0) {
