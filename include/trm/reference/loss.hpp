@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/batch_view.hpp>
+#include <trm/reference/diagnostics.hpp>
+
+#include <map>
+#include <tuple>
+
+/// \file
+/// Oracle of the whole loss: plain loops over sequences, double, no phases. It takes the same loss objects as the
+/// kernels, through their public members. Not for production.
+
+TRM_NAMESPACE_BEGIN
+namespace reference {
+
+/// What a loss object must yield for a batch. Vectors cover the layout's extent.
+struct evaluation {
+    double loss = 0;
+    double loss_size = 0;           ///< sum of the absolute terms: what rounding errors of the loss are relative to
+    std::vector<double> grad;       ///< d loss / d logp
+    std::vector<double> grad_size;  ///< the same without cancellation between terms
+    std::vector<double> weights;
+    std::vector<std::uint8_t> keep;
+    std::vector<std::uint16_t> reasons;
+    struct diagnostics diagnostics;
+    double nearest_decision = infinity;  ///< relative distance of the closest comparison from a tie
+};
+
+/// The log-ratio that diagnostics describe: the first criterion's, else the weight's, else current over rollout.
+template <class Loss>
+ratio_kind described(Loss const& loss) {
+    if constexpr (std::tuple_size_v<std::remove_cvref_t<decltype(loss.mask.criteria)>> > 0) {
+        return std::get<0>(loss.mask.criteria).divergence.over;
+    } else if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>) {
+        return loss.weight.over;
+    }
+    return ratio_kind::current_over_rollout;
+}
+
+/// Streams that the loss reads, as need:: bits.
+template <class Loss>
+unsigned reads(Loss const& loss) {
+    unsigned bits = needs_of(loss.surrogate) | needs_of(loss.weight) | need::ratio(described(loss));
+    std::apply([&](auto const&... m) { ((bits |= needs_of(m.divergence)), ...); }, loss.mask.criteria);
+    std::apply([&](auto const&... p) { ((bits |= needs_of(p)), ...); }, loss.penalties);
+    return bits;
+}
+
+/// Every sequence of the batch, its runs joined.
+template <storage_type S>
+std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit) {
+    std::vector<sequence> all(static_cast<std::size_t>(b.layout.sequences()));
+    for (std::size_t i = 0; i < b.group_of.size() && i < all.size(); ++i) all[i].group = b.group_of[i];
+    auto const read = [](auto span, std::size_t i) { return span.empty() ? 0.0 : static_cast<double>(to_float(span[i])); };
+    for (std::int64_t j = 0; j < b.layout.runs(); ++j) {
+        token_run const run = b.layout.run(j);
+        auto const id = static_cast<std::size_t>(run.sequence);
+        for (std::int64_t k = 0; k < run.size; ++k) {
+            auto const at = static_cast<std::size_t>(run.begin + k);
+            if (!b.loss_mask.empty() && b.loss_mask[at] == 0) continue;
+            token t;
+            t.at = at;
+            t.limit = limit;
+            t.has_proximal = !b.proximal_logp.empty();
+            t.logp = read(b.logp, at);
+            t.rollout = read(b.rollout_logp, at);
+            t.proximal = read(b.proximal_logp, at);
+            t.ref = read(b.ref_logp, at);
+            t.given = read(b.given, at);
+            t.advantage = b.sequence_advantages.empty() ? read(b.advantages, at) : read(b.sequence_advantages, id);
+            t.factor = b.token_weights.empty() ? 1.0 : read(b.token_weights, at);
+            bool finite = is_finite(t.factor);
+            for (unsigned kind = 0; kind < 5; ++kind) {
+                pair const l = pair_of(t, static_cast<ratio_kind>(kind));
+                if ((bits >> kind & 1u) != 0) finite = finite && is_finite(l.target) && is_finite(l.behaviour);
+            }
+            if ((bits & need::ref_logp) != 0) finite = finite && is_finite(t.ref) && is_finite(t.logp);
+            if ((bits & need::given) != 0) finite = finite && is_finite(t.given);
+            if ((bits & need::advantage) != 0) finite = finite && is_finite(t.advantage);
+            if (finite) all[id].tokens.push_back(t);
+            else all[id].nonfinite.push_back(at);
+        }
+    }
+    return all;
+}
+
+/// What the terms of sequence i are divided by; 0 where that is empty. kept[i] = kept tokens of sequence i.
+inline double divisor(aggregation const& a, std::vector<sequence> const& all, std::vector<double> const& kept,
+                      std::size_t i) {
+    using kind = aggregation::kind;
+    bool const by_kept = a.divide_by.which == denominator::kind::kept;
+    double tokens = 0, sequences = 0;
+    std::map<std::int32_t, double> prompts;  // that have tokens
+    for (std::size_t j = 0; j < all.size(); ++j) {
+        double const n = by_kept ? kept[j] : all[j].size();
+        if (n == 0) continue;
+        tokens += n;
+        sequences += 1;
+        prompts[all[j].group] += n;
+    }
+    double const own = by_kept ? kept[i] : all[i].size();
+    double const given = a.divide_by.n;
+    bool const is_given = a.divide_by.which == denominator::kind::given;
+    switch (a.which) {
+        case kind::token_mean: return is_given ? given : tokens;
+        case kind::token_sum: return 1;
+        case kind::seq_mean_token_sum: return is_given ? given : sequences;
+        case kind::seq_mean_token_mean: return (is_given ? given : sequences) * own;
+        case kind::seq_mean_token_sum_norm: return (is_given ? given : sequences) * a.length;
+        case kind::prompt_mean: return (is_given ? given : static_cast<double>(prompts.size())) * prompts[all[i].group];
+    }
+    return 0;
+}
+
+/// The specification of a loss:
+/// loss = loss_scale * sum_it (keep_it (w_it l_it + p_it) + q_it) / divisor_i.
+template <class Loss, storage_type S>
+evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_scale = 1) {
+    std::vector<sequence> const all = gather(batch, reads(loss), loss.options.log_ratio_clamp);
+    auto const extent = static_cast<std::size_t>(batch.layout.extent());
+    evaluation e;
+    e.grad.assign(extent, 0);
+    e.grad_size.assign(extent, 0);
+    e.weights.assign(extent, 0);
+    e.keep.assign(extent, 0);
+    e.reasons.assign(extent, 0);
+    decisions decide;
+
+    // decide
+    bool whole_sequences = false;
+    int bit = 0;
+    auto const apply_criterion = [&](auto const& criterion) {
+        flags const f = rejected(criterion, all, decide);
+        for (std::size_t i = 0; i < all.size(); ++i) {
+            bool every = !f[i].empty();
+            for (std::size_t t = 0; t < f[i].size(); ++t) {
+                every = every && f[i][t];
+                if (f[i][t]) e.reasons[all[i].tokens[t].at] |= static_cast<std::uint16_t>(1u << bit);
+            }
+            if (criterion.is_sequence && every)
+                for (std::size_t at : all[i].nonfinite) e.reasons[at] |= static_cast<std::uint16_t>(1u << bit);
+        }
+        whole_sequences = whole_sequences || criterion.is_sequence;
+        ++bit;
+    };
+    std::apply([&](auto const&... m) { (apply_criterion(m), ...); }, loss.mask.criteria);
+    std::vector<double> kept;
+    for (sequence const& s : all) {
+        for (std::size_t at : s.nonfinite) e.reasons[at] |= reason_nonfinite;
+        double n = 0;
+        for (token const& t : s.tokens) {
+            if (whole_sequences && !s.nonfinite.empty()) e.reasons[t.at] |= reason_nonfinite;
+            e.keep[t.at] = e.reasons[t.at] == 0;
+            n += e.keep[t.at];
+        }
+        kept.push_back(n);
+    }
+
+    // apply
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        double const by = divisor(loss.aggregate, all, kept, i), scale = by > 0 ? loss_scale / by : 0.0;
+        auto const w = weights(loss.weight, all[i], loss.weight.over, decide);
+        auto const l = surrogates(loss.surrogate, all[i], decide);
+        std::vector<judged_token> judged;
+        for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
+            token const& tok = all[i].tokens[t];
+            bool const keep = e.keep[tok.at] != 0;
+            double const weight = keep ? w[t] * tok.factor : 0;
+            auto const add = [&](double factor, double value, double slope) {
+                e.loss += scale * factor * value;
+                e.loss_size += std::fabs(scale * factor * value);
+                e.grad[tok.at] += scale * factor * slope;
+                e.grad_size[tok.at] += std::fabs(scale * factor * slope);
+            };
+            add(weight, l[t].value, l[t].slope);
+            auto const add_penalty = [&](auto const& p) {
+                terms const q = penalty(p, tok);
+                if (keep || p.tokens == sees::all_tokens) add(1, q.value, q.slope);
+            };
+            std::apply([&](auto const&... p) { (add_penalty(p), ...); }, loss.penalties);
+            e.weights[tok.at] = weight;
+            judged.push_back({e.reasons[tok.at], keep, l[t].clipped, weight});
+        }
+        bool const has_weight = !std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>;
+        describe(e.diagnostics, all[i], judged, described(loss), has_weight);
+    }
+    e.nearest_decision = decide.nearest;
+    return e;
+}
+
+}  // namespace reference
+TRM_NAMESPACE_END
