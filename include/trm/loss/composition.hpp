@@ -128,15 +128,16 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     }
     template <class V, bool P>
     TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants) const noexcept {
-        surrogate_terms<V> s;
+        auto const write = [&](surrogate_terms<V> const& s) __attribute__((always_inline)) {
+            t->value = s.value;
+            t->slope = s.slope;
+            t->clipped = s.clipped;
+        };
         if constexpr (sequence_sums_of<Surrogate> > 0) {
-            s = surrogate(*t, ratio_of(surrogate, *t), constants);
+            write(surrogate(*t, ratio_of(surrogate, *t), constants));
         } else {
-            s = surrogate(*t, ratio_of(surrogate, *t));
+            write(surrogate(*t, ratio_of(surrogate, *t)));
         }
-        t->value = s.value;
-        t->slope = s.slope;
-        t->clipped = s.clipped;
     }
     template <class V, bool P>
     TRM_INLINE void penalty_stage(token<V, P>* t, int, V limit) const noexcept {

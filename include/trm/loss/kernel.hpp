@@ -186,9 +186,9 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
     t.given = zero_unless(active, given);
     t.advantage = zero_unless(active, advantage);
     V const limit = simd::broadcast<V>(run.limit);
-    if (current_over_rollout) t.current_over_rollout = make_log_ratio(logp, rollout, active, limit);
-    if (proximal_over_rollout) t.proximal_over_rollout = make_log_ratio(proximal, rollout, active, limit);
-    if (current_over_proximal) t.current_over_proximal = make_log_ratio(logp, proximal, active, limit);
+    if (current_over_rollout) set_log_ratio(t.current_over_rollout, logp, rollout, active, limit);
+    if (proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, proximal, rollout, active, limit);
+    if (current_over_proximal) set_log_ratio(t.current_over_proximal, logp, proximal, active, limit);
     return selected_count;
 }
 
@@ -279,13 +279,13 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
 
     auto const stages = [&](int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
-        for (int j = 0; j < n; ++j) tally.passing += simd::count(t[j].keep);
+        each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += simd::count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
-            for (int j = 0; j < n; ++j) {
+            each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) {
                 lanes.x = lanes.x + core.diagnosed(t[j]).value;
                 lanes.logp = lanes.logp + t[j].logp;
-            }
+            });
         if constexpr (Apply) {
             core.weight_stage(t, n, run.weight);
             core.surrogate_stage(t, n, run.constants);
@@ -309,9 +309,11 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     while (end - at >= block) {
         std::int64_t const tile_end = at + std::min<std::int64_t>(lane_tally<V, Core>::tile * width, (end - at) / block * block);
         for (; at < tile_end; at += block) {
-            for (int j = 0; j < Core::block; ++j) load(full, at + j * width, j, V::size);
+            each_slot<Core, 1>(Core::block,
+                               [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
             stages(Core::block);
-            for (int j = 0; j < Core::block; ++j) finish(full, at + j * width, j, V::size);
+            each_slot<Core, 1>(Core::block,
+                               [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
         }
         if (end - at >= block) lanes.template flush_sums<Apply>(core, tally, run.diagnose);
     }

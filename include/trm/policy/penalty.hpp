@@ -36,7 +36,8 @@ struct kl_penalty {
     }
     template <class V, bool P>
     TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V limit) const noexcept {
-        auto const l = make_log_ratio<V>(t.ref_logp, t.logp, t.active, limit);
+        log_ratio<V> l;
+        set_log_ratio(l, t.ref_logp, t.logp, t.active, limit);
         V const b = simd::broadcast<V>(beta);
         return {b * estimator(l), zero_unless(l.unclamped, -(b * estimator.slope(l)))};
     }

@@ -50,19 +50,18 @@ struct log_ratio {
     typename V::mask unclamped;
 };
 
+/// Fills in l, member by member: g++ 12 keeps structures that are copied whole in memory.
 template <class V>
-TRM_INLINE log_ratio<V> make_log_ratio(V target, V behaviour, typename V::mask active, V limit) noexcept {
-    log_ratio<V> l;
+TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V::mask active, V limit) noexcept {
     l.target = zero_unless(active, target);
     l.behaviour = zero_unless(active, behaviour);
-    V const raw = l.target - l.behaviour;
+    V const raw = zero_unless(active, target - behaviour);
     l.unclamped = abs(raw) <= limit;
     l.value = simd::clamp(raw, -limit, limit);
     auto const e = simd::exp_k3(l.value);
     l.exp = e.exp;
     l.expm1 = e.expm1;
     l.k3 = e.k3;
-    return l;
 }
 
 /// Up to four numbers that a policy derives from the statistics of a whole sequence, the same for all its tokens.
