@@ -33,7 +33,8 @@ struct diagnostics {
     double measured_sequences = 0;                        ///< sequences that these sums cover
     // criteria of the mask, in the order written
     double rejected_tokens[max_criteria] = {};     ///< tokens that criterion i rejects, alone or not
-    double rejected_sequences[max_criteria] = {};  ///< sequences in which criterion i rejects something
+    double rejected_sequences[max_criteria] = {};  ///< sequences in which criterion i rejects something; of a sequence in
+                                                   ///< several runs, a token criterion counts the share of those runs
 
     [[nodiscard]] double finite_tokens() const noexcept { return tokens - nonfinite_tokens; }
     [[nodiscard]] double kept_fraction() const noexcept { return over(kept_tokens, tokens); }
