@@ -145,6 +145,8 @@ struct batch_view {
     std::span<real const> token_weights{};        ///< optional: factor of each token's surrogate
     std::span<std::uint8_t const> loss_mask{};    ///< optional: not 0 = the policy produced this token
     std::span<std::int32_t const> group_of{};     ///< optional: prompt id of each sequence, from 0
+    std::span<std::uint16_t const> rejected{};    ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
+    std::span<std::uint8_t const> marks{};        ///< optional: tokens that a surrogate treats specially (kl_cov)
     layout_view layout{};
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/loss/partials.hpp>
 #include <trm/policy/penalty.hpp>
 
 #include <array>
@@ -64,17 +65,19 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr bool two_pass() noexcept {
         return Weight::sums > 0 || sequence_sums_of<Surrogate> > 0;
     }
+    [[nodiscard]] static constexpr bool normalises() noexcept { return is_normalised<Weight>; }
+    [[nodiscard]] static constexpr bool has_selections() noexcept { return (false || ... || selects<Ms>); }
     [[nodiscard]] constexpr bool penalises_all() const noexcept {
         return std::apply([](auto const&... p) { return (false || ... || (p.tokens == sees::all_tokens)); }, penalties);
     }
     [[nodiscard]] static constexpr unsigned needs() noexcept {
-        return (needs_of(Surrogate{}) | ... | needs_of(decltype(Ms::divergence){})) |
+        return (needs_of(Surrogate{}) | ... | needs_of_criterion<Ms>()) |
                (needs_of(Weight{}) | ... | needs_of(Ps{}));
     }
     /// Diagnostics describe the log-ratio that the mask looks at first, else the weight's, else current over rollout.
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept {
         if constexpr (sizeof...(Ms) > 0) {
-            return decltype(criterion_type<0>::divergence)::over;
+            return criterion_over<criterion_type<0>>;
         } else if constexpr (has_weight()) {
             return Weight::over;
         } else {
@@ -106,7 +109,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::is_sequence) {
                 criterion.measure(*t, sums + slots[i].sum, maxima + slots[i].max);
-            } else {
+            } else if constexpr (!selects<criterion_type<i>>) {
                 auto const pass = criterion.test(*t);
                 auto const fail = t->active & !pass;
                 t->keep = t->keep & pass;
@@ -118,13 +121,27 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     /// Sums that weights and surrogates take over the sequence.
     template <class V, bool P>
     TRM_INLINE void sequence_stage(token<V, P> const* t, int, V* sums) const noexcept {
-        if constexpr (Weight::sums > 0) sums[weight_slot] = sums[weight_slot] + ratio_of(weight, *t).value;
+        if constexpr (is_normalised<Weight>) {
+            auto const& l = ratio_of(weight, *t);
+            if constexpr (Weight::is_sequence) {
+                sums[weight_slot] = sums[weight_slot] + l.value;
+            } else {
+                auto const& which = weight.tokens == sees::all_tokens ? t->active : t->keep;
+                sums[weight_slot] = sums[weight_slot] + zero_unless(which, simd::pin(weight.averaged(l)));
+            }
+        } else if constexpr (Weight::sums > 0) {
+            sums[weight_slot] = sums[weight_slot] + ratio_of(weight, *t).value;
+        }
         if constexpr (sequence_sums_of<Surrogate> > 0)
             surrogate.measure(*t, ratio_of(surrogate, *t), sums + surrogate_slot);
     }
     template <class V, bool P>
-    TRM_INLINE void weight_stage(token<V, P>* t, int, double of_sequence) const noexcept {
-        t->weight = weight(ratio_of(weight, *t), of_sequence);
+    TRM_INLINE void weight_stage(token<V, P>* t, int, double of_sequence, double factor) const noexcept {
+        if constexpr (is_normalised<Weight>) {
+            t->weight = weight(ratio_of(weight, *t), of_sequence, factor);
+        } else {
+            t->weight = weight(ratio_of(weight, *t), of_sequence);
+        }
     }
     template <class V, bool P>
     TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants) const noexcept {
@@ -173,11 +190,29 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         });
         return verdict;
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit) const noexcept {
-        if constexpr (Weight::sums > 0) {
+    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit, double factor) const noexcept {
+        if constexpr (is_normalised<Weight>) {
+            if constexpr (Weight::is_sequence) return weight.sequence_value(sums[weight_slot], tokens, limit, factor);
+        } else if constexpr (Weight::sums > 0) {
             return weight.sequence_value(sums[weight_slot], tokens, limit);
-        } else {
-            return 1.0;
+        }
+        return 1.0;
+    }
+    /// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
+    void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
+                       counts& n) const noexcept {
+        if constexpr (is_normalised<Weight>) {
+            bool const all = weight.tokens == sees::all_tokens;
+            if (!all && !keep) return;
+            if constexpr (Weight::is_sequence) {
+                auto raw = weight.weight;
+                if (weight.when == normalise::before_bound) raw.bound = unbounded;
+                n.weight_sum += share * raw.sequence_value(sums[weight_slot], finite, limit);
+                n.weight_units += share;
+            } else {
+                n.weight_sum += share * sums[weight_slot];
+                n.weight_units += share * (all ? finite : kept);
+            }
         }
     }
     [[nodiscard]] sequence_constants constants_of(double const* sums, double tokens, double limit) const noexcept {

@@ -55,6 +55,8 @@ struct engine {
         if (status s = stream(batch.given, (needs & need::given) != 0, "given"); !s.ok()) return s;
         if (status s = stream(batch.token_weights, false, "token_weights"); !s.ok()) return s;
         if (status s = stream(batch.loss_mask, false, "loss_mask"); !s.ok()) return s;
+        if (status s = stream(batch.rejected, false, "rejected"); !s.ok()) return s;
+        if (status s = stream(batch.marks, (needs & need::marks) != 0, "marks"); !s.ok()) return s;
         if (!batch.sequence_advantages.empty()) {
             if (!batch.advantages.empty())
                 return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
@@ -132,6 +134,8 @@ struct engine {
             bool const keep = verdict_of(sums, stats.maxima.data() + run.sequence * max_width()).keep && sums[2] > 0;
             double const kept = keep ? sums[2] * share : 0.0;
             n.merge({tokens, kept, share, keep ? share : 0.0});
+            core.count_weights(sums + sequence_statistics::fixed_sums, sums[1], sums[2], keep, share,
+                               options.log_ratio_clamp, n);
             if (!prompt_tokens.empty())
                 prompt_tokens[static_cast<std::size_t>(batch.group_of[static_cast<std::size_t>(run.sequence)])] +=
                     aggregate.divide_by.which == denominator::kind::kept ? kept : tokens;
@@ -144,6 +148,8 @@ struct engine {
     [[nodiscard]] result apply(batch_view<S> const& batch, sequence_statistics const& stats, counts const& n,
                                std::span<double const> prompt_tokens, outputs<T> const& out, Executor&& execute) const {
         auto const io = pointers<T>(batch, out);
+        double const mean_weight = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
+        double const weight_factor = mean_weight > 1e-8 ? 1 / mean_weight : 1.0;
         double const prompts = static_cast<double>(std::ranges::count_if(prompt_tokens, [](double p) { return p > 0; }));
         partial parts[max_blocks];
         blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
@@ -159,7 +165,8 @@ struct engine {
             scalars.scale = out.loss_scale * scale_of(n, sums[0], kept, prompt, prompts);
             scalars.verdict = verdict;
             double const* own = sums + sequence_statistics::fixed_sums;
-            scalars.weight = core.sequence_weight_of(own, sums[1], options.log_ratio_clamp);
+            scalars.weight_factor = weight_factor;
+            scalars.weight = core.sequence_weight_of(own, sums[1], options.log_ratio_clamp, weight_factor);
             scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp);
             run_tally<Core> tally;
             pass<T, true>(io, run, scalars, tally);
@@ -175,7 +182,7 @@ struct engine {
                              workspace& scratch) const {
         using kind = aggregation::kind;
         bool const needs_counts = aggregate.divide_by.which == denominator::kind::kept && aggregate.which != kind::token_sum;
-        if (needs_counts || aggregate.which == kind::prompt_mean || batch.layout.is_segments())
+        if (needs_counts || core.normalises() || aggregate.which == kind::prompt_mean || batch.layout.is_segments())
             return run_in_phases(batch, out, execute, scratch);
 
         counts const n = count_all(batch);
@@ -193,7 +200,7 @@ struct engine {
             if (measure_first) {
                 pass<T, false>(io, where, scalars, tally);
                 verdict = scalars.verdict = verdict_of(tally);
-                scalars.weight = core.sequence_weight_of(tally.sums, static_cast<double>(tally.finite), scalars.limit);
+                scalars.weight = core.sequence_weight_of(tally.sums, static_cast<double>(tally.finite), scalars.limit, 1.0);
                 scalars.constants = core.constants_of(tally.sums, static_cast<double>(tally.finite), scalars.limit);
                 pass<T, true>(io, where, scalars, tally);
             } else {
@@ -243,7 +250,7 @@ private:
         if (aggregate.which == aggregation::kind::prompt_mean)
             for (std::int32_t g : batch.group_of) prompts = std::max(prompts, std::int64_t{g} + 1);
         auto const sums = static_cast<std::size_t>(n * sum_width()), maxima = static_cast<std::size_t>(n * max_width());
-        double* memory = scratch.reserve(sums + maxima + static_cast<std::size_t>(prompts));
+        double* memory = scratch.reserve(workspace::purpose::statistics, sums + maxima + static_cast<std::size_t>(prompts));
         if (memory == nullptr && n > 0) return {{errc::out_of_memory, -1, -1, "workspace"}, 0, {}};
         sequence_statistics const stats{{memory, sums}, {memory + sums, maxima}};
         std::span<double> const prompt_tokens{memory + sums + maxima, static_cast<std::size_t>(prompts)};
@@ -257,10 +264,10 @@ private:
         using U = storage_t<S>;
         auto const raw = [](std::span<S const> s) { return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data()); };
         auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
-        return {raw(b.logp),         raw(b.rollout_logp),   raw(b.proximal_logp), raw(b.ref_logp),
+        return {raw(b.logp),         raw(b.rollout_logp),   raw(b.proximal_logp),  raw(b.ref_logp),
                 data(b.advantages),  data(b.given),         data(b.token_weights), data(b.loss_mask),
-                data(out.grad),      data(out.weights),     data(out.keep),        data(out.reasons),
-                out.accumulate};
+                data(b.rejected),    data(b.marks),         data(out.grad),        data(out.weights),
+                data(out.keep),      data(out.reasons),     out.accumulate};
     }
     template <class S>
     [[nodiscard]] run_scalars scalars_of(batch_view<S> const& batch, token_run run, double scale) const noexcept {
@@ -365,7 +372,7 @@ private:
         add.max_x = t.max_x;
         add.min_x = -t.max_negative_x;
         if (verdict.keep) {
-            bool const split = core.has_token_criteria();
+            bool const split = t.passing != t.finite;
             add.kept_sequences = passing > 0 ? share : 0.0;
             add.kept_tokens = static_cast<double>(t.passing);
             add.kept_x = split ? t.passing_x : t.x;

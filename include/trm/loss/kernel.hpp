@@ -17,6 +17,8 @@ struct stream_pointers {
     S const *logp = nullptr, *rollout = nullptr, *proximal = nullptr, *ref = nullptr;
     real const *advantage = nullptr, *given = nullptr, *token_weight = nullptr;
     std::uint8_t const* mask = nullptr;
+    std::uint16_t const* rejected = nullptr;
+    std::uint8_t const* marks = nullptr;
     T* grad = nullptr;
     T* weights = nullptr;
     std::uint8_t* keep = nullptr;
@@ -30,6 +32,7 @@ struct run_scalars {
     double advantage = 0;   ///< used when there is no advantage per token
     double limit = 20;      ///< clamp of the log-ratio
     double weight = 1;      ///< sequence weight
+    double weight_factor = 1;  ///< of a normalised weight: 1 / mean
     sequence_constants constants{};
     sequence_verdict verdict{};
     bool diagnose = true;
@@ -100,10 +103,8 @@ struct lane_tally {
             if (diagnose) {
                 to.k3 += simd::sum(k3);
                 to.r_squared += simd::sum(r_squared);
-                if (core.has_token_criteria()) {
-                    to.passing_x += simd::sum(passing_x);
-                    to.passing_k3 += simd::sum(passing_k3);
-                }
+                to.passing_x += simd::sum(passing_x);
+                to.passing_k3 += simd::sum(passing_k3);
                 if (core.has_weight()) {
                     to.weight += simd::sum(weight);
                     to.weight_squared += simd::sum(weight_squared);
@@ -181,6 +182,8 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
     }
 
     t.active = active;
+    if ((needs & need::marks) != 0)
+        t.marked = active & (Full ? simd::load_mask<V>(io.marks + at) : simd::load_mask_n<V>(io.marks + at, n));
     t.logp = zero_unless(active, logp);
     t.ref_logp = zero_unless(active, ref);
     t.given = zero_unless(active, given);
@@ -190,6 +193,21 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
     if (proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, proximal, rollout, active, limit);
     if (current_over_proximal) set_log_ratio(t.current_over_proximal, logp, proximal, active, limit);
     return selected_count;
+}
+
+/// Lanes that the batch's `rejected` stream lets pass; counts the others by reason. Out of line: few losses have it.
+template <class V>
+[[gnu::noinline]] typename V::mask not_rejected(std::uint16_t const* rejected, std::int64_t at, std::int64_t end,
+                                                typename V::mask active, std::int64_t* counts) noexcept {
+    std::uint8_t allowed[V::size < 16 ? 16 : V::size] = {};
+    std::uint32_t const bits = simd::to_bits(active);
+    auto const n = std::min<std::int64_t>(V::size, end - at);
+    for (std::int64_t i = 0; i < n; ++i) {
+        std::uint16_t const reasons = rejected[at + i];
+        allowed[i] = reasons == 0;
+        for (int k = 0; k < max_criteria; ++k) counts[k] += (bits >> i & 1u) & (reasons >> k & 1u);
+    }
+    return simd::load_mask<V>(allowed);
 }
 
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.
@@ -232,6 +250,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
             auto const j = at + static_cast<std::int64_t>(i);
             bool const selected = io.mask == nullptr || io.mask[j] != 0;
             auto r = static_cast<std::uint16_t>(reasons[i]);
+            if (io.rejected != nullptr) r |= io.rejected[j];
             if ((active >> i & 1u) == 0) r = reason_nonfinite;
             io.reasons[j] = selected ? static_cast<std::uint16_t>(r | run.verdict.reasons) : std::uint16_t{0};
         }
@@ -243,7 +262,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         V const lowest(-std::numeric_limits<T>::infinity());
         lanes.max_x = simd::max(select(t.active, l.value, lowest), lanes.max_x);
         lanes.max_negative_x = simd::max(select(t.active, -l.value, lowest), lanes.max_negative_x);
-        if (core.has_token_criteria()) {
+        if (core.has_token_criteria() || io.rejected != nullptr) {
             lanes.passing_x = lanes.passing_x + zero_unless(t.keep, l.value);
             lanes.passing_k3 = lanes.passing_k3 + zero_unless(t.keep, l.k3);
         }
@@ -276,9 +295,14 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     run_tally<Core> tally;
     lanes.clear(core);
     token<V, Proximal> t[Core::block];
+    std::int64_t at = where.begin;
+    std::int64_t const end = where.begin + where.size;
 
-    auto const stages = [&](int n) __attribute__((always_inline)) {
+    auto const stages = [&](std::int64_t first, int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
+        if (io.rejected != nullptr)
+            for (int j = 0; j < n; ++j)
+                t[j].keep = t[j].keep & not_rejected<V>(io.rejected, first + j * width, end, t[j].active, tally.rejected);
         each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += simd::count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
@@ -287,31 +311,29 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                 lanes.logp = lanes.logp + t[j].logp;
             });
         if constexpr (Apply) {
-            core.weight_stage(t, n, run.weight);
+            core.weight_stage(t, n, run.weight, run.weight_factor);
             core.surrogate_stage(t, n, run.constants);
             core.penalty_stage(t, n, simd::broadcast<V>(run.limit));
         }
     };
-    auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t at, int j, std::size_t n)
+    auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
                           __attribute__((always_inline)) {
-        tally.tokens += load_stage<V, Proximal, Full>(core, io, at, n, run, t[j]);
+        tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, run, t[j]);
         tally.finite += simd::count(t[j].active);
     };
-    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t at, int j, std::size_t n)
+    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
                             __attribute__((always_inline)) {
-        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, at, n, run, t[j], lanes, tally);
+        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, t[j], lanes, tally);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};
 
-    std::int64_t at = where.begin;
-    std::int64_t const end = where.begin + where.size;
     while (end - at >= block) {
         std::int64_t const tile_end = at + std::min<std::int64_t>(lane_tally<V, Core>::tile * width, (end - at) / block * block);
         for (; at < tile_end; at += block) {
             each_slot<Core, 1>(Core::block,
                                [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
-            stages(Core::block);
+            stages(at, Core::block);
             each_slot<Core, 1>(Core::block,
                                [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
         }
@@ -320,7 +342,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     for (; at < end; at += width) {
         auto const n = static_cast<std::size_t>(std::min(width, end - at));
         load(partial, at, 0, n);
-        stages(1);
+        stages(at, 1);
         finish(partial, at, 0, n);
     }
     lanes.template flush<Apply>(core, tally, run.diagnose);

@@ -40,7 +40,11 @@ struct counts {
     double kept_tokens = 0;
     double sequences = 0;
     double kept_sequences = 0;
+    double weight_sum = 0;    ///< what a normalised weight averages: sum of weights,
+    double weight_units = 0;  ///< over this many tokens or sequences
     constexpr void merge(counts const& o) noexcept {
+        weight_sum += o.weight_sum;
+        weight_units += o.weight_units;
         tokens += o.tokens;
         kept_tokens += o.kept_tokens;
         sequences += o.sequences;
@@ -62,23 +66,29 @@ struct sequence_statistics {
     }
 };
 
-/// Scratch that grows to the largest batch seen and is then reused. Only losses whose denominators depend on the mask,
-/// prompt means and segmented layouts need any: (sum_width + max_width) * sequences + prompts doubles.
+/// Scratch that grows to the largest batch seen and is then reused. Only losses whose decisions or denominators need
+/// the whole batch, and segmented layouts, use it: (sum_width + max_width) * sequences + prompts doubles for statistics,
+/// and 8 * channels + 4 bytes a token for masks that compare tokens with each other (policy/selection.hpp).
 class workspace {
 public:
+    enum class purpose : std::uint8_t { statistics, selection };
     /// n doubles, or null when memory is exhausted. Contents are unspecified.
-    [[nodiscard]] double* reserve(std::size_t n) noexcept {
-        if (n > size_) {
-            memory_.reset(new (std::nothrow) double[n]);
-            size_ = memory_ ? n : 0;
+    [[nodiscard]] double* reserve(purpose which, std::size_t n) noexcept {
+        buffer& b = buffers_[static_cast<std::size_t>(which)];
+        if (n > b.size) {
+            b.memory.reset(new (std::nothrow) double[n]);
+            b.size = b.memory ? n : 0;
         }
-        return memory_.get();
+        return b.memory.get();
     }
-    [[nodiscard]] std::size_t bytes() const noexcept { return size_ * sizeof(double); }
+    [[nodiscard]] std::size_t bytes() const noexcept { return (buffers_[0].size + buffers_[1].size) * sizeof(double); }
 
 private:
-    std::unique_ptr<double[]> memory_;
-    std::size_t size_ = 0;
+    struct buffer {
+        std::unique_ptr<double[]> memory;
+        std::size_t size = 0;
+    };
+    buffer buffers_[2];
 };
 
 TRM_NAMESPACE_END

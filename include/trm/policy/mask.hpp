@@ -121,11 +121,31 @@ using no_mask = all_of<>;
 inline constexpr int max_criteria = 15;
 inline constexpr std::uint16_t reason_nonfinite = 1u << 15;
 
+/// Criteria come in three kinds: per token (`test`), per sequence (`measure`, `value`), and selections, which compare
+/// tokens with each other and are worked out before the kernel runs (policy/selection.hpp).
+template <class T>
+inline constexpr bool selects = requires { requires T::is_selection; };
 template <class T>
 inline constexpr bool is_criterion = requires(T m) {
     { m.is_sequence } -> std::convertible_to<bool>;
-    { m.divergence.over } -> std::convertible_to<ratio_kind>;
+    { m.validate() } -> std::same_as<status>;
 };
+/// The log-ratio that a criterion looks at, and everything it reads. Criteria without a divergence say it themselves.
+template <class M>
+inline constexpr ratio_kind criterion_over = [] {
+    if constexpr (requires { M::divergence; }) {
+        return decltype(M::divergence)::over;
+    } else {
+        return M::over;
+    }
+}();
+template <class M>
+[[nodiscard]] constexpr unsigned needs_of_criterion() noexcept {
+    unsigned bits = 0;
+    if constexpr (requires { M::divergence; }) bits |= needs_of(decltype(M::divergence){});
+    if constexpr (requires { M::needs(); }) bits |= M::needs();
+    return bits;
+}
 template <class T>
 inline constexpr bool is_conjunction = false;
 template <class... Ms>

@@ -11,8 +11,6 @@
 
 TRM_NAMESPACE_BEGIN
 
-enum class sees : std::uint8_t { all_tokens, kept_tokens };
-
 /// Value and derivative with respect to logp.
 template <class V>
 struct penalty_terms {

@@ -34,6 +34,7 @@ inline constexpr unsigned ref_logp = 0x20;
 inline constexpr unsigned given = 0x40;
 inline constexpr unsigned advantage = 0x80;
 inline constexpr unsigned group = 0x100;
+inline constexpr unsigned marks = 0x400;
 inline constexpr unsigned proximal_logp = 0x200;  ///< insists on the stream instead of falling back
 }  // namespace need
 
@@ -79,6 +80,7 @@ struct token {
     // inputs
     V logp, ref_logp, advantage, given;
     mask active;
+    mask marked;  ///< the batch's `marks`
     log_ratio<V> current_over_rollout, proximal_over_rollout, current_over_proximal;
     // decisions and loss
     mask keep;     ///< passes every token criterion

@@ -8,6 +8,9 @@
 
 TRM_NAMESPACE_BEGIN
 
+/// Which tokens a policy looks at: every loss_mask token, or only those the mask keeps.
+enum class sees : std::uint8_t { all_tokens, kept_tokens };
+
 /// What happens to a weight w outside [lower, upper]: it is replaced by `below` or `above`. The bounds belong to the band.
 struct weight_bound {
     double lower = -1.0;
@@ -92,6 +95,53 @@ template <class S>
 sequence_weight(S) -> sequence_weight<S>;
 template <class S>
 sequence_weight(S, weight_bound) -> sequence_weight<S>;
+
+/// Divides a weight by its batch mean, so that the mean becomes 1: over every finite loss_mask token, or over the kept
+/// ones only (self-normalised importance sampling). `after_bound` divides the bounded weight, which may then exceed its
+/// bound, as in verl and slime; `before_bound` divides the raw ratio and bounds the quotient. The mean of sequence
+/// weights is over sequences. Means of at most 1e-8 leave the weight alone. Needs all statistics before the loss.
+enum class normalise : std::uint8_t { after_bound, before_bound };
+template <class W>
+struct normalised {
+    W weight;
+    normalise when = normalise::after_bound;
+    sees tokens = sees::all_tokens;
+
+    static constexpr ratio_kind over = W::over;
+    static constexpr int sums = W::sums + 1;
+    static constexpr bool is_sequence = W::sums > 0;
+    [[nodiscard]] constexpr status validate() const noexcept { return weight.validate(); }
+    /// What is averaged: the weight before or after its bound.
+    template <class V>
+    TRM_INLINE V averaged(log_ratio<V> const& l) const noexcept {
+        return when == normalise::before_bound ? l.exp : weight(l, 1.0);
+    }
+    [[nodiscard]] double sequence_value(double sum, double n, double limit, double factor) const noexcept {
+        if (when == normalise::after_bound) return weight.sequence_value(sum, n, limit) * factor;
+        W raw = weight;
+        raw.bound = unbounded;
+        return weight.bound(raw.sequence_value(sum, n, limit) * factor);
+    }
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l, double of_sequence, double factor) const noexcept {
+        V const f = simd::broadcast<V>(factor);
+        if constexpr (is_sequence) return simd::broadcast<V>(of_sequence);
+        if (when == normalise::after_bound) return weight(l, of_sequence) * f;
+        log_ratio<V> scaled;
+        scaled.exp = l.exp * f;
+        return weight(scaled, of_sequence);
+    }
+};
+template <class W>
+normalised(W) -> normalised<W>;
+template <class W>
+normalised(W, normalise) -> normalised<W>;
+template <class W>
+normalised(W, normalise, sees) -> normalised<W>;
+template <class W>
+inline constexpr bool is_normalised = false;
+template <class W>
+inline constexpr bool is_normalised<normalised<W>> = true;
 
 template <class W>
 concept weight_policy = requires(W w) {
