@@ -36,9 +36,12 @@ private:
 
 template <class S>
 S narrow(double v) {
-    if constexpr (std::is_same_v<S, trm::bf16>) return trm::to_bf16(static_cast<float>(v));
-    else if constexpr (std::is_same_v<S, trm::f16>) return trm::to_f16(static_cast<float>(v));
-    else return static_cast<S>(v);
+    if constexpr (std::is_same_v<S, trm::bf16>)
+        return trm::to_bf16(static_cast<float>(v));
+    else if constexpr (std::is_same_v<S, trm::f16>)
+        return trm::to_f16(static_cast<float>(v));
+    else
+        return static_cast<S>(v);
 }
 
 /// What may stand in masked slots and must never matter.
@@ -50,7 +53,7 @@ inline double hostile(std::size_t i) {
 struct shape {
     std::vector<std::int64_t> lengths;
     bool holes = true;
-    double spread = 0.3;    ///< of log-ratios
+    double spread = 0.3;      ///< of log-ratios
     double outliers = 0.004;  ///< fraction of tokens with a log-ratio far out, some beyond the clamp
 };
 
@@ -92,9 +95,12 @@ struct ragged {
         v.token_weights = token_weights;
         v.loss_mask = mask;
         v.group_of = groups;
-        if (stride > 0) v.layout = trm::padded{sequences, row, stride};
-        else if (!sequence_of.empty()) v.layout = trm::segments{cu, sequence_of, sequences};
-        else v.layout = trm::packed{cu};
+        if (stride > 0)
+            v.layout = trm::padded{sequences, row, stride};
+        else if (!sequence_of.empty())
+            v.layout = trm::segments{cu, sequence_of, sequences};
+        else
+            v.layout = trm::packed{cu};
         return v;
     }
     /// One token, copied from another batch, or hostile filling.
@@ -157,7 +163,8 @@ struct piece {
 };
 inline std::vector<piece> whole_sequences(std::vector<std::int64_t> const& cu) {
     std::vector<piece> p;
-    for (std::size_t i = 0; i + 1 < cu.size(); ++i) p.push_back({cu[i], cu[i + 1] - cu[i], static_cast<std::int64_t>(i)});
+    for (std::size_t i = 0; i + 1 < cu.size(); ++i)
+        p.push_back({cu[i], cu[i + 1] - cu[i], static_cast<std::int64_t>(i)});
     return p;
 }
 /// Every sequence cut into up to `parts` consecutive runs.

@@ -21,8 +21,8 @@ auto const sequence_criteria =
     sequence_mask{k3{}, stat::max, at_most(0.29)} && sequence_mask{abs_log_ratio{}, stat::mean, at_most(0.23)} &&
     sequence_mask{ratio{}, stat::mean, within(0.93, 1.11)} && sequence_mask{ratio{}, stat::min, at_least(0.51)} &&
     sequence_mask{binary_tv{}, stat::max, at_most(0.23)} && sequence_mask{binary_kl{}, stat::mean, at_most(0.027)} &&
-    sequence_mask{bidirectional_binary_kl{}, stat::sum, at_most(1.3)} && sequence_mask{given{}, stat::max, at_most(0.097)} &&
-    sequence_mask{given{}, stat::min, at_most(0.021)};
+    sequence_mask{bidirectional_binary_kl{}, stat::sum, at_most(1.3)} &&
+    sequence_mask{given{}, stat::max, at_most(0.097)} && sequence_mask{given{}, stat::min, at_most(0.021)};
 
 /// The other pairs of policies.
 auto const other_ratios = sequence_mask{over<ratio_kind::proximal_over_rollout>(k3{}), stat::mean, at_most(0.0123)} &&

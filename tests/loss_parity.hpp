@@ -92,8 +92,10 @@ inline void check_diagnostics(trm::diagnostics const& d, trm::diagnostics const&
     for (int i = 0; i < trm::max_criteria; ++i) {
         INFO("criterion " << i);
         CHECK(d.rejected_tokens[i] == want.rejected_tokens[i]);
-        if (split) CHECK(d.rejected_sequences[i] <= want.rejected_sequences[i] * (1 + 1e-12));
-        else CHECK(near(d.rejected_sequences[i], want.rejected_sequences[i], 0, 1e-12));
+        if (split)
+            CHECK(d.rejected_sequences[i] <= want.rejected_sequences[i] * (1 + 1e-12));
+        else
+            CHECK(near(d.rejected_sequences[i], want.rejected_sequences[i], 0, 1e-12));
     }
 }
 
@@ -104,7 +106,8 @@ void check(run<T> const& r, trm::reference::evaluation const& want, trm::batch_v
     bounds const b = bounds_of<T>;
     INFO("nearest decision " << want.nearest_decision);
     REQUIRE(want.nearest_decision > b.decision);  // otherwise the batch is no fair test: choose another seed
-    std::size_t at = first(n, [&](std::size_t i) { return r.keep[i] != want.keep[i] || r.reasons[i] != want.reasons[i]; });
+    std::size_t at =
+        first(n, [&](std::size_t i) { return r.keep[i] != want.keep[i] || r.reasons[i] != want.reasons[i]; });
     if (at < n) {
         INFO("token " << at << ": keep " << int(r.keep[at]) << " reasons " << r.reasons[at] << ", expected "
                       << int(want.keep[at]) << " " << want.reasons[at] << "; logp " << trm::to_float(view.logp[at])
@@ -113,8 +116,9 @@ void check(run<T> const& r, trm::reference::evaluation const& want, trm::batch_v
     }
     at = first(n, [&](std::size_t i) { return !near(double(r.grad[i]), want.grad[i], want.grad_size[i], bound); });
     if (at < n) {
-        INFO("token " << at << ": grad " << r.grad[at] << ", expected " << want.grad[at] << " size " << want.grad_size[at]
-                      << "; logp " << trm::to_float(view.logp[at]) << " rollout " << trm::to_float(view.rollout_logp[at]));
+        INFO("token " << at << ": grad " << r.grad[at] << ", expected " << want.grad[at] << " size "
+                      << want.grad_size[at] << "; logp " << trm::to_float(view.logp[at]) << " rollout "
+                      << trm::to_float(view.rollout_logp[at]));
         CHECK(at == n);
     }
     at = first(n, [&](std::size_t i) { return !near(double(r.weights[i]), want.weights[i], 0, bound); });

@@ -60,11 +60,12 @@ TEST_CASE("ppo_clip with dual clip, token weight truncated, KL k3 on all tokens:
     compare_everywhere<float>(clipped, 1);
 }
 
-TEST_CASE("policy gradient, geometric weight inside a band, KL k1 on kept, squared log-ratio on all", "[loss][parity]") {
-    compare_everywhere<double>(
-        masked_loss{mask, policy_gradient{}, token_sum{}, sequence_weight{stat::mean, zero_outside(0.93, 1.09)},
-                    kl_penalty{k1{}, 0.05, sees::kept_tokens}, squared_log_ratio{0.01}},
-        1);
+TEST_CASE("policy gradient, geometric weight inside a band, KL k1 on kept, squared log-ratio on all",
+          "[loss][parity]") {
+    compare_everywhere<double>(masked_loss{mask, policy_gradient{}, token_sum{},
+                                           sequence_weight{stat::mean, zero_outside(0.93, 1.09)},
+                                           kl_penalty{k1{}, 0.05, sees::kept_tokens}, squared_log_ratio{0.01}},
+                               1);
 }
 
 namespace {
@@ -85,8 +86,12 @@ TEST_CASE("product weight clamped, other ratio, KL k2 and abs, squared log-ratio
 
 TEST_CASE("every aggregation and denominator", "[loss][parity]") {
     auto const b = batches::make<double>({batches::short_lengths(150, 3), true, 0.3, 0.003}, 9);
-    masked_loss loss{token_mask{k3{}, at_most(0.131)} && sequence_mask{k2{}, stat::max, at_most(0.71)}, importance_ratio{},
-                     token_mean{}, no_weight{}, kl_penalty{k3{}, 0.1}, squared_log_ratio{0.05, sees::kept_tokens}};
+    masked_loss loss{token_mask{k3{}, at_most(0.131)} && sequence_mask{k2{}, stat::max, at_most(0.71)},
+                     importance_ratio{},
+                     token_mean{},
+                     no_weight{},
+                     kl_penalty{k3{}, 0.1},
+                     squared_log_ratio{0.05, sees::kept_tokens}};
     auto pieces = batches::whole_sequences(b.cu);
     batches::random r(4);
     auto const split = batches::segmented(b, batches::cut(b.cu, 3, r));

@@ -30,7 +30,7 @@ struct evaluation {
 /// The log-ratio that diagnostics describe: the first criterion's, else the weight's, else current over rollout.
 template <class Loss>
 ratio_kind described(Loss const& loss) {
-    if constexpr (std::tuple_size_v<std::remove_cvref_t<decltype(loss.mask.criteria)>> > 0) {
+    if constexpr (std::tuple_size_v < std::remove_cvref_t < decltype(loss.mask.criteria) >>> 0) {
         return std::get<0>(loss.mask.criteria).divergence.over;
     } else if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>) {
         return loss.weight.over;
@@ -52,7 +52,9 @@ template <storage_type S>
 std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit) {
     std::vector<sequence> all(static_cast<std::size_t>(b.layout.sequences()));
     for (std::size_t i = 0; i < b.group_of.size() && i < all.size(); ++i) all[i].group = b.group_of[i];
-    auto const read = [](auto span, std::size_t i) { return span.empty() ? 0.0 : static_cast<double>(to_float(span[i])); };
+    auto const read = [](auto span, std::size_t i) {
+        return span.empty() ? 0.0 : static_cast<double>(to_float(span[i]));
+    };
     for (std::int64_t j = 0; j < b.layout.runs(); ++j) {
         token_run const run = b.layout.run(j);
         auto const id = static_cast<std::size_t>(run.sequence);
@@ -78,8 +80,10 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
             if ((bits & need::ref_logp) != 0) finite = finite && is_finite(t.ref) && is_finite(t.logp);
             if ((bits & need::given) != 0) finite = finite && is_finite(t.given);
             if ((bits & need::advantage) != 0) finite = finite && is_finite(t.advantage);
-            if (finite) all[id].tokens.push_back(t);
-            else all[id].nonfinite.push_back(at);
+            if (finite)
+                all[id].tokens.push_back(t);
+            else
+                all[id].nonfinite.push_back(at);
         }
     }
     return all;
