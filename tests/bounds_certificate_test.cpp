@@ -245,6 +245,12 @@ TEST_CASE("intervals are seeded, and resamples are a fixed sequence of integers"
     const b::interval basic = b::interval_of(sample, 3.5, 0.5, b::interval_method::basic);
     CHECK(basic.low == 3.0);
     CHECK(basic.high == 5.0);
+    for (double odd :
+         {1.0, 7.0, -1.0, -std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+        const b::interval all = b::interval_of(sample, 3.5, odd, b::interval_method::percentile);
+        CHECK(all.low == 1.0);
+        CHECK(all.high == 5.0);
+    }
 }
 
 TEST_CASE("the headline follows its rule", "[unit]") {
@@ -346,6 +352,14 @@ TEST_CASE("improvement is certified only against the upper limit", "[unit]") {
     CHECK_FALSE(b::certify(e, o).certified);
     o.surrogate_gain = std::numeric_limits<double>::infinity();
     CHECK_FALSE(b::certify(e, o).certified);
+
+    // A reward outside the declared range voids every bound.
+    o = {};
+    o.reward = {0.0, 0.5};
+    const b::certificate outside = b::certify(e, o);
+    CHECK(outside.rewards_outside > 0);
+    CHECK_FALSE(outside.certified);
+    CHECK(b::to_text(outside).find("outside that range") != std::string::npos);
 
     o = {};
     o.exact = b::divergences{.horizon = 128, .delta = 1e-4, .seq_kl = 1e-3};

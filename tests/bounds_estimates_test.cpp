@@ -111,6 +111,30 @@ TEST_CASE("second-moment and direct estimates bound every enumerated error, and 
     CHECK(looser_than_adaptive <= 1.0 + 1e-9);
 }
 
+TEST_CASE("second-moment bounds gain most where mismatch is sparse", "[property]") {
+    std::mt19937_64 rng(15);
+    const auto gains = [&](tabular::mismatch kind) {
+        std::vector<double> over_adaptive, over_marginal;
+        for (int i = 0; i < 200; ++i) {
+            const tabular::shape s{2, i % 2 == 0 ? std::size_t{6} : std::size_t{8}};
+            const auto e = tabular::enumerate(tabular::random_pair(s, kind, 0.3, rng));
+            const double bound = b::second_moment(exact_evidence(e, std::vector<double>(e.mu.size(), 0.0)));
+            if (bound < 1e-9) continue;  // no context differs
+            over_adaptive.push_back(b::adaptive(e.mean_tv, e.eps, e.delta) / bound);
+            over_marginal.push_back(b::pinsker_marginal(static_cast<std::int64_t>(s.length), e.delta) / bound);
+        }
+        for (auto* v : {&over_adaptive, &over_marginal}) std::sort(v->begin(), v->end());
+        return std::pair{over_adaptive[over_adaptive.size() / 2], over_marginal[over_marginal.size() / 2]};
+    };
+    const auto dense = gains(tabular::mismatch::uniform);
+    const auto sparse = gains(tabular::mismatch::sparse);
+    CAPTURE(dense.first, dense.second, sparse.first, sparse.second);
+    CHECK(dense.first > 1.5);
+    CHECK(dense.second > 5.0);
+    CHECK(sparse.first > 2.0 * dense.first);
+    CHECK(sparse.second > 5.0 * dense.second);
+}
+
 TEST_CASE("the second-moment bound is attained at T = 2", "[property]") {
     for (double tv : {0.01, 0.1, 0.4}) {
         tabular::pair p{{2, 2}, {}, {}};

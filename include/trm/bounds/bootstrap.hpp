@@ -77,11 +77,12 @@ inline void draw(std::span<std::uint32_t> counts, std::uint64_t seed, std::uint6
 
 }  // namespace detail
 
-/// The interval from replicates of a statistic whose estimate is `value`. Sorts `replicates`, which must not be empty.
+/// The interval from replicates of a statistic whose estimate is `value`. Sorts `replicates`, which must not be empty. A
+/// level that is not a number in [0, 1] gives the whole range.
 [[nodiscard]] inline interval interval_of(std::span<double> replicates, double value, double level,
                                           interval_method method) noexcept {
     std::sort(replicates.begin(), replicates.end());
-    const double tail = 0.5 * (1.0 - level);
+    const double tail = detail::known(level) ? std::max(0.5 * (1.0 - level), 0.0) : 0.0;
     const interval q{detail::quantile(replicates, tail), detail::quantile(replicates, 1.0 - tail)};
     return method == interval_method::percentile ? q : interval{2.0 * value - q.high, 2.0 * value - q.low};
 }

@@ -101,6 +101,7 @@ struct certificate {
     bool has_rewards = false;
 
     std::int64_t sequences = 0, groups = 0, tokens = 0, excluded = 0;
+    std::int64_t rewards_outside = 0;  ///< rewards not in the range: nothing is certified while there are any
     certificate_options options{};
 
     [[nodiscard]] const rung* head() const noexcept { return headline ? &ladder[*headline] : nullptr; }
@@ -218,7 +219,12 @@ inline void choose_headline(certificate& c) noexcept {
     } else if (c.has_rewards) {
         c.gain = c.surrogate.lower();
     }
-    c.certified = c.head() != nullptr && c.gain && detail::finite(*c.gain) && *c.gain > c.head()->upper();
+    if (c.has_rewards) {
+        for (const sequence_record& q : e.sequences) c.rewards_outside += q.reward < r.min || q.reward > r.max ? 1 : 0;
+    }
+    if (c.options.exact) c.options.exact->mean_tv = {};  // the caller's memory, not ours to keep
+    c.certified = c.rewards_outside == 0 && c.head() != nullptr && c.gain && detail::finite(*c.gain) &&
+                  *c.gain > c.head()->upper();
     return c;
 }
 

@@ -76,6 +76,10 @@ template <class... Args>
         out +=
             line("rewards in [%g, %g], %g%% intervals (bootstrap over groups, %d resamples, seed %llu)\n", o.reward.min,
                  o.reward.max, percent, o.bootstrap.resamples, static_cast<unsigned long long>(o.bootstrap.seed));
+        if (c.rewards_outside > 0) {
+            out += line("%lld rewards lie outside that range: the numbers below do not hold for them\n",
+                        static_cast<long long>(c.rewards_outside));
+        }
         out +=
             line("largest %s %.3g nats", c.inputs.from_sampled_tokens ? "k3 (sampled)" : "KL (exact)", c.inputs.delta);
         if (c.inputs.eps) out += line(", largest TV %.3g", *c.inputs.eps);
