@@ -66,7 +66,7 @@ template <class V, class S1, class S2, class M1, class M2>
 /// KL in both directions, TV and both logsumexps of every row that the row_mask of neither view excludes; 0 elsewhere.
 ///
 /// Both rows are read together, once for the KLs; TV reads them again while they are in cache, unless `known` is given.
-/// Each view has its own storage type, temperature and vocabulary mask. Error of KL and TV: 1e-6 (1 + value) for f32
+/// Each view has its own storage type, temperature and vocabulary mask. Error of KL and TV: 4e-6 (1 + value) for f32
 /// arithmetic, some 1e-7 usually, 1e-11 for f64. KL >= 0 and TV in [0, 1] hold exactly. KL is inf where one policy has support that the other lacks; all results of a row are NaN if either row has
 /// NaN, +inf or no finite logit: the token pipeline masks such tokens. Two exponentials per pair of entries, four with TV.
 /// Errors: those of `log_prob`; size_mismatch if the views differ in shape.

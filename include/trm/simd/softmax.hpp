@@ -15,6 +15,23 @@ namespace simd {
 template <class T>
 inline constexpr T exp2_floor = T(-126);
 
+/// Does `fma` round once? Without it a x - b loses what cancels, and (x - m) a must be used instead.
+#if defined(__FMA__) || defined(__aarch64__)
+inline constexpr bool has_fma = true;
+#else
+inline constexpr bool has_fma = false;
+#endif
+
+/// (x - m) c for a base m: as c x - b with b = c m rounded where that is one instruction; else subtraction first, b = m.
+template <class V>
+TRM_INLINE V offset_product(V x, V c, V b) noexcept {
+    if constexpr (has_fma) {
+        return fma(x, c, -b);
+    } else {
+        return exact(x - b) * c;
+    }
+}
+
 /// Same as `max`: b where a > b is false, NaN included. One instruction on x86, whose maximum is defined so.
 template <class V>
 TRM_INLINE V upper(V a, V b) noexcept {

@@ -14,27 +14,21 @@ namespace logits_detail {
 template <class V>
 struct row_gradient {
     using T = typename V::value_type;
-    V c, b, slope, offset;
+    known_base<V> base;
+    V slope, offset;
     double at_target;                                    ///< d_logp / temperature
     double scale, lse, temperature, d_entropy, entropy;  ///< for the target, in double
 
     row_gradient(double temperature_, double lse_, double d_logp, double d_entropy_, double entropy_) noexcept
-        : at_target(d_logp / temperature_), scale(-d_logp), lse(lse_), temperature(temperature_), d_entropy(d_entropy_),
-          entropy(entropy_) {
-        // c is rounded, so the base is logsumexp in units of the rounded c: errors are relative to z - logsumexp, not to z.
-        T const cf = static_cast<T>(log2e / temperature);
-        double const exact_base = lse * temperature * static_cast<double>(cf);
-        T const bf = static_cast<T>(exact_base);
-        double const residue = static_cast<double>(bf) - exact_base;  // t is short by this much
-        double const f = std::exp2(residue) / temperature;
+        : base(temperature_, lse_), at_target(d_logp / temperature_), scale(-d_logp), lse(lse_),
+          temperature(temperature_), d_entropy(d_entropy_), entropy(entropy_) {
+        double const f = std::exp2(base.residue) / temperature;
         double const s = -d_entropy * ln2;
-        c = V(cf);
-        b = V(-bf);
         slope = V(static_cast<T>(s * f));
-        offset = V(static_cast<T>((-d_logp - d_entropy * entropy + s * residue) * f));
+        offset = V(static_cast<T>((-d_logp - d_entropy * entropy + s * base.residue) * f));
     }
     TRM_INLINE V operator()(V x) const noexcept {
-        V const t = simd::floor_exponent(fma(x, c, b));
+        V const t = simd::floor_exponent(base.exponent(x));
         V const p = simd::zero_unless(t > V(simd::exp2_floor<T>), simd::exp2(t));
         return p * fma(slope, t, offset);
     }

@@ -11,9 +11,9 @@ TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
 /// Exponents are kept down to -2^20, so that KL stays exact where one policy is thousands of nats below the other.
-template <class V>
-TRM_INLINE V wide_exponent(lazy_base<V> const& b, V x) noexcept {
-    return simd::upper(V(typename V::value_type(-0x1p20)), fma(x, b.vc, -b.vb));
+template <class Base, class V>
+TRM_INLINE V wide_exponent(Base const& b, V x) noexcept {
+    return simd::upper(V(typename V::value_type(-0x1p20)), b.exponent(x));
 }
 
 /// Entries that one policy can produce and the other cannot make one of the KLs infinite.
@@ -58,7 +58,7 @@ struct pair_sums {
         bool const first = base.m == nothing<T>;  // nothing but impossible entries so far
         T const old = base.b;
         base.set(simd::reduce_max(top));
-        T const d = first ? T(0) : old - base.b;
+        T const d = first ? T(0) : base.above(old);
         V const vd(d < T(-0x1p20) ? T(-0x1p20) : d), f = first ? V(T(0)) : simd::exp2_wide(vd);
         double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
         double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
@@ -136,23 +136,6 @@ template <class V, class S1, class S2, class M1, class M2>
     return out;
 }
 
-/// Exponents relative to a known logsumexp: p = 2^(t + residue), t = x c - b; the residue is what b lost to rounding.
-template <class V>
-struct known_base {
-    using T = typename V::value_type;
-    V c, b;
-    double residue;
-    TRM_INLINE known_base(double temperature, double lse) noexcept {
-        T const cf = static_cast<T>(log2e / temperature);
-        double const exact_base = lse * temperature * static_cast<double>(cf);
-        T const bf = static_cast<T>(exact_base);
-        residue = static_cast<double>(bf) - exact_base;
-        c = V(cf);
-        b = V(-bf);
-    }
-    TRM_INLINE V exponent(V x) const noexcept { return simd::upper(V(T(-0x1p20)), fma(x, c, b)); }
-};
-
 struct normalised_sums {
     double kl_mu_pi = 0.0, kl_pi_mu = 0.0, tv = 0.0;
     support holes{};
@@ -173,7 +156,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
     while (i < n) {
         V kx(T(0)), ky(T(0)), tv[2] = {V(T(0)), V(T(0))};
         auto const add = [&](V a, V b, int lane) {
-            V const tx = bx.exponent(a), ty = by.exponent(b);
+            V const tx = wide_exponent(bx, a), ty = wide_exponent(by, b);
             V const p = simd::exp2_wide(tx), q = simd::exp2_wide(ty);
             if constexpr (Kl) {
                 V const d = tx - ty;

@@ -65,12 +65,12 @@ struct optional_mask {
     }
 };
 
-/// Base, limit and constants that every vector of a row shares. Exponents are t = x c - b in units of ln 2.
+/// Base, limit and constants that every vector of a row shares. Exponents are t = (x - m) c in units of ln 2.
 template <class V>
 struct lazy_base {
     using T = typename V::value_type;
     T m = nothing<T>;  ///< the base, a value that occurred in the row
-    T b;               ///< round(m c)
+    T b;               ///< what `offset_product` wants: round(m c), or m
     T c;               ///< log2(e) / temperature
     T margin;          ///< 8 nats in units of x
     V vc, vb, limit;
@@ -81,16 +81,37 @@ struct lazy_base {
     }
     TRM_INLINE void set(T to) noexcept {
         m = to;
-        b = to * c;
+        b = simd::has_fma ? to * c : to;
         vb = V(b);
         limit = V(to + margin);
     }
-    TRM_INLINE V exponent(V x) const noexcept { return simd::floor_exponent(fma(x, vc, -vb)); }
+    TRM_INLINE V exponent(V x) const noexcept { return simd::offset_product(x, vc, vb); }
+    /// How far exponents relative to an older base (its b) are above those relative to this one.
+    TRM_INLINE T above(T old_b) const noexcept { return simd::has_fma ? old_b - b : (old_b - b) * c; }
     /// The base in nats. m c and b differ by the rounding of b, and c from its double by its own: both matter at 1e4.
     [[nodiscard]] double shift(double temperature) const noexcept {
         double const md = static_cast<double>(m);
-        return md / temperature + (static_cast<double>(b) - md * static_cast<double>(c)) * ln2;
+        double const lost = simd::has_fma ? static_cast<double>(b) - md * static_cast<double>(c) : 0.0;
+        return md / temperature + lost * ln2;
     }
+};
+
+/// Exponents relative to a known logsumexp: p = 2^(t + residue), t = (x - lse temperature) c. The product with the rounded c
+/// keeps errors relative to z - logsumexp, not to z; the residue is what the base lost to rounding.
+template <class V>
+struct known_base {
+    using T = typename V::value_type;
+    V c, b;
+    double residue;
+    TRM_INLINE known_base(double temperature, double lse) noexcept {
+        T const cf = static_cast<T>(log2e / temperature);
+        double const scale = static_cast<double>(cf), center = lse * temperature;
+        T const bf = static_cast<T>(simd::has_fma ? center * scale : center);
+        residue = simd::has_fma ? static_cast<double>(bf) - center * scale : (static_cast<double>(bf) - center) * scale;
+        c = V(cf);
+        b = V(bf);
+    }
+    TRM_INLINE V exponent(V x) const noexcept { return simd::offset_product(x, c, b); }
 };
 
 template <class V, bool Entropy>
@@ -106,7 +127,7 @@ struct row_sums {
         for (int i = 0; i < lanes; ++i) sum[i] = weighted[i] = V(T(0));
     }
     TRM_INLINE void add(int lane, V x) noexcept {
-        V const t = base.exponent(x);
+        V const t = simd::floor_exponent(base.exponent(x));
         V const e = simd::exp2(t);
         sum[lane] = sum[lane] + e;
         if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
@@ -116,7 +137,7 @@ struct row_sums {
     TRM_INLINE void rise(V top) noexcept {
         T const old = base.b;
         base.set(simd::reduce_max(top));
-        T const d = old - base.b;
+        T const d = base.above(old);
         V const vd(d < T(-1000) ? T(-1000) : d);
         V const f = simd::exp2(simd::floor_exponent(vd));
         using D = simd::vec<double, simd::scalar>;
