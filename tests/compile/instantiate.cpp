@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <trm/core/config.hpp>
+#include "one_loss.hpp"
 
-TRM_NAMESPACE_BEGIN
-inline int twice(int x) { return 2 * x; }
-TRM_NAMESPACE_END
-
-int instantiate(int x);
-int instantiate(int x) { return trm::twice(x); }
+double instantiate();
+double instantiate() { return one_loss() + one_loss<trm::simd::scalar>(); }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-int first();
-int second();
+double first();
+double second();
 
 int main() { return first() == second() ? 0 : 1; }
