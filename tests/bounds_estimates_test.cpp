@@ -404,3 +404,35 @@ TEST_CASE("prompts of different horizon: the bound is the mean of their bounds",
     t.horizons = {};
     CHECK(b::adaptive_of(t, 0.09, 0.02, 1000) == Approx(*table[b::bound_name::adaptive]));
 }
+
+TEST_CASE("direct sums merge to those of the whole", "[unit]") {
+    std::mt19937_64 rng(8);
+    std::vector<double> x, rewards;
+    std::vector<std::int64_t> offsets{0};
+    for (int i = 0; i < 50; ++i) {
+        for (int t = 0; t < 5; ++t) x.push_back(tabular::unit(rng) - 0.5);
+        offsets.push_back(static_cast<std::int64_t>(x.size()));
+        rewards.push_back(tabular::unit(rng));
+    }
+    b::evidence e;
+    REQUIRE(e.add(b::trajectories<double>{.layout = trm::packed{offsets}, .log_ratio = x, .rewards = rewards}).ok());
+    const std::span<const b::sequence_record> all(e.sequences);
+    b::direct_sums merged = b::sum_direct(all.first(20), 0.5);
+    merged.add(b::sum_direct(all.subspan(20), 0.5));
+    const b::direct_estimate parts = b::direct_of(merged);
+    const b::direct_estimate whole = b::direct(all);
+    CHECK(parts.worst_case == Approx(whole.worst_case).epsilon(1e-13));
+    CHECK(parts.observed == Approx(whole.observed).epsilon(1e-12));
+    CHECK(parts.improvement == Approx(whole.improvement).epsilon(1e-12));
+    CHECK(parts.surrogate == Approx(whole.surrogate).epsilon(1e-12));
+    CHECK(parts.ess == Approx(whole.ess).epsilon(1e-13));
+    CHECK(parts.tail_share == Approx(whole.tail_share).epsilon(1e-13));
+    double largest = 0.0;
+    double sum = 0.0;
+    for (const auto& r : e.sequences) {
+        largest = std::max(largest, std::exp(r.log_ratio));
+        sum += std::exp(r.log_ratio);
+    }
+    CHECK(whole.tail_share == Approx(largest / sum).epsilon(1e-12));
+    CHECK(b::direct_of({}).worst_case == 0.0);
+}
