@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Counts every heap byte of the process, Eigen's packing buffers included.
+#include "catch.hpp"
+
+#include <trm/logits/divergence.hpp>
+#include <trm/logits/linear_gradient.hpp>
+
+#include <malloc.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <vector>
+
+namespace heap {
+std::atomic<std::int64_t> live{0}, peak{0}, calls{0};
+void grow(void* p) {
+    if (p == nullptr) return;
+    ++calls;
+    std::int64_t const now = live += static_cast<std::int64_t>(malloc_usable_size(p));
+    for (std::int64_t top = peak; now > top && !peak.compare_exchange_weak(top, now);) {
+    }
+}
+void shrink(void* p) {
+    if (p != nullptr) live -= static_cast<std::int64_t>(malloc_usable_size(p));
+}
+struct result {
+    std::int64_t calls, peak;
+};
+/// Allocations of f, and the most bytes that they held at once.
+template <class F>
+result of(F const& f) {
+    std::int64_t const before = calls, base = live;
+    peak = base;
+    f();
+    return {calls - before, peak - base};
+}
+}  // namespace heap
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+void __libc_free(void*);
+void* malloc(std::size_t n) {
+    void* const p = __libc_malloc(n);
+    heap::grow(p);
+    return p;
+}
+void* calloc(std::size_t n, std::size_t m) {
+    void* const p = __libc_calloc(n, m);
+    heap::grow(p);
+    return p;
+}
+void* realloc(void* old, std::size_t n) {
+    heap::shrink(old);
+    void* const p = __libc_realloc(old, n);
+    heap::grow(p);
+    return p;
+}
+void* aligned_alloc(std::size_t a, std::size_t n) {
+    void* const p = __libc_memalign(a, n);
+    heap::grow(p);
+    return p;
+}
+int posix_memalign(void** to, std::size_t a, std::size_t n) {
+    *to = __libc_memalign(a, n);
+    heap::grow(*to);
+    return *to == nullptr ? 12 : 0;
+}
+void free(void* p) {
+    heap::shrink(p);
+    __libc_free(p);
+}
+}
+
+TEST_CASE("The counter counts", "[logits][unit]") {
+    heap::result const r = heap::of([] { std::vector<float> volatile_buffer(1 << 20); });
+    CHECK(r.calls == 1);
+    CHECK(r.peak >= 4 << 20);
+}
+
+TEST_CASE("Logits kernels allocate nothing", "[logits][unit]") {
+    std::int64_t const rows = 5, vocab = 10007;
+    std::vector<float> x(std::size_t(rows * vocab), 0.25f), y(std::size_t(rows * vocab), 0.5f), d(x.size());
+    std::vector<std::uint8_t> mask(std::size_t(vocab), 1);
+    std::vector<std::int32_t> const ids(std::size_t(rows), 3);
+    std::vector<float> logp(5), h(5), kl(5), tv(5);
+    std::vector<double> lse(5);
+    trm::logits_view<float> const v{.data = x.data(), .rows = rows, .vocab = vocab, .vocab_mask = mask.data()};
+    trm::logits_view<float> const u{.data = y.data(), .rows = rows, .vocab = vocab};
+    bool ok = true;
+    heap::result const r = heap::of([&] {
+        ok = ok && trm::log_prob(v, ids, trm::log_prob_out<float>{logp, lse, h}).ok();
+        ok = ok && trm::exact_divergence(v, u, trm::divergence_out<float>{.kl_mu_pi = kl, .tv = tv}).ok();
+        ok = ok && trm::logits_gradient(v, ids, trm::logits_gradient_in<float>{lse, logp, logp, h}, trm::logits_gradient_out<float>{d.data()}).ok();
+    });
+    CHECK(ok);
+    CHECK(r.calls == 0);
+}
+
+TEST_CASE("The fused head's memory does not depend on the vocabulary", "[logits][linear][unit]") {
+    // Room for the blocks that Eigen packs operands into. It sizes them by the caches it sees, never by N x V.
+    std::int64_t const packing = 4 << 20;
+    std::int64_t const rows = 300, width = 64;
+    std::vector<float> hidden(300 * 64, 0.1f), d_hidden(300 * 64), logp(300), h(300);
+    std::vector<double> lse(300);
+    std::vector<std::int32_t> const ids(300, 3);
+    trm::linear_blocks const b{64, 1024, 1};
+    std::int64_t peaks[2] = {};
+    for (int big = 0; big < 2; ++big) {
+        std::int64_t const vocab = big != 0 ? 151936 : 20000;
+        std::vector<float> weight(std::size_t(vocab * width));
+        for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = float(i % 17) * 0.01f;
+        std::vector<float> d_weight(weight.size());
+        trm::linear_view<float, float> const v{.hidden = hidden.data(), .weight = weight.data(), .rows = rows, .width = width, .vocab = vocab};
+        bool ok = true;
+        auto const all = [&] {
+            std::vector<std::byte> ws(std::size_t(std::max(trm::linear_workspace<float, float>(width, b), trm::linear_gradient_workspace<float, float>(width, b))));
+            ok = ok && trm::linear_log_prob(v, ids, trm::log_prob_out<float>{logp, lse, h}, ws, b).ok();
+            ok = ok && trm::linear_gradient(v, ids, trm::logits_gradient_in<float>{.logsumexp = lse, .d_logp = logp}, trm::linear_gradient_out{d_hidden.data(), d_weight.data()}, ws, b).ok();
+        };
+        peaks[big] = heap::of(all).peak;
+        CHECK(ok);
+        INFO("V = " << vocab << ": peak " << peaks[big] << " bytes; N x V would be " << rows * vocab * 4);
+        CHECK(peaks[big] <= trm::linear_gradient_workspace<float, float>(width, b) + packing);
+        CHECK(peaks[big] < rows * vocab * 4 / 4);
+    }
+    CHECK(peaks[1] <= peaks[0] + 4096);
+    WARN("fused head, V = 151936: peak " << double(peaks[1]) / (1 << 20) << " MiB, stated workspace " << double(trm::linear_gradient_workspace<float, float>(width, b)) / (1 << 20) << " MiB, N x V " << double(rows * 151936 * 4) / (1 << 20) << " MiB");
+}
