@@ -8,3 +8,4 @@
 #include <trm/core/batch_view.hpp>
 #include <trm/loss/checked.hpp>
 #include <trm/loss/masked_loss.hpp>
+#include <trm/policy/selection.hpp>

@@ -99,6 +99,23 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         return first;
     }
 
+    /// f(selection, criterion index) for every selection of the mask.
+    template <class F>
+    void each_selection(F&& f) const {
+        unrolled<criteria()>([&](auto index) {
+            constexpr int i = index;
+            if constexpr (selects<criterion_type<i>>) f(std::get<i>(mask.criteria), i);
+        });
+    }
+    /// f(marker) if the surrogate treats some tokens specially.
+    template <class F>
+    void each_marker(F&& f) const {
+        if constexpr (requires { surrogate.marker(); }) f(surrogate.marker());
+    }
+    [[nodiscard]] static constexpr bool has_marker() noexcept {
+        return requires(Surrogate s) { s.marker(); };
+    }
+
     /// Token criteria decide `keep` and `reasons`; sequence criteria add to their statistics.
     template <class V, bool P>
     TRM_INLINE void criteria_stage(token<V, P>* t, int, V* sums, V* maxima, std::int64_t* rejected) const noexcept {

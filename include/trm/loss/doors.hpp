@@ -62,6 +62,25 @@ public:
         return (*this)(batch, outputs<default_arithmetic_t<S>>{});
     }
 
+    // --- masks that compare tokens with each other ---------------------------------------------------------------
+
+    /// Phase 0, only for losses whose mask has selections (or whose surrogate has marks): writes rejection reasons and
+    /// marks per token, to be set as the batch's `rejected` and `marks` before the other phases. The one-call form does
+    /// this itself. Allocates.
+    template <class T = void, storage_type S>
+    [[nodiscard]] status select(batch_view<S> const& batch, std::span<std::uint16_t> rejected,
+                                std::span<std::uint8_t> marks, workspace& scratch) const {
+        using real = std::conditional_t<std::is_void_v<T>, default_arithmetic_t<S>, T>;
+        auto const core = self().core();
+        auto const e = engine(core);
+        if (status s = e.validate(batch); !s.ok()) return s;
+        auto const extent = static_cast<std::size_t>(batch.layout.extent());
+        if (core.has_selections() && rejected.size() < extent) return {errc::size_mismatch, -1, -1, "rejected"};
+        if (core.has_marker() && marks.size() < extent) return {errc::size_mismatch, -1, -1, "marks"};
+        if (!e.template select<real>(batch, rejected, marks, scratch)) return {errc::out_of_memory, -1, -1, "selection"};
+        return {};
+    }
+
     // --- in three phases, for batches that are spread over ranks or micro-batches ---------------------------------
 
     /// Numbers per sequence in `sequence_statistics`: sums (to be added over ranks) and maxima.
@@ -82,6 +101,7 @@ public:
         auto const e = engine(core);
         if (status s = e.validate(batch); !s.ok()) return s;
         if (status s = e.validate(batch.layout, stats); !s.ok()) return s;
+        if (e.wants_selection(batch)) return {errc::missing_stream, -1, -1, "rejected, marks: call select first"};
         e.template measure<real>(batch, stats, execute);
         return {};
     }
@@ -94,6 +114,7 @@ public:
         auto const e = engine(core);
         if (status s = e.validate(batch); !s.ok()) return s;
         if (status s = e.validate(batch.layout, stats); !s.ok()) return s;
+        if (e.wants_selection(batch)) return {errc::missing_stream, -1, -1, "rejected, marks: call select first"};
         if (status s = check_prompts(batch, prompt_tokens.size()); !s.ok()) return s;
         total = e.count(batch, stats, prompt_tokens);
         return {};
@@ -107,6 +128,7 @@ public:
         auto const e = engine(core);
         if (status s = e.validate(batch, out); !s.ok()) return {s, 0, {}};
         if (status s = e.validate(batch.layout, stats); !s.ok()) return {s, 0, {}};
+        if (e.wants_selection(batch)) return {{errc::missing_stream, -1, -1, "rejected, marks: call select first"}, 0, {}};
         if (status s = check_prompts(batch, prompt_tokens.size()); !s.ok()) return {s, 0, {}};
         return e.apply(batch, stats, total, prompt_tokens, out, execute);
     }

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
+#include <vector>
 
 TRM_NAMESPACE_BEGIN
 
@@ -56,7 +58,7 @@ struct engine {
         if (status s = stream(batch.token_weights, false, "token_weights"); !s.ok()) return s;
         if (status s = stream(batch.loss_mask, false, "loss_mask"); !s.ok()) return s;
         if (status s = stream(batch.rejected, false, "rejected"); !s.ok()) return s;
-        if (status s = stream(batch.marks, (needs & need::marks) != 0, "marks"); !s.ok()) return s;
+        if (status s = stream(batch.marks, (needs & need::marks) != 0 && !core.has_marker(), "marks"); !s.ok()) return s;
         if (!batch.sequence_advantages.empty()) {
             if (!batch.advantages.empty())
                 return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
@@ -181,6 +183,7 @@ struct engine {
     [[nodiscard]] result run(batch_view<S> const& batch, outputs<T> const& out, Executor&& execute,
                              workspace& scratch) const {
         using kind = aggregation::kind;
+        if (wants_selection(batch)) return run_selected(batch, out, execute, scratch);
         bool const needs_counts = aggregate.divide_by.which == denominator::kind::kept && aggregate.which != kind::token_sum;
         if (needs_counts || core.normalises() || aggregate.which == kind::prompt_mean || batch.layout.is_segments())
             return run_in_phases(batch, out, execute, scratch);
@@ -214,7 +217,72 @@ struct engine {
         return combine(parts, batch.layout.runs());
     }
 
+    /// Rejections that compare tokens with each other, one mask of reasons per token, and marks. False: out of memory.
+    template <class T, class S>
+    [[nodiscard]] bool select(batch_view<S> const& batch, std::span<std::uint16_t> rejected, std::span<std::uint8_t> marks,
+                              workspace& scratch) const {
+        auto const extent = static_cast<std::size_t>(batch.layout.extent());
+        std::size_t channels = 1;
+        core.each_selection([&](auto const& c, int) { channels = std::max(channels, std::size_t{c.channels}); });
+        std::size_t const doubles = (channels + 1) * extent + extent / sizeof(double) + 1;
+        double* const memory = scratch.reserve(workspace::purpose::selection, doubles);
+        if (memory == nullptr) return false;
+        std::span<double> const scores{memory, channels * extent}, advantages{memory + channels * extent, extent};
+        std::span<std::uint8_t> const active{reinterpret_cast<std::uint8_t*>(memory + (channels + 1) * extent), extent};
+        std::ranges::fill(active, std::uint8_t{0});  // padding between rows stays inactive
+        auto const io = pointers<T>(batch, outputs<T>{});
+        auto const work = [&](auto const& criterion, std::span<std::uint16_t> reasons, std::uint16_t bit) {
+            for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
+                token_run const run = batch.layout.run(i);
+                score_tokens<simd::vec<T, Arch>>(core, io, run, scalars_of(batch, run, 0.0), criterion, scores.data(),
+                                                 advantages.data(), active.data(), extent);
+            }
+            criterion.select({batch.layout, batch.group_of, scores, active, advantages, extent}, {reasons, bit});
+        };
+        if (!rejected.empty()) {
+            std::ranges::fill(rejected, std::uint16_t{0});
+            core.each_selection([&](auto const& c, int bit) { work(c, rejected, static_cast<std::uint16_t>(1u << bit)); });
+        }
+        if (!marks.empty()) {
+            core.each_marker([&](auto const& m) {
+                std::vector<std::uint16_t> marked(extent);
+                work(m, marked, 1);
+                for (std::size_t t = 0; t < extent; ++t) marks[t] = static_cast<std::uint8_t>(marked[t]);
+            });
+        }
+        return true;
+    }
+    template <class S>
+    [[nodiscard]] bool wants_selection(batch_view<S> const& batch) const noexcept {
+        return (core.has_selections() && batch.rejected.empty()) || (core.has_marker() && batch.marks.empty());
+    }
+
 private:
+    template <class S, class T, class Executor>
+    [[nodiscard]] result run_selected(batch_view<S> batch, outputs<T> const& out, Executor&& execute,
+                                      workspace& scratch) const {
+        auto const extent = static_cast<std::size_t>(batch.layout.extent());
+        if (extent == 0) return {};
+        std::vector<std::uint16_t> rejected;
+        std::vector<std::uint8_t> marks;
+        bool done = false;
+#if TRM_EXCEPTIONS
+        try {
+#endif
+            if (core.has_selections() && batch.rejected.empty()) rejected.resize(extent);
+            if (core.has_marker() && batch.marks.empty()) marks.resize(extent);
+            done = select<T>(batch, rejected, marks, scratch);
+#if TRM_EXCEPTIONS
+        } catch (std::bad_alloc const&) {
+            done = false;
+        }
+#endif
+        if (!done) return {{errc::out_of_memory, -1, -1, "selection"}, 0, {}};
+        if (!rejected.empty()) batch.rejected = rejected;
+        if (!marks.empty()) batch.marks = marks;
+        return run(batch, out, execute, scratch);
+    }
+
     /// Sequences are cut into at most this many blocks; the cut depends on their number alone, so that neither threads nor
     /// layout change a bit of the result.
     static constexpr std::int64_t max_blocks = 128;

@@ -349,5 +349,38 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     result = tally;
 }
 
+/// Writes a selection's scores, the advantages and the active lanes of a run of tokens.
+template <class V, class Core, class S, class Criterion>
+void score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where,
+                  run_scalars const& run, Criterion const& criterion, double* scores, double* advantages,
+                  std::uint8_t* active, std::size_t extent) noexcept {
+    auto const pass = [&]<bool Proximal>(std::bool_constant<Proximal>) {
+        std::int64_t const end = where.begin + where.size;
+        for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
+            auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, end - at));
+            token<V, Proximal> t;
+            V out[Criterion::channels];
+            (void)load_stage<V, Proximal, false>(core, io, at, n, run, t);
+            criterion.score(t, out);
+            alignas(64) typename V::value_type score[Criterion::channels][V::size], advantage[V::size];
+            for (int c = 0; c < Criterion::channels; ++c) out[c].write(score[c]);
+            t.advantage.write(advantage);
+            std::uint32_t const bits = simd::to_bits(t.active);
+            for (std::size_t i = 0; i < n; ++i) {
+                auto const j = static_cast<std::size_t>(at) + i;
+                for (std::size_t c = 0; c < Criterion::channels; ++c)
+                    scores[c * extent + j] = static_cast<double>(score[c][i]);
+                advantages[j] = static_cast<double>(advantage[i]);
+                active[j] = static_cast<std::uint8_t>(bits >> i & 1u);
+            }
+        }
+    };
+    if (io.proximal != nullptr) {
+        pass(std::bool_constant<true>{});
+    } else {
+        pass(std::bool_constant<false>{});
+    }
+}
+
 }  // namespace detail
 TRM_NAMESPACE_END

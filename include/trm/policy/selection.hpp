@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/batch_view.hpp>
+#include <trm/policy/mask.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+/// \file
+/// Criteria that compare tokens, or sequences, with each other. They are worked out before the kernel runs: every token gets
+/// its scores, `select` then writes rejection bits. They see what one process has of the batch; ranks that share a prompt
+/// group or a budget call `select` on gathered scores instead. Selections allocate; nothing else does.
+
+TRM_NAMESPACE_BEGIN
+
+/// The batch as a selection sees it. Tokens are addressed by their place in the batch's streams.
+struct selection_input {
+    layout_view layout;
+    std::span<std::int32_t const> group_of;
+    std::span<double const> scores;        ///< channel-major: channel c of token t is scores[c * extent + t]
+    std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token
+    std::span<double const> advantages;    ///< per token
+    std::size_t extent = 0;
+
+    /// f(token) for every active token of run i, in order.
+    template <class F>
+    void for_each(std::int64_t run, F&& f) const {
+        token_run const r = layout.run(run);
+        for (std::int64_t t = r.begin; t < r.begin + r.size; ++t)
+            if (active[static_cast<std::size_t>(t)] != 0) f(static_cast<std::size_t>(t));
+    }
+    template <class F>
+    void for_each(F&& f) const {
+        for (std::int64_t i = 0; i < layout.runs(); ++i) for_each(i, f);
+    }
+};
+
+/// Where a selection writes: or `bit` into the reasons of what it rejects.
+struct selection_output {
+    std::span<std::uint16_t> reasons;
+    std::uint16_t bit = 0;
+    void reject(std::size_t token) const noexcept { reasons[token] = static_cast<std::uint16_t>(reasons[token] | bit); }
+};
+
+namespace detail {
+
+/// Scores of the divergence that a selection looks at.
+template <class D>
+struct scored_by {
+    D divergence;
+    static constexpr bool is_sequence = false, is_selection = true;
+    static constexpr int sums = 0, maxima = 0, channels = 1;
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = divergence_of(divergence, t);
+    }
+};
+
+/// Value of the statistic over the active tokens of each sequence, runs merged in order; n = tokens.
+template <class Stat>
+struct statistic_of_sequence {
+    double sum = 0, extreme = std::is_same_v<Stat, stat::min_t> ? INFINITY : -INFINITY;
+    std::int64_t n = 0;
+    void add(double d) noexcept {
+        sum += d;
+        if constexpr (std::is_same_v<Stat, stat::min_t>) extreme = d < extreme ? d : extreme;
+        if constexpr (std::is_same_v<Stat, stat::max_t>) extreme = d > extreme ? d : extreme;
+        ++n;
+    }
+    [[nodiscard]] double value() const noexcept {
+        if constexpr (std::is_same_v<Stat, stat::sum_t>) return sum;
+        if constexpr (std::is_same_v<Stat, stat::mean_t>) return n > 0 ? sum / static_cast<double>(n) : 0.0;
+        return extreme;
+    }
+};
+template <class Stat>
+[[nodiscard]] std::vector<statistic_of_sequence<Stat>> statistics_of(selection_input const& in) {
+    std::vector<statistic_of_sequence<Stat>> all(static_cast<std::size_t>(in.layout.sequences()));
+    for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+        auto& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
+        in.for_each(i, [&](std::size_t t) { s.add(in.scores[t]); });
+    }
+    return all;
+}
+[[nodiscard]] constexpr status bad(char const* what) noexcept { return {errc::bad_threshold, -1, -1, what}; }
+
+}  // namespace detail
+
+/// Keep each sequence up to its first violation: tokens before the first t with D_t outside the band. What follows a
+/// rejected token was sampled from a context that the current policy may never reach.
+template <divergence_policy D>
+struct prefix_mask : detail::scored_by<D> {
+    band keep;
+    constexpr prefix_mask(D d = {}, band b = {}) noexcept : detail::scored_by<D>{d}, keep(b) {}
+    [[nodiscard]] constexpr status validate() const noexcept { return keep.ok() ? status{} : detail::bad("prefix_mask"); }
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<bool> violated(static_cast<std::size_t>(in.layout.sequences()));
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
+            in.for_each(i, [&](std::size_t t) {
+                if (!keep.contains(in.scores[t])) violated[s] = true;
+                if (violated[s]) out.reject(t);
+            });
+        }
+    }
+};
+
+/// Drop a whole prompt group if any of its sequences violates `lower <= statistic(D) <= upper`: group baselines then never mix
+/// kept and rejected siblings. Needs group_of.
+template <divergence_policy D, class Stat>
+struct group_mask : detail::scored_by<D> {
+    Stat statistic;
+    band keep;
+    constexpr group_mask(D d = {}, Stat s = {}, band b = {}) noexcept : detail::scored_by<D>{d}, statistic(s), keep(b) {}
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::group; }
+    [[nodiscard]] constexpr status validate() const noexcept { return keep.ok() ? status{} : detail::bad("group_mask"); }
+    void select(selection_input const& in, selection_output out) const {
+        auto const all = detail::statistics_of<Stat>(in);
+        std::int32_t groups = 0;
+        for (std::int32_t g : in.group_of) groups = std::max(groups, g + 1);
+        std::vector<bool> dropped(static_cast<std::size_t>(groups));
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (all[i].n > 0 && !keep.contains(all[i].value())) dropped[static_cast<std::size_t>(in.group_of[i])] = true;
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
+            if (dropped[static_cast<std::size_t>(in.group_of[s])]) in.for_each(i, [&](std::size_t t) { out.reject(t); });
+        }
+    }
+};
+
+/// Drop the tokens of one advantage sign in sequences that violate the band. OPSM (DeepSeek-V3.2; slime, TRL): A < 0 and
+/// mean k1 > delta.
+enum class advantage_sign : std::uint8_t { negative, positive };
+template <divergence_policy D, class Stat>
+struct signed_sequence_mask : detail::scored_by<D> {
+    Stat statistic;
+    band keep;
+    advantage_sign sign;
+    constexpr signed_sequence_mask(D d = {}, Stat s = {}, band b = {}, advantage_sign a = advantage_sign::negative) noexcept
+        : detail::scored_by<D>{d}, statistic(s), keep(b), sign(a) {}
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() ? status{} : detail::bad("signed_sequence_mask");
+    }
+    void select(selection_input const& in, selection_output out) const {
+        auto const all = detail::statistics_of<Stat>(in);
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            auto const& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
+            if (s.n == 0 || keep.contains(s.value())) continue;
+            in.for_each(i, [&](std::size_t t) {
+                double const a = in.advantages[t];
+                if (sign == advantage_sign::negative ? a < 0 : a > 0) out.reject(t);
+            });
+        }
+    }
+};
+
+/// Keep a sequence iff its q-quantile of D is in the band. The quantile is the value of rank ceil(q n), at least 1: q = 1 is
+/// the maximum, and no interpolation invents values.
+template <divergence_policy D>
+struct quantile_mask : detail::scored_by<D> {
+    double q;
+    band keep;
+    constexpr quantile_mask(D d = {}, double quantile = 1, band b = {}) noexcept
+        : detail::scored_by<D>{d}, q(quantile), keep(b) {}
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() && q >= 0 && q <= 1 ? status{} : detail::bad("quantile_mask");
+    }
+    void select(selection_input const& in, selection_output out) const {
+        by_sequence(in, out, keep, [&](std::vector<double>& d) {
+            auto const rank = static_cast<std::size_t>(std::max(1.0, std::ceil(q * static_cast<double>(d.size()))));
+            std::nth_element(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(rank - 1), d.end());
+            return d[rank - 1];
+        });
+    }
+    /// Rejects the sequences whose f(divergences) is outside the band.
+    template <class F>
+    static void by_sequence(selection_input const& in, selection_output out, band keep, F&& f) {
+        std::vector<std::vector<double>> all(static_cast<std::size_t>(in.layout.sequences()));
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            auto& d = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
+            in.for_each(i, [&](std::size_t t) { d.push_back(in.scores[t]); });
+        }
+        std::vector<bool> rejected(all.size());
+        for (std::size_t s = 0; s < all.size(); ++s) rejected[s] = !all[s].empty() && !keep.contains(f(all[s]));
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i)
+            if (rejected[static_cast<std::size_t>(in.layout.run(i).sequence)])
+                in.for_each(i, [&](std::size_t t) { out.reject(t); });
+    }
+};
+
+/// Keep a sequence iff the mean of its m largest D (all, if it has fewer) is in the band: between mean and maximum.
+template <divergence_policy D>
+struct top_mean_mask : detail::scored_by<D> {
+    std::int64_t m;
+    band keep;
+    constexpr top_mean_mask(D d = {}, std::int64_t count = 1, band b = {}) noexcept
+        : detail::scored_by<D>{d}, m(count), keep(b) {}
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() && m >= 1 ? status{} : detail::bad("top_mean_mask");
+    }
+    void select(selection_input const& in, selection_output out) const {
+        quantile_mask<D>::by_sequence(in, out, keep, [&](std::vector<double>& d) {
+            auto const k = std::min(static_cast<std::size_t>(m), d.size());
+            std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(), std::greater<>{});
+            double sum = 0;
+            for (std::size_t i = 0; i < k; ++i) sum += d[i];
+            return sum / static_cast<double>(k);
+        });
+    }
+};
+
+/// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
+/// suffices keep the smallest one. Equal values are dropped in token order. M2PO with D = x^2: `budget_mask{k2{}, limit / 2}`
+/// (arXiv 2510.01161; AReaL).
+template <divergence_policy D>
+struct budget_mask : detail::scored_by<D> {
+    double limit;
+    constexpr budget_mask(D d = {}, double mean_limit = 0) noexcept : detail::scored_by<D>{d}, limit(mean_limit) {}
+    [[nodiscard]] constexpr status validate() const noexcept { return !is_nan(limit) ? status{} : detail::bad("budget_mask"); }
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<std::size_t> order;
+        in.for_each([&](std::size_t t) { order.push_back(t); });
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return in.scores[a] > in.scores[b]; });
+        std::vector<double> rest(order.size() + 1);  // rest[k]: sum without the k largest, smallest terms first
+        for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + in.scores[order[k]];
+        for (std::size_t k = 0; k + 1 < order.size(); ++k) {
+            if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
+            out.reject(order[k]);
+        }
+    }
+};
+
+namespace detail {
+
+/// Tokens scored by the covariance of advantage and log-probability: (A_t - mean A)(logp_t - mean logp) over the active
+/// tokens of the batch. Channel 0: logp.
+[[nodiscard]] inline std::vector<double> covariances(selection_input const& in, std::vector<std::size_t>& tokens) {
+    double a = 0, l = 0;
+    in.for_each([&](std::size_t t) {
+        tokens.push_back(t);
+        a += in.advantages[t];
+        l += in.scores[t];
+    });
+    auto const n = static_cast<double>(tokens.empty() ? 1 : tokens.size());
+    std::vector<double> c;
+    c.reserve(tokens.size());
+    for (std::size_t t : tokens) c.push_back((in.advantages[t] - a / n) * (in.scores[t] - l / n));
+    return c;
+}
+
+/// Uniform integers from a 64-bit seed, the same everywhere (splitmix64: S. Vigna, prng.di.unimi.it/splitmix64.c).
+class splitmix64 {
+public:
+    explicit splitmix64(std::uint64_t seed) noexcept : state_(seed) {}
+    [[nodiscard]] std::uint64_t below(std::uint64_t n) noexcept {  // bias below n / 2^64
+        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        return (z ^ (z >> 31)) % n;
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+}  // namespace detail
+
+/// Clip-Cov (arXiv 2505.22617; verl, SkyRL): of the tokens with lower < covariance(A, logp) < upper that PPO does not clip
+/// anyway, a random max(floor(fraction N), 1) lose their gradient. Here they are rejected, chosen by the caller's seed.
+struct clip_cov {
+    double lower = 1.0, upper = 5.0, fraction = 2e-4;
+    double eps_low = 0.2, eps_high = 0.2;
+    std::uint64_t seed = 0;
+
+    static constexpr bool is_sequence = false, is_selection = true;
+    static constexpr int sums = 0, maxima = 0, channels = 2;
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage | need::ratio(over); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = lower <= upper && fraction >= 0 && fraction <= 1 && eps_low >= 0 && eps_high >= 0;
+        return ok ? status{} : detail::bad("clip_cov");
+    }
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = t.logp;
+        out[1] = ratio_of(*this, t).exp;
+    }
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<std::size_t> tokens, candidates;
+        auto const c = detail::covariances(in, tokens);
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+            double const r = in.scores[in.extent + tokens[i]], a = in.advantages[tokens[i]];
+            bool const clipped = (a > 0 && r > 1 + eps_high) || (a < 0 && r < 1 - eps_low);
+            if (!clipped && c[i] > lower && c[i] < upper) candidates.push_back(tokens[i]);
+        }
+        auto const wanted = std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+        detail::splitmix64 random(seed);
+        for (std::size_t k = 0; k < std::min(wanted, candidates.size()); ++k) {  // partial Fisher-Yates
+            std::swap(candidates[k], candidates[k + random.below(candidates.size() - k)]);
+            out.reject(candidates[k]);
+        }
+    }
+};
+
+/// Marks the max(floor(fraction N), 1) tokens of largest covariance(A, logp), ties in token order, for `kl_cov`.
+struct top_covariance {
+    double fraction = 2e-4;
+    static constexpr int channels = 1;
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = t.logp;
+    }
+    /// Bit 0 of the output reasons is the mark.
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<std::size_t> tokens;
+        auto const c = detail::covariances(in, tokens);
+        std::vector<std::size_t> order(tokens.size());
+        for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+        auto const wanted = std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+        auto const k = std::min(wanted, order.size());
+        std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
+                          [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });
+        for (std::size_t i = 0; i < k; ++i) out.reject(tokens[order[i]]);
+    }
+};
+
+/// One-sided guard against any single token: keep a sequence iff lower <= r_t <= upper for all t. verl and slime's veto is
+/// veto(1e-4, infinity).
+[[nodiscard]] inline auto veto(double lower, double upper) noexcept {
+    return sequence_mask{k1{}, stat::max, at_most(-std::log(lower))} &&
+           sequence_mask{k1{}, stat::min, at_least(-std::log(upper))};
+}
+
+TRM_NAMESPACE_END
