@@ -3,6 +3,7 @@
 
 #include <trm/core/batch_view.hpp>
 #include <trm/reference/diagnostics.hpp>
+#include <trm/reference/policy_methods.hpp>
 
 #include <map>
 #include <tuple>
@@ -121,7 +122,7 @@ inline double divisor(aggregation const& a, std::vector<sequence> const& all, st
 /// loss = loss_scale * sum_it (keep_it (w_it l_it + p_it) + q_it) / divisor_i.
 template <class Loss, storage_type S>
 evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_scale = 1) {
-    std::vector<sequence> const all = gather(batch, reads(loss), loss.options.log_ratio_clamp);
+    std::vector<sequence> all = gather(batch, reads(loss), loss.options.log_ratio_clamp);
     auto const extent = static_cast<std::size_t>(batch.layout.extent());
     evaluation e;
     e.grad.assign(extent, 0);
@@ -150,12 +151,12 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     };
     std::apply([&](auto const&... m) { (apply_criterion(m), ...); }, loss.mask.criteria);
     std::vector<double> kept;
-    for (sequence const& s : all) {
+    for (sequence& s : all) {
         for (std::size_t at : s.nonfinite) e.reasons[at] |= reason_nonfinite;
         double n = 0;
-        for (token const& t : s.tokens) {
+        for (token& t : s.tokens) {
             if (whole_sequences && !s.nonfinite.empty()) e.reasons[t.at] |= reason_nonfinite;
-            e.keep[t.at] = e.reasons[t.at] == 0;
+            e.keep[t.at] = t.keep = e.reasons[t.at] == 0;
             n += e.keep[t.at];
         }
         kept.push_back(n);

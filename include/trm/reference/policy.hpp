@@ -23,6 +23,7 @@ struct token {
     double logp = 0, rollout = 0, proximal = 0, ref = 0, advantage = 0, given = 0, factor = 1;
     bool has_proximal = false;
     double limit = 20;  ///< clamp of log-ratios
+    bool keep = true;   ///< passes the mask: surrogates of whole sequences look at these tokens only
 };
 
 /// All tokens of a sequence in order, whatever runs they came in.

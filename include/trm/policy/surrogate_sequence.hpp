@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/surrogate.hpp>
+
+#include <cmath>
+
+/// \file
+/// Surrogates whose ratio belongs to the whole sequence. They first `measure` sums over the tokens that pass every token
+/// criterion (as trainers do that apply rejection before the loss), then derive `constants`, then give the term of each
+/// token. Terms are per token, so that every aggregation applies: sequence losses of papers, which have one term per
+/// sequence, are these with seq_mean_token_mean. Importance weights should not vary within a sequence: token t's term is
+/// weighted by its own weight, while a ratio shared by the sequence also depends on it through the others.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// *sum += v where the mask holds, rounded alike in every pipeline.
+template <class V>
+TRM_INLINE void add_where(typename V::mask m, V v, V* sum) noexcept {
+    *sum = *sum + simd::pin(zero_unless(m, v));
+}
+
+/// PPO's clip of one ratio s for tokens of either sign of A: the ratio that the value uses, and whether it is flat in s.
+struct clipped_ratio {
+    double used;
+    bool clipped, flat;
+};
+[[nodiscard]] constexpr clipped_ratio clip_for_positive(double s, double eps_high) noexcept {
+    bool const c = s > 1 + eps_high;
+    return {c ? 1 + eps_high : s, c, c};
+}
+[[nodiscard]] constexpr clipped_ratio clip_for_negative(double s, double eps_low, double dual_clip) noexcept {
+    bool const c = s < 1 - eps_low, capped = dual_clip > 0 && s > dual_clip;
+    return {capped ? dual_clip : c ? 1 - eps_low : s, c, c || capped};
+}
+[[nodiscard]] constexpr status check_clip(double eps_low, double eps_high, double dual_clip, char const* name) noexcept {
+    bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
+    return ok ? status{} : status{errc::bad_threshold, -1, -1, name};
+}
+
+/// Value and clip flags from constants {ratio for A >= 0, ratio for A < 0, ., flags}: flag bits 0 (A > 0) and 1 (A < 0).
+template <class V, bool P>
+TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, sequence_constants const& k, int flags) noexcept {
+    V const nought = zero<V>(), one = simd::broadcast<V>(1);
+    auto const positive = t.advantage > nought, negative = t.advantage < nought;
+    V const used = select(negative, simd::broadcast<V>(k.c[1]), simd::broadcast<V>(k.c[0]));
+    V const high = (flags & 1) != 0 ? one : nought, low = (flags & 2) != 0 ? one : nought;
+    return {-(used * t.advantage), nought, (positive & (high > nought)) | (negative & (low > nought))};
+}
+
+}  // namespace detail
+
+/// s = exp(mean_t x), n tokens: term -A_t clip_ppo(s), with PPO's clip (and dual clip, 0 = none) by the sign of A_t. The
+/// gradient flows through the mean: every token of the sequence has slope -(s / n) sum_t A_t, over those t whose term is not
+/// flat in s; with advantages of either sign that is two sums. GSPO, arXiv 2507.18071; slime, TRL, OpenRLHF, AReaL,
+/// NeMo-RL, Liger. Clip ranges are two orders below PPO's: 3e-4 and 4e-4 in the paper, the default here; trainers' own
+/// defaults are PPO's 0.2. Where the log-ratio clamp acts on a token, it has no gradient.
+struct gspo {
+    double eps_low = 3e-4;
+    double eps_high = 4e-4;
+    double dual_clip = 0.0;
+
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr int sums = 4;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return detail::check_clip(eps_low, eps_high, dual_clip, "gspo");
+    }
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
+        V const zero = detail::zero<V>();
+        detail::add_where(t.keep, l.value, sum);
+        detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
+        detail::add_where(t.keep & (t.advantage > zero), t.advantage, sum + 2);
+        detail::add_where(t.keep & (t.advantage < zero), t.advantage, sum + 3);
+    }
+    [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
+        if (!(sum[1] > 0)) return {};
+        double const s = std::exp(sum[0] / sum[1]);
+        auto const up = detail::clip_for_positive(s, eps_high);
+        auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
+        double const advantage = (up.flat ? 0.0 : sum[2]) + (down.flat ? 0.0 : sum[3]);
+        return {{up.used, down.used, -s * advantage / sum[1], (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
+    }
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
+                                             sequence_constants const& k) const noexcept {
+        auto terms = detail::clipped_sequence_value(t, k, static_cast<int>(k.c[3]));
+        terms.slope = zero_unless(l.unclamped, simd::broadcast<V>(k.c[2]));
+        return terms;
+    }
+};
+
+/// The value of `gspo`, but each token carries its own gradient: slope -A_t s where the clip leaves it, that is
+/// s_t = sg(s) exp(logp - sg logp). Equal to gspo when A is constant within the sequence. GSPO-token, arXiv 2507.18071 section
+/// 4.3; verl (whose `gspo` this is, always with seq_mean_token_mean), SkyRL, TRL (experimental). verl and SkyRL cap log s_t at
+/// 10 from above only; here every x is clamped to the loss's +-log_ratio_clamp before the mean.
+struct gspo_token {
+    double eps_low = 3e-4;
+    double eps_high = 4e-4;
+    double dual_clip = 0.0;
+
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr int sums = 2;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return detail::check_clip(eps_low, eps_high, dual_clip, "gspo_token");
+    }
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
+        detail::add_where(t.keep, l.value, sum);
+        detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
+    }
+    [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
+        if (!(sum[1] > 0)) return {};
+        double const s = std::exp(sum[0] / sum[1]);
+        auto const up = detail::clip_for_positive(s, eps_high);
+        auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
+        return {{up.used, down.used, (up.flat ? 1.0 : 0.0) + (down.flat ? 2.0 : 0.0),
+                 (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
+    }
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
+                                             sequence_constants const& k) const noexcept {
+        auto terms = detail::clipped_sequence_value(t, k, static_cast<int>(k.c[3]));
+        auto const flat = detail::clipped_sequence_value(t, k, static_cast<int>(k.c[2])).clipped;
+        terms.slope = select(flat | !l.unclamped, detail::zero<V>(), terms.value);
+        return terms;
+    }
+};
+
+/// z_t = min(x, eps_high) for A > 0, max(x, -eps_low) for A < 0, 0 for A = 0: bounds in log space. R = exp(mean_t z); term
+/// -A_t R, so that seq_mean_token_mean gives the paper's -mean_i (mean_t A) R. Slope -R mean_t A where z_t = x and A_t is not
+/// 0, else 0. GMPO, arXiv 2507.20673, which recommends 0.4 (the default; TRL too); verl's `geo_mean` takes PPO's 0.2 and
+/// averages over all rows, empty ones included (over_count).
+struct gmpo {
+    double eps_low = 0.4;
+    double eps_high = 0.4;
+
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr int sums = 3;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
+    [[nodiscard]] constexpr status validate() const noexcept { return detail::check_clip(eps_low, eps_high, 0, "gmpo"); }
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
+        V const zero = detail::zero<V>(), lo = simd::broadcast<V>(-eps_low), hi = simd::broadcast<V>(eps_high);
+        auto const positive = t.advantage > zero, negative = t.advantage < zero;
+        V const z = select(positive, simd::min(l.value, hi), select(negative, simd::max(l.value, lo), zero));
+        detail::add_where(t.keep, z, sum);
+        detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
+        detail::add_where(t.keep, t.advantage, sum + 2);
+    }
+    [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
+        if (!(sum[1] > 0)) return {};
+        double const ratio = std::exp(sum[0] / sum[1]);
+        return {{ratio, -ratio * sum[2] / sum[1], 0, 0}};
+    }
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
+                                             sequence_constants const& k) const noexcept {
+        V const zero = detail::zero<V>(), lo = simd::broadcast<V>(-eps_low), hi = simd::broadcast<V>(eps_high);
+        auto const positive = t.advantage > zero, negative = t.advantage < zero;
+        auto const clipped = (positive & (l.value > hi)) | (negative & (l.value < lo));
+        auto const moves = (positive | negative) & l.unclamped & !clipped;
+        return {-(simd::broadcast<V>(k.c[0]) * t.advantage), zero_unless(moves, simd::broadcast<V>(k.c[1])), clipped};
+    }
+};
+
+TRM_NAMESPACE_END

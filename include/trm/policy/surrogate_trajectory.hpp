@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/surrogate_sequence.hpp>
+
+/// \file
+/// Score-form surrogates whose stop-gradient factor is a function of the product of the sequence's ratios:
+/// -phi(w; sign A_t) A_t logp, w = exp(sum_t x) over the tokens that pass every token criterion. The product shrinks or grows
+/// with length, unlike the geometric means of surrogate_sequence.hpp.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// What both have: the sum, and the term from constants {factor for A >= 0, factor for A < 0}.
+struct trajectory_score {
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr int sums = 1;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
+        add_where(t.keep, l.value, sum);
+    }
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const&,
+                                             sequence_constants const& k) const noexcept {
+        V const factor = select(t.advantage < zero<V>(), simd::broadcast<V>(k.c[1]), simd::broadcast<V>(k.c[0]));
+        V const slope = -(factor * t.advantage);
+        return {slope * t.logp, slope, nowhere<V>()};
+    }
+};
+
+}  // namespace detail
+
+/// phi(w) = exp(lambda + k log w - lambda w) = e^{lambda (1 - w)} w^k, with (k, lambda) by the sign of A; log w clamped to
+/// [log 1e-8, log_ratio_clamp]. phi(1) = 1, and phi falls off on both sides. VESPO, arXiv 2602.10693; TRL, Liger: (2, 3)
+/// for A >= 0 and (3, 2) for A < 0, the defaults. TRL folds importance weights into w; here the ratio is current over
+/// rollout if `over` says so, and a weight multiplies phi, so use one of the two.
+struct vespo : detail::trajectory_score {
+    double k_positive = 2.0;
+    double lambda_positive = 3.0;
+    double k_negative = 3.0;
+    double lambda_negative = 2.0;
+
+    constexpr vespo() = default;
+    constexpr vespo(double k_pos, double lambda_pos, double k_neg, double lambda_neg) noexcept
+        : k_positive(k_pos), lambda_positive(lambda_pos), k_negative(k_neg), lambda_negative(lambda_neg) {}
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = k_positive >= 0 && k_negative >= 0 && lambda_positive >= 1e-4 && lambda_negative >= 1e-4;
+        return ok && is_finite(k_positive + lambda_positive + k_negative + lambda_negative)
+                   ? status{}
+                   : status{errc::bad_threshold, -1, -1, "vespo"};
+    }
+    [[nodiscard]] sequence_constants constants(double const* sum, double, double limit) const noexcept {
+        constexpr double lowest = -18.420680743952367;  // log 1e-8
+        double const x = sum[0] < lowest ? lowest : sum[0] > limit ? limit : sum[0], gap = std::expm1(x);
+        return {{std::exp(k_positive * x - lambda_positive * gap), std::exp(k_negative * x - lambda_negative * gap), 0, 0}};
+    }
+};
+
+/// phi(w) = clip(w, lower, upper), with bounds by the sign of A. The defaults are the canonical method: [1, 1] for A >= 0,
+/// plain supervised weight; [0, 1] for A < 0, so that what the policy has already unlearnt is not pushed further. Tapered
+/// Off-Policy REINFORCE, arXiv 2503.14286; in none of the ten trainers of the catalogue.
+struct topr : detail::trajectory_score {
+    double positive_lower = 1.0;
+    double positive_upper = 1.0;
+    double negative_lower = 0.0;
+    double negative_upper = 1.0;
+
+    constexpr topr() = default;
+    constexpr topr(double pos_lower, double pos_upper, double neg_lower, double neg_upper) noexcept
+        : positive_lower(pos_lower), positive_upper(pos_upper), negative_lower(neg_lower), negative_upper(neg_upper) {}
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = 0 <= positive_lower && positive_lower <= positive_upper && 0 <= negative_lower &&
+                        negative_lower <= negative_upper;
+        return ok ? status{} : status{errc::bad_threshold, -1, -1, "topr"};
+    }
+    [[nodiscard]] sequence_constants constants(double const* sum, double, double limit) const noexcept {
+        double const w = std::exp(sum[0] < -limit ? -limit : sum[0] > limit ? limit : sum[0]);
+        auto const clip = [w](double lo, double hi) { return w < lo ? lo : w > hi ? hi : w; };
+        return {{clip(positive_lower, positive_upper), clip(negative_lower, negative_upper), 0, 0}};
+    }
+};
+
+TRM_NAMESPACE_END

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+// Every surrogate.
+#include <trm/policy/surrogate.hpp>
+#include <trm/policy/surrogate_clip.hpp>
+#include <trm/policy/surrogate_sequence.hpp>
+#include <trm/policy/surrogate_soft.hpp>
+#include <trm/policy/surrogate_trajectory.hpp>

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every surrogate of surrogates.hpp against the oracle: signs of A mixed within sequences, masks, holes, outliers.
+#include "loss_parity.hpp"
+
+#include <trm/policy/surrogates.hpp>
+
+using namespace trm;
+
+namespace {
+
+batches::shape ordinary() { return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 500, 1, 300}, true, 0.3, 0.004}; }
+
+/// With and without proximal_logp, masked per token and per sequence.
+template <class T, class S>
+void compare_surrogate(S const& surrogate, std::uint64_t seed, double bound = parity::bounds_of<T>.term) {
+    auto const b = batches::make<T>(ordinary(), seed);
+    masked_loss const loss{token_mask{abs_log_ratio{}, at_most(0.9)} && sequence_mask{k2{}, stat::mean, at_most(0.41)},
+                           surrogate, seq_mean_token_mean{}};
+    auto view = b.view();
+    view.token_weights = {};
+    if ((needs_of(surrogate) & need::advantage) == 0) view.advantages = {};
+    parity::compare<T>(loss, view, bound);
+    INFO("without proximal policy");
+    view.proximal_logp = {};
+    parity::compare<T>(loss, view, bound);
+}
+template <class S>
+void compare_both(S const& surrogate, std::uint64_t seed, double f32_bound = parity::bounds_of<float>.term) {
+    compare_surrogate<double>(surrogate, seed);
+    INFO("f32");
+    compare_surrogate<float>(surrogate, seed, f32_bound);
+}
+
+}  // namespace
+
+TEST_CASE("cispo", "[loss][parity]") { compare_both(cispo_around(0.2, 0.28), 1); }
+TEST_CASE("dppo_score", "[loss][parity]") { compare_both(dppo_score(1.3), 2); }
+TEST_CASE("reference_gap", "[loss][parity]") { compare_both(reference_gap{}, 3); }
+TEST_CASE("sapo", "[loss][parity]") {
+    compare_both(sapo{}, 4);
+    compare_both(sapo{30.0, 7.0}, 5, 2e-5);
+}
+TEST_CASE("dro", "[loss][parity]") { compare_both(dro{0.7}, 6); }
+TEST_CASE("gspo", "[loss][parity]") { compare_both(gspo{0.05, 0.04, 1.2}, 7); }
+TEST_CASE("gspo_token", "[loss][parity]") { compare_both(gspo_token{0.05, 0.04, 1.2}, 8); }
+TEST_CASE("gmpo", "[loss][parity]") { compare_both(gmpo{0.2, 0.3}, 9); }
+TEST_CASE("vespo", "[loss][parity]") { compare_both(vespo{}, 10, 1e-4); }
+TEST_CASE("topr", "[loss][parity]") { compare_both(topr{0.5, 1.5, 0.25, 0.9}, 11, 1e-4); }
