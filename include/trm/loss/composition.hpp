@@ -34,6 +34,71 @@ TRM_INLINE constexpr void unrolled(F&& f) {
     }(std::make_integer_sequence<int, N>{});
 }
 
+/// A normalised weight of whole sequences (true) or of tokens.
+template <class W>
+inline constexpr bool sums_a_sequence = [] {
+    if constexpr (is_normalised<W>) {
+        return W::is_sequence;
+    } else {
+        return W::sums > 0;
+    }
+}();
+
+// What both compositions do with one policy.
+
+template <class V, bool P>
+TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcept {
+    t.value = s.value;
+    t.slope = s.slope;
+    t.clipped = s.clipped;
+}
+template <class Penalty, class V, bool P>
+TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, V limit) noexcept {
+    auto const terms = p(t, limit);
+    V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
+    if (p.tokens == sees::all_tokens) {
+        t.penalty_all = t.penalty_all + value;
+        t.penalty_all_slope = t.penalty_all_slope + slope;
+    } else {
+        t.penalty = t.penalty + value;
+        t.penalty_slope = t.penalty_slope + slope;
+    }
+}
+template <class M>
+void judge(M const& criterion, int bit, double const* sum, double const* max, double tokens, sequence_verdict& verdict) noexcept {
+    if (tokens > 0 && !criterion.keep.contains(criterion.value(sum, max, tokens))) {
+        verdict.keep = false;
+        verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
+    }
+}
+template <class W>
+[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double tokens, double limit, double factor) noexcept {
+    if constexpr (is_normalised<W>) {
+        if constexpr (W::is_sequence) return weight.sequence_value(*sum, tokens, limit, factor);
+    } else if constexpr (W::sums > 0) {
+        return weight.sequence_value(*sum, tokens, limit);
+    }
+    return 1.0;
+}
+/// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
+template <class W>
+void count_weight(W const& weight, double const* sum, double finite, double kept, bool keep, double share, double limit,
+                  counts& n) noexcept {
+    if constexpr (is_normalised<W>) {
+        bool const all = weight.tokens == sees::all_tokens;
+        if (!all && !keep) return;
+        if constexpr (W::is_sequence) {
+            auto raw = weight.weight;
+            if (weight.when == normalise::before_bound) raw.bound = unbounded;
+            n.weight_sum += share * raw.sequence_value(*sum, finite, limit);
+            n.weight_units += share;
+        } else {
+            n.weight_sum += share * *sum;
+            n.weight_units += share * (all ? finite : kept);
+        }
+    }
+}
+
 /// Policies chosen at compile time, as the stages that the kernel runs over blocks of tokens. With blocks of one
 /// register everything inlines into one loop. `any_loss` has the same stages over longer blocks.
 template <class Mask, class Surrogate, class Weight, class... Penalties>
@@ -162,15 +227,10 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     }
     template <class V, bool P>
     TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants) const noexcept {
-        auto const write = [&](surrogate_terms<V> const& s) __attribute__((always_inline)) {
-            t->value = s.value;
-            t->slope = s.slope;
-            t->clipped = s.clipped;
-        };
         if constexpr (sequence_sums_of<Surrogate> > 0) {
-            write(surrogate(*t, ratio_of(surrogate, *t), constants));
+            store_terms(*t, surrogate(*t, ratio_of(surrogate, *t), constants));
         } else {
-            write(surrogate(*t, ratio_of(surrogate, *t)));
+            store_terms(*t, surrogate(*t, ratio_of(surrogate, *t)));
         }
     }
     template <class V, bool P>
@@ -178,16 +238,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         V const zero(typename V::value_type(0));
         t->penalty = t->penalty_slope = t->penalty_all = t->penalty_all_slope = zero;
         unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
-            auto const& p = std::get<index>(penalties);
-            auto const terms = p(*t, limit);
-            V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
-            if (p.tokens == sees::all_tokens) {
-                t->penalty_all = t->penalty_all + value;
-                t->penalty_all_slope = t->penalty_all_slope + slope;
-            } else {
-                t->penalty = t->penalty + value;
-                t->penalty_slope = t->penalty_slope + slope;
-            }
+            add_penalty(std::get<index>(penalties), *t, limit);
         });
     }
 
@@ -197,40 +248,17 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence) {
-                auto const& criterion = std::get<i>(mask.criteria);
-                double const value = criterion.value(sums + slots[i].sum, maxima + slots[i].max, tokens);
-                if (tokens > 0 && !criterion.keep.contains(value)) {
-                    verdict.keep = false;
-                    verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << i);
-                }
+                judge(std::get<i>(mask.criteria), i, sums + slots[i].sum, maxima + slots[i].max, tokens, verdict);
             }
         });
         return verdict;
     }
     [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit, double factor) const noexcept {
-        if constexpr (is_normalised<Weight>) {
-            if constexpr (Weight::is_sequence) return weight.sequence_value(sums[weight_slot], tokens, limit, factor);
-        } else if constexpr (Weight::sums > 0) {
-            return weight.sequence_value(sums[weight_slot], tokens, limit);
-        }
-        return 1.0;
+        return weight_of_sequence(weight, sums + weight_slot, tokens, limit, factor);
     }
-    /// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
     void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
                        counts& n) const noexcept {
-        if constexpr (is_normalised<Weight>) {
-            bool const all = weight.tokens == sees::all_tokens;
-            if (!all && !keep) return;
-            if constexpr (Weight::is_sequence) {
-                auto raw = weight.weight;
-                if (weight.when == normalise::before_bound) raw.bound = unbounded;
-                n.weight_sum += share * raw.sequence_value(sums[weight_slot], finite, limit);
-                n.weight_units += share;
-            } else {
-                n.weight_sum += share * sums[weight_slot];
-                n.weight_units += share * (all ? finite : kept);
-            }
-        }
+        count_weight(weight, sums + weight_slot, finite, kept, keep, share, limit, n);
     }
     [[nodiscard]] sequence_constants constants_of(double const* sums, double tokens, double limit) const noexcept {
         if constexpr (sequence_sums_of<Surrogate> > 0) {

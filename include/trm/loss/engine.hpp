@@ -15,8 +15,8 @@ TRM_NAMESPACE_BEGIN
 /// What holds for a loss besides its policies.
 struct loss_options {
     double log_ratio_clamp = 20.0;  ///< log-ratios are clamped to +- this before exp; a clamped ratio has gradient 0
-    bool strict = false;            ///< a non-finite input is an error that names sequence and token, and nothing is written
-    bool diagnose = true;           ///< false: diagnostics stay zero, which saves a few cycles per token
+    bool strict = false;   ///< a non-finite input is an error that names sequence and token, and nothing is written
+    bool diagnose = true;  ///< false: diagnostics stay zero, which saves a few cycles per token
 };
 
 namespace detail {
@@ -43,12 +43,12 @@ struct engine {
         auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
         unsigned needs = core.needs() | need::ratio(core.diagnose_over());
         auto const stream = [&](auto span, bool required, char const* name) -> status {
-            if (span.empty() && extent > 0)
-                return required ? status{errc::missing_stream, -1, -1, name} : status{};
+            if (span.empty() && extent > 0) return required ? status{errc::missing_stream, -1, -1, name} : status{};
             return span.size() < extent ? status{errc::size_mismatch, -1, -1, name} : status{};
         };
-        bool const wants_proximal = (needs & (need::ratio(ratio_kind::proximal_over_rollout) |
-                                              need::ratio(ratio_kind::current_over_proximal) | need::proximal_logp)) != 0;
+        bool const wants_proximal =
+            (needs & (need::ratio(ratio_kind::proximal_over_rollout) | need::ratio(ratio_kind::current_over_proximal) |
+                      need::proximal_logp)) != 0;
         bool const wants_advantage = (needs & need::advantage) != 0;
         if (status s = stream(batch.logp, true, "logp"); !s.ok()) return s;
         if (status s = stream(batch.rollout_logp, true, "rollout_logp"); !s.ok()) return s;
@@ -58,7 +58,8 @@ struct engine {
         if (status s = stream(batch.token_weights, false, "token_weights"); !s.ok()) return s;
         if (status s = stream(batch.loss_mask, false, "loss_mask"); !s.ok()) return s;
         if (status s = stream(batch.rejected, false, "rejected"); !s.ok()) return s;
-        if (status s = stream(batch.marks, (needs & need::marks) != 0 && !core.has_marker(), "marks"); !s.ok()) return s;
+        if (status s = stream(batch.marks, (needs & need::marks) != 0 && !core.has_marker(), "marks"); !s.ok())
+            return s;
         if (!batch.sequence_advantages.empty()) {
             if (!batch.advantages.empty())
                 return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
@@ -152,7 +153,8 @@ struct engine {
         auto const io = pointers<T>(batch, out);
         double const mean_weight = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
         double const weight_factor = mean_weight > 1e-8 ? 1 / mean_weight : 1.0;
-        double const prompts = static_cast<double>(std::ranges::count_if(prompt_tokens, [](double p) { return p > 0; }));
+        double const prompts =
+            static_cast<double>(std::ranges::count_if(prompt_tokens, [](double p) { return p > 0; }));
         partial parts[max_blocks];
         blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
             token_run const run = batch.layout.run(i);
@@ -161,7 +163,8 @@ struct engine {
             sequence_verdict const verdict = verdict_of(sums, maxima);
             double prompt = 0;
             if (!prompt_tokens.empty())
-                prompt = prompt_tokens[static_cast<std::size_t>(batch.group_of[static_cast<std::size_t>(run.sequence)])];
+                prompt =
+                    prompt_tokens[static_cast<std::size_t>(batch.group_of[static_cast<std::size_t>(run.sequence)])];
             double const kept = verdict.keep ? sums[2] : 0.0;
             run_scalars scalars = scalars_of(batch, run, 0.0);
             scalars.scale = out.loss_scale * scale_of(n, sums[0], kept, prompt, prompts);
@@ -184,26 +187,28 @@ struct engine {
                              workspace& scratch) const {
         using kind = aggregation::kind;
         if (wants_selection(batch)) return run_selected(batch, out, execute, scratch);
-        bool const needs_counts = aggregate.divide_by.which == denominator::kind::kept && aggregate.which != kind::token_sum;
+        bool const needs_counts =
+            aggregate.divide_by.which == denominator::kind::kept && aggregate.which != kind::token_sum;
         if (needs_counts || core.normalises() || aggregate.which == kind::prompt_mean || batch.layout.is_segments())
             return run_in_phases(batch, out, execute, scratch);
 
         counts const n = count_all(batch);
         auto const io = pointers<T>(batch, out);
+        bool const can_undo = !out.accumulate && !(replays(io) && overwrites_input(io));
         partial parts[max_blocks];
         blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
             token_run const where = batch.layout.run(i);
-            double const tokens = aggregate.which == kind::seq_mean_token_mean
-                                      ? static_cast<double>(selected_tokens(batch, where))
-                                      : 0.0;
+            double const tokens =
+                aggregate.which == kind::seq_mean_token_mean ? static_cast<double>(selected_tokens(batch, where)) : 0.0;
             run_scalars scalars = scalars_of(batch, where, out.loss_scale * scale_of(n, tokens, 0, 0, 0));
             run_tally<Core> tally;
             sequence_verdict verdict;
-            bool const measure_first = core.two_pass() || (out.accumulate && core.has_sequence_criteria());
+            bool const measure_first = core.two_pass() || (core.has_sequence_criteria() && !can_undo);
             if (measure_first) {
                 pass<T, false>(io, where, scalars, tally);
                 verdict = scalars.verdict = verdict_of(tally);
-                scalars.weight = core.sequence_weight_of(tally.sums, static_cast<double>(tally.finite), scalars.limit, 1.0);
+                scalars.weight =
+                    core.sequence_weight_of(tally.sums, static_cast<double>(tally.finite), scalars.limit, 1.0);
                 scalars.constants = core.constants_of(tally.sums, static_cast<double>(tally.finite), scalars.limit);
                 pass<T, true>(io, where, scalars, tally);
             } else {
@@ -219,8 +224,8 @@ struct engine {
 
     /// Rejections that compare tokens with each other, one mask of reasons per token, and marks. False: out of memory.
     template <class T, class S>
-    [[nodiscard]] bool select(batch_view<S> const& batch, std::span<std::uint16_t> rejected, std::span<std::uint8_t> marks,
-                              workspace& scratch) const {
+    [[nodiscard]] bool select(batch_view<S> const& batch, std::span<std::uint16_t> rejected,
+                              std::span<std::uint8_t> marks, workspace& scratch) const {
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         std::size_t channels = 1;
         core.each_selection([&](auto const& c, int) { channels = std::max(channels, std::size_t{c.channels}); });
@@ -232,16 +237,18 @@ struct engine {
         std::ranges::fill(active, std::uint8_t{0});  // padding between rows stays inactive
         auto const io = pointers<T>(batch, outputs<T>{});
         auto const work = [&](auto const& criterion, std::span<std::uint16_t> reasons, std::uint16_t bit) {
+            auto const& scored = scores_of(criterion);
             for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
                 token_run const run = batch.layout.run(i);
-                score_tokens<simd::vec<T, Arch>>(core, io, run, scalars_of(batch, run, 0.0), criterion, scores.data(),
+                score_tokens<simd::vec<T, Arch>>(core, io, run, scalars_of(batch, run, 0.0), scored, scores.data(),
                                                  advantages.data(), active.data(), extent);
             }
             criterion.select({batch.layout, batch.group_of, scores, active, advantages, extent}, {reasons, bit});
         };
         if (!rejected.empty()) {
             std::ranges::fill(rejected, std::uint16_t{0});
-            core.each_selection([&](auto const& c, int bit) { work(c, rejected, static_cast<std::uint16_t>(1u << bit)); });
+            core.each_selection(
+                [&](auto const& c, int bit) { work(c, rejected, static_cast<std::uint16_t>(1u << bit)); });
         }
         if (!marks.empty()) {
             core.each_marker([&](auto const& m) {
@@ -318,7 +325,8 @@ private:
         if (aggregate.which == aggregation::kind::prompt_mean)
             for (std::int32_t g : batch.group_of) prompts = std::max(prompts, std::int64_t{g} + 1);
         auto const sums = static_cast<std::size_t>(n * sum_width()), maxima = static_cast<std::size_t>(n * max_width());
-        double* memory = scratch.reserve(workspace::purpose::statistics, sums + maxima + static_cast<std::size_t>(prompts));
+        double* memory =
+            scratch.reserve(workspace::purpose::statistics, sums + maxima + static_cast<std::size_t>(prompts));
         if (memory == nullptr && n > 0) return {{errc::out_of_memory, -1, -1, "workspace"}, 0, {}};
         sequence_statistics const stats{{memory, sums}, {memory + sums, maxima}};
         std::span<double> const prompt_tokens{memory + sums + maxima, static_cast<std::size_t>(prompts)};
@@ -328,14 +336,16 @@ private:
     }
 
     template <class T, class S>
-    [[nodiscard]] static stream_pointers<storage_t<S>, T> pointers(batch_view<S> const& b, outputs<T> const& out) noexcept {
+    [[nodiscard]] static stream_pointers<storage_t<S>, T> pointers(batch_view<S> const& b,
+                                                                   outputs<T> const& out) noexcept {
         using U = storage_t<S>;
-        auto const raw = [](std::span<S const> s) { return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data()); };
+        auto const raw = [](std::span<S const> s) {
+            return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data());
+        };
         auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
-        return {raw(b.logp),         raw(b.rollout_logp),   raw(b.proximal_logp),  raw(b.ref_logp),
-                data(b.advantages),  data(b.given),         data(b.token_weights), data(b.loss_mask),
-                data(b.rejected),    data(b.marks),         data(out.grad),        data(out.weights),
-                data(out.keep),      data(out.reasons),     out.accumulate};
+        return {raw(b.logp),    raw(b.rollout_logp),   raw(b.proximal_logp), raw(b.ref_logp),   data(b.advantages),
+                data(b.given),  data(b.token_weights), data(b.loss_mask),    data(b.rejected),  data(b.marks),
+                data(out.grad), data(out.weights),     data(out.keep),       data(out.reasons), out.accumulate};
     }
     template <class S>
     [[nodiscard]] run_scalars scalars_of(batch_view<S> const& batch, token_run run, double scale) const noexcept {
@@ -357,12 +367,26 @@ private:
             run_tokens<V, Apply, false>(core, io, run, scalars, tally);
         }
     }
+    /// Must a rejected sequence be computed again, instead of filled with zeros?
+    template <class S, class T>
+    [[nodiscard]] bool replays(stream_pointers<S, T> const& io) const noexcept {
+        return io.keep != nullptr || io.reasons != nullptr || io.weights != nullptr || core.penalises_all();
+    }
+    template <class S, class T>
+    [[nodiscard]] static bool overwrites_input(stream_pointers<S, T> const& io) noexcept {
+        void const* const inputs[] = {io.logp,  io.rollout, io.proximal,     io.ref,  io.advantage,
+                                      io.given, io.marks,   io.token_weight, io.mask, io.rejected};
+        void const* const outputs[] = {io.grad, io.weights, io.keep, io.reasons};
+        for (void const* in : inputs)
+            for (void const* to : outputs)
+                if (in != nullptr && in == to) return true;
+        return false;
+    }
     /// A sequence that the optimistic pass wrote turns out to be rejected.
     template <class S, class T>
     void undo(stream_pointers<S, T> const& io, token_run where, run_scalars scalars, sequence_verdict verdict,
               run_tally<Core>& tally) const noexcept {
-        bool const detail = io.keep != nullptr || io.reasons != nullptr || io.weights != nullptr;
-        if (detail || core.penalises_all()) {
+        if (replays(io)) {
             scalars.verdict = verdict;
             pass<T, true>(io, where, scalars, tally);
         } else {

@@ -28,10 +28,10 @@ struct stream_pointers {
 
 /// Numbers that hold for a whole run of tokens.
 struct run_scalars {
-    double scale = 0;       ///< factor of every term: loss_scale / denominator
-    double advantage = 0;   ///< used when there is no advantage per token
-    double limit = 20;      ///< clamp of the log-ratio
-    double weight = 1;      ///< sequence weight
+    double scale = 0;          ///< factor of every term: loss_scale / denominator
+    double advantage = 0;      ///< used when there is no advantage per token
+    double limit = 20;         ///< clamp of the log-ratio
+    double weight = 1;         ///< sequence weight
     double weight_factor = 1;  ///< of a normalised weight: 1 / mean
     sequence_constants constants{};
     sequence_verdict verdict{};
@@ -78,14 +78,15 @@ struct lane_tally {
 
     TRM_INLINE void clear_sums(Core const& core) noexcept {
         V const zero(typename V::value_type(0));
-        each_slot<Core, Core::sum_capacity>(core.sum_width(), [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
+        each_slot<Core, Core::sum_capacity>(
+            core.sum_width(), [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
         objective = regulariser = x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
     }
     TRM_INLINE void clear(Core const& core) noexcept {
         clear_sums(core);
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
-        each_slot<Core, Core::max_capacity>(core.max_width(),
-                                            [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
+        each_slot<Core, Core::max_capacity>(
+            core.max_width(), [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
         max_x = max_negative_x = lowest;
         max_weight = V(typename V::value_type(0));
     }
@@ -116,9 +117,10 @@ struct lane_tally {
     template <bool Apply>
     TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
         flush_sums<Apply>(core, to, diagnose);
-        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
-            to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
-        });
+        each_slot<Core, Core::max_capacity>(
+            core.max_width(), [&](int i) __attribute__((always_inline)) {
+                to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+            });
         if (Apply && diagnose) {
             to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(max_x)));
             to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(max_negative_x)));
@@ -213,8 +215,8 @@ template <class V>
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                             std::size_t n, run_scalars const& run, token<V, Proximal> const& t, lane_tally<V, Core>& lanes,
-                             run_tally<Core>& tally) noexcept {
+                             std::size_t n, run_scalars const& run, token<V, Proximal> const& t,
+                             lane_tally<V, Core>& lanes, run_tally<Core>& tally) noexcept {
     using T = typename V::value_type;
     V weight = simd::pin(t.weight);
     if (io.token_weight != nullptr)
@@ -225,7 +227,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
     V const slope = zero_unless(keep, fma(weight, simd::pin(t.slope), t.penalty_slope));
     lanes.objective = lanes.objective + value;
     lanes.regulariser = lanes.regulariser + t.penalty_all;
-    auto const write = [&](T* to, V v) __attribute__((always_inline)) {
+    auto const write = [&](T * to, V v) __attribute__((always_inline)) {
         if constexpr (Full) {
             simd::store(to + at, v);
         } else {
@@ -238,10 +240,6 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         write(io.grad, g);
     }
     if (io.weights != nullptr) write(io.weights, zero_unless(keep, weight));
-    if (io.keep != nullptr) {
-        std::uint32_t const bits = simd::to_bits(keep);
-        for (std::size_t i = 0; i < n; ++i) io.keep[at + static_cast<std::int64_t>(i)] = bits >> i & 1u;
-    }
     if (io.reasons != nullptr) {
         alignas(64) T reasons[V::size];
         simd::store(reasons, t.reasons);
@@ -254,6 +252,10 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
             if ((active >> i & 1u) == 0) r = reason_nonfinite;
             io.reasons[j] = selected ? static_cast<std::uint16_t>(r | run.verdict.reasons) : std::uint16_t{0};
         }
+    }
+    if (io.keep != nullptr) {  // last: may be the memory of loss_mask
+        std::uint32_t const bits = simd::to_bits(keep);
+        for (std::size_t i = 0; i < n; ++i) io.keep[at + static_cast<std::int64_t>(i)] = bits >> i & 1u;
     }
     if (run.diagnose) {
         auto const& l = core.diagnosed(t);
@@ -302,14 +304,17 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
         if (io.rejected != nullptr)
             for (int j = 0; j < n; ++j)
-                t[j].keep = t[j].keep & not_rejected<V>(io.rejected, first + j * width, end, t[j].active, tally.rejected);
-        each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += simd::count(t[j].keep); });
+                t[j].keep =
+                    t[j].keep & not_rejected<V>(io.rejected, first + j * width, end, t[j].active, tally.rejected);
+        each_slot<Core, 1>(
+            n, [&](int j) __attribute__((always_inline)) { tally.passing += simd::count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
-            each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) {
-                lanes.x = lanes.x + core.diagnosed(t[j]).value;
-                lanes.logp = lanes.logp + t[j].logp;
-            });
+            each_slot<Core, 1>(
+                n, [&](int j) __attribute__((always_inline)) {
+                    lanes.x = lanes.x + core.diagnosed(t[j]).value;
+                    lanes.logp = lanes.logp + t[j].logp;
+                });
         if constexpr (Apply) {
             core.weight_stage(t, n, run.weight, run.weight_factor);
             core.surrogate_stage(t, n, run.constants);
@@ -317,27 +322,29 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         }
     };
     auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
-                          __attribute__((always_inline)) {
+        __attribute__((always_inline)) {
         tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, run, t[j]);
         tally.finite += simd::count(t[j].active);
     };
     auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
-                            __attribute__((always_inline)) {
+        __attribute__((always_inline)) {
         if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, t[j], lanes, tally);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};
 
     while (end - at >= block) {
-        std::int64_t const tile_end = at + std::min<std::int64_t>(lane_tally<V, Core>::tile * width, (end - at) / block * block);
+        constexpr std::int64_t tile = lane_tally<V, Core>::tile * width;
+        std::int64_t const tile_end = at + std::min(tile, (end - at) / block * block);
+        bool const whole = tile_end - at == tile;  // the cut into tiles may not depend on what follows the run
         for (; at < tile_end; at += block) {
-            each_slot<Core, 1>(Core::block,
-                               [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
+            each_slot<Core, 1>(
+                Core::block, [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
             stages(at, Core::block);
-            each_slot<Core, 1>(Core::block,
-                               [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
+            each_slot<Core, 1>(
+                Core::block, [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
         }
-        if (end - at >= block) lanes.template flush_sums<Apply>(core, tally, run.diagnose);
+        if (whole && at < end) lanes.template flush_sums<Apply>(core, tally, run.diagnose);
     }
     for (; at < end; at += width) {
         auto const n = static_cast<std::size_t>(std::min(width, end - at));
@@ -358,7 +365,7 @@ void score_tokens(Core const& core, stream_pointers<S, typename V::value_type> c
         std::int64_t const end = where.begin + where.size;
         for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
             auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, end - at));
-            token<V, Proximal> t;
+            token<V, Proximal> t{};
             V out[Criterion::channels];
             (void)load_stage<V, Proximal, false>(core, io, at, n, run, t);
             criterion.score(t, out);

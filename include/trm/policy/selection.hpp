@@ -58,6 +58,16 @@ struct scored_by {
     }
 };
 
+/// The part of a selection that scores tokens: one type, and one kernel, for all that look at a divergence.
+template <class M>
+[[nodiscard]] constexpr auto const& scores_of(M const& m) noexcept {
+    if constexpr (requires { m.divergence; }) {
+        return static_cast<scored_by<std::remove_cvref_t<decltype(m.divergence)>> const&>(m);
+    } else {
+        return m;
+    }
+}
+
 /// Value of the statistic over the active tokens of each sequence, runs merged in order; n = tokens.
 template <class Stat>
 struct statistic_of_sequence {

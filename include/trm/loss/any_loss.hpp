@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/any_policies.hpp>
+#include <trm/loss/doors.hpp>
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// The stages of `composition` for policies chosen at run time, over blocks of eight registers: one visit per policy and
+/// block. The functors are the same, so are the bits.
+struct dynamic_composition {
+    static constexpr int block = 8;
+    static constexpr int sum_capacity = max_criteria + 2 + 4;
+    static constexpr int max_capacity = max_criteria;
+
+    explicit dynamic_composition(loss_spec const& s) noexcept : spec(&s) {
+        int sum = 0, max = 0, i = 0;
+        for (any_criterion const& c : s.mask) {
+            if (i == max_criteria) break;
+            std::visit(
+                [&](auto const& m) {
+                    using M = std::remove_cvref_t<decltype(m)>;
+                    slots[i] = {sum, max};
+                    sum += M::sums;
+                    max += M::maxima;
+                    sequence_criteria_ = sequence_criteria_ || M::is_sequence;
+                    token_criteria_ = token_criteria_ || !M::is_sequence;
+                    selections_ = selections_ || selects<M>;
+                    if constexpr (requires { m.divergence; }) {
+                        needs_ |= needs_of(m.divergence);
+                        if (i == 0) diagnose_over_ = m.divergence.over;
+                    } else {
+                        if (i == 0) diagnose_over_ = m.over;
+                    }
+                    if constexpr (requires { M::needs(); }) needs_ |= M::needs();
+                },
+                c);
+            ++i;
+        }
+        criteria_ = i;
+        weight_slot = sum;
+        std::visit(
+            [&](auto const& w) {
+                using W = std::remove_cvref_t<decltype(w)>;
+                has_weight_ = !std::is_same_v<W, no_weight>;
+                normalises_ = is_normalised<W>;
+                sum += W::sums;
+                two_pass_ = W::sums > 0;
+            },
+            s.weight.policy);
+        if (has_weight_) needs_ |= need::ratio(s.weight.over);
+        if (has_weight_ && criteria_ == 0) diagnose_over_ = s.weight.over;
+        surrogate_slot = sum;
+        std::visit(
+            [&](auto const& p) {
+                using P = std::remove_cvref_t<decltype(p)>;
+                needs_ |= P::needs();
+                if constexpr (!requires { P::reads_ratio; }) needs_ |= need::ratio(s.surrogate.over);
+                sum += sequence_sums_of<P>;
+                two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
+                marker_ = requires { p.marker(); };
+            },
+            s.surrogate.policy);
+        for (any_penalty const& p : s.penalties)
+            std::visit(
+                [&](auto const& q) {
+                    needs_ |= needs_of(q);
+                    penalises_all_ = penalises_all_ || q.tokens == sees::all_tokens;
+                },
+                p);
+        sum_width_ = sum;
+        max_width_ = max;
+    }
+
+    [[nodiscard]] int criteria() const noexcept { return criteria_; }
+    [[nodiscard]] int sum_width() const noexcept { return sum_width_; }
+    [[nodiscard]] int max_width() const noexcept { return max_width_; }
+    [[nodiscard]] bool has_token_criteria() const noexcept { return token_criteria_; }
+    [[nodiscard]] bool has_sequence_criteria() const noexcept { return sequence_criteria_; }
+    [[nodiscard]] bool has_selections() const noexcept { return selections_; }
+    [[nodiscard]] bool has_marker() const noexcept { return marker_; }
+    [[nodiscard]] bool has_weight() const noexcept { return has_weight_; }
+    [[nodiscard]] bool normalises() const noexcept { return normalises_; }
+    [[nodiscard]] bool two_pass() const noexcept { return two_pass_; }
+    [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
+    [[nodiscard]] unsigned needs() const noexcept { return needs_; }
+    [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
+    template <class V, bool P>
+    TRM_INLINE log_ratio<V> const& diagnosed(token<V, P> const& t) const noexcept {
+        return t[diagnose_over_];
+    }
+    [[nodiscard]] status validate() const noexcept {
+        if (spec->mask.size() > static_cast<std::size_t>(max_criteria))
+            return {errc::unsupported, -1, -1, "a mask has at most 15 criteria"};
+        status first;
+        auto const check = [&](auto const& policy) {
+            if (first.ok()) first = policy.validate();
+        };
+        std::visit(check, spec->surrogate.policy);
+        std::visit(check, spec->weight.policy);
+        for (any_criterion const& c : spec->mask) std::visit(check, c);
+        for (any_penalty const& p : spec->penalties) std::visit(check, p);
+        return first;
+    }
+
+    template <class F>
+    void each_selection(F&& f) const {
+        for (int i = 0; i < criteria_; ++i)
+            std::visit(
+                [&](auto const& m) {
+                    if constexpr (selects<std::remove_cvref_t<decltype(m)>>) f(m, i);
+                },
+                spec->mask[static_cast<std::size_t>(i)]);
+    }
+    template <class F>
+    void each_marker(F&& f) const {
+        std::visit(
+            [&](auto const& p) {
+                if constexpr (requires { p.marker(); }) f(p.marker());
+            },
+            spec->surrogate.policy);
+    }
+
+    template <class V, bool P>
+    [[gnu::noinline]] void criteria_stage(token<V, P>* t, int n, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
+        for (int j = 0; j < n; ++j) {
+            t[j].keep = t[j].active;
+            t[j].reasons = V(typename V::value_type(0));
+        }
+        for (int i = 0; i < criteria_; ++i) {
+            std::visit(
+                [&](auto const& m) {
+                    using M = std::remove_cvref_t<decltype(m)>;
+                    if constexpr (M::is_sequence) {
+                        for (int j = 0; j < n; ++j) m.measure(t[j], sums + slots[i].sum, maxima + slots[i].max);
+                    } else if constexpr (!selects<M>) {
+                        V const bit(static_cast<typename V::value_type>(1 << i));
+                        for (int j = 0; j < n; ++j) {
+                            auto const pass = m.test(t[j]);
+                            auto const fail = t[j].active & !pass;
+                            t[j].keep = t[j].keep & pass;
+                            t[j].reasons = select(fail, t[j].reasons + bit, t[j].reasons);
+                            rejected[i] += simd::count(fail);
+                        }
+                    }
+                },
+                spec->mask[static_cast<std::size_t>(i)]);
+        }
+    }
+    template <class V, bool P>
+    [[gnu::noinline]] void sequence_stage(token<V, P> const* t, int n, V* sums) const noexcept {
+        if (!two_pass_) return;
+        std::visit(
+            [&](auto const& w) {
+                using W = std::remove_cvref_t<decltype(w)>;
+                V& sum = sums[weight_slot];
+                if constexpr (is_normalised<W> && !sums_a_sequence<W>) {
+                    for (int j = 0; j < n; ++j) {
+                        auto const& which = w.tokens == sees::all_tokens ? t[j].active : t[j].keep;
+                        sum = sum + zero_unless(which, simd::pin(w.averaged(t[j][spec->weight.over])));
+                    }
+                } else if constexpr (W::sums > 0) {
+                    for (int j = 0; j < n; ++j) sum = sum + t[j][spec->weight.over].value;
+                }
+            },
+            spec->weight.policy);
+        std::visit(
+            [&](auto const& s) {
+                if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0)
+                    for (int j = 0; j < n; ++j) s.measure(t[j], t[j][spec->surrogate.over], sums + surrogate_slot);
+            },
+            spec->surrogate.policy);
+    }
+    template <class V, bool P>
+    [[gnu::noinline]] void weight_stage(token<V, P>* t, int n, double of_sequence, double factor) const noexcept {
+        std::visit(
+            [&](auto const& w) {
+                for (int j = 0; j < n; ++j) {
+                    if constexpr (is_normalised<std::remove_cvref_t<decltype(w)>>) {
+                        t[j].weight = w(t[j][spec->weight.over], of_sequence, factor);
+                    } else {
+                        t[j].weight = w(t[j][spec->weight.over], of_sequence);
+                    }
+                }
+            },
+            spec->weight.policy);
+    }
+    template <class V, bool P>
+    [[gnu::noinline]] void surrogate_stage(token<V, P>* t, int n, sequence_constants const& constants) const noexcept {
+        std::visit(
+            [&](auto const& s) {
+                for (int j = 0; j < n; ++j) {
+                    auto const& l = t[j][spec->surrogate.over];
+                    if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
+                        store_terms(t[j], s(t[j], l, constants));
+                    } else {
+                        store_terms(t[j], s(t[j], l));
+                    }
+                }
+            },
+            spec->surrogate.policy);
+    }
+    template <class V, bool P>
+    [[gnu::noinline]] void penalty_stage(token<V, P>* t, int n, V limit) const noexcept {
+        V const zero(typename V::value_type(0));
+        for (int j = 0; j < n; ++j) t[j].penalty = t[j].penalty_slope = t[j].penalty_all = t[j].penalty_all_slope = zero;
+        for (any_penalty const& any : spec->penalties)
+            std::visit([&](auto const& p) { for (int j = 0; j < n; ++j) add_penalty(p, t[j], limit); }, any);
+    }
+
+    [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double tokens) const noexcept {
+        sequence_verdict verdict;
+        for (int i = 0; i < criteria_; ++i)
+            std::visit(
+                [&](auto const& m) {
+                    if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
+                        judge(m, i, sums + slots[i].sum, maxima + slots[i].max, tokens, verdict);
+                },
+                spec->mask[static_cast<std::size_t>(i)]);
+        return verdict;
+    }
+    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit, double factor) const noexcept {
+        return std::visit([&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, tokens, limit, factor); },
+                          spec->weight.policy);
+    }
+    void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
+                       counts& n) const noexcept {
+        std::visit([&](auto const& w) { count_weight(w, sums + weight_slot, finite, kept, keep, share, limit, n); },
+                   spec->weight.policy);
+    }
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double tokens, double limit) const noexcept {
+        return std::visit(
+            [&](auto const& s) -> sequence_constants {
+                if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
+                    return s.constants(sums + surrogate_slot, tokens, limit);
+                } else {
+                    return {};
+                }
+            },
+            spec->surrogate.policy);
+    }
+
+private:
+    loss_spec const* spec;
+    struct slot {
+        int sum = 0, max = 0;
+    };
+    slot slots[max_criteria] = {};
+    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0;
+    unsigned needs_ = 0;
+    ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
+    bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
+         normalises_ = false, two_pass_ = false, penalises_all_ = false;
+};
+
+}  // namespace detail
+
+/// A loss whose policies are data: from a configuration file, a flag, a sweep. The same calls as `masked_loss`, the same bits,
+/// and a few cycles a token more while everything is in cache. `parse_spec` makes a loss_spec from text.
+template <class Arch = simd::default_arch>
+class basic_any_loss : public loss_doors<basic_any_loss<Arch>, Arch> {
+public:
+    loss_spec spec;
+    aggregation aggregate;
+    loss_options options;
+
+    explicit basic_any_loss(loss_spec s) : spec(std::move(s)), aggregate(spec.aggregate) {
+        options.log_ratio_clamp = spec.log_ratio_clamp;
+        options.strict = spec.strict;
+    }
+    template <class Other>
+    [[nodiscard]] basic_any_loss<Other> on(Other) const {
+        basic_any_loss<Other> copy(spec);
+        copy.options = options;
+        return copy;
+    }
+
+private:
+    friend loss_doors<basic_any_loss, Arch>;
+    [[nodiscard]] detail::dynamic_composition core() const noexcept { return detail::dynamic_composition(spec); }
+};
+using any_loss = basic_any_loss<>;
+
+TRM_NAMESPACE_END

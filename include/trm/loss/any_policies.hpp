@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/aggregation.hpp>
+#include <trm/policy/penalty.hpp>
+#include <trm/policy/selection.hpp>
+#include <trm/policy/surrogates.hpp>
+
+#include <concepts>
+#include <variant>
+#include <vector>
+
+/// \file
+/// Policies chosen at run time: the same structs in variants. A policy that is listed here is reachable from `any_loss`;
+/// one that also has a `spec_of` entry (loss/spec_table.hpp) is reachable from text.
+
+TRM_NAMESPACE_BEGIN
+
+/// Any divergence of policy/divergence.hpp over any pair of policies.
+struct any_divergence {
+    enum class id : std::uint8_t {
+        k1, k2, k3, abs_log_ratio, ratio, binary_tv, binary_kl, bidirectional_binary_kl, given
+    };
+    id which = id::k1;
+    ratio_kind over = ratio_kind::current_over_rollout;
+
+    constexpr any_divergence() = default;
+    constexpr any_divergence(id i, ratio_kind kind = ratio_kind::current_over_rollout) noexcept : which(i), over(kind) {}
+    [[nodiscard]] constexpr unsigned needs() const noexcept { return which == id::given ? need::given : 0u; }
+    friend constexpr bool operator==(any_divergence, any_divergence) = default;
+
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        switch (which) {
+            case id::k1: return trm::k1{}(l);
+            case id::k2: return trm::k2{}(l);
+            case id::k3: return trm::k3{}(l);
+            case id::abs_log_ratio: return trm::abs_log_ratio{}(l);
+            case id::ratio: return trm::ratio{}(l);
+            case id::binary_tv: return trm::binary_tv{}(l);
+            case id::binary_kl: return trm::binary_kl{}(l);
+            case id::bidirectional_binary_kl: return trm::bidirectional_binary_kl{}(l);
+            case id::given: break;
+        }
+        return detail::zero<V>();
+    }
+};
+/// One function for all criteria: inlined into each of them it would be most of the code of a loss.
+template <class V, bool P>
+[[gnu::noinline]] V divergence_of(any_divergence const& d, token<V, P> const& t) noexcept {
+    return d.which == any_divergence::id::given ? t.given : d(t[d.over]);
+}
+
+using any_criterion =
+    std::variant<token_mask<any_divergence>, sequence_mask<any_divergence, stat::max_t>,
+                 sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::sum_t>,
+                 sequence_mask<any_divergence, stat::min_t>,
+                 prefix_mask<any_divergence>, group_mask<any_divergence, stat::max_t>,
+                 group_mask<any_divergence, stat::mean_t>, group_mask<any_divergence, stat::sum_t>,
+                 group_mask<any_divergence, stat::min_t>, signed_sequence_mask<any_divergence, stat::max_t>,
+                 signed_sequence_mask<any_divergence, stat::mean_t>, signed_sequence_mask<any_divergence, stat::sum_t>,
+                 signed_sequence_mask<any_divergence, stat::min_t>, quantile_mask<any_divergence>,
+                 top_mean_mask<any_divergence>, budget_mask<any_divergence>, clip_cov>;
+
+/// A surrogate or weight with the pair of policies that it looks at.
+template <class Variant>
+struct any_over {
+    Variant policy{};
+    ratio_kind over = std::variant_alternative_t<0, Variant>::over;
+
+    any_over() = default;
+    template <class P>
+        requires std::constructible_from<Variant, P>
+    any_over(P p) noexcept : policy(p), over(p.over) {}
+    any_over(Variant p, ratio_kind kind) noexcept : policy(p), over(kind) {}
+    template <ratio_kind Kind, class P>
+    any_over(over_ratio<Kind, P> p) noexcept : policy(static_cast<P const&>(p)), over(Kind) {}
+};
+
+using any_surrogate = any_over<std::variant<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo,
+                                            gspo_token, gmpo, sapo, dro, vespo, topr>>;
+
+using any_weight = any_over<std::variant<
+    no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>, normalised<token_weight>,
+    normalised<sequence_weight<stat::sum_t>>, normalised<sequence_weight<stat::mean_t>>>>;
+
+using any_penalty = std::variant<kl_penalty<k1>, kl_penalty<k2>, kl_penalty<k3>, kl_penalty<abs_log_ratio>, squared_log_ratio>;
+
+/// Everything that a loss is made of, as data.
+struct loss_spec {
+    std::vector<any_criterion> mask;
+    any_weight weight;
+    any_surrogate surrogate;
+    std::vector<any_penalty> penalties;
+    aggregation aggregate;
+    double log_ratio_clamp = 20.0;
+    bool strict = false;
+};
+
+TRM_NAMESPACE_END
