@@ -3,6 +3,7 @@
 // a busy machine disturbs both; the counters are medians: GB/s of useful bytes, `of_ceiling` their ratio.
 #include "logits_ceilings.hpp"
 
+#include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>
 
@@ -52,17 +53,17 @@ data<S>& get() {
     return d;
 }
 
-template <class Ceiling, class Kernel>
-void pairs(benchmark::State& state, double ceiling_bytes, double kernel_bytes, Ceiling const& ceiling,
+template <class Exec, class Ceiling, class Kernel>
+void pairs(benchmark::State& state, Exec const& exec, double ceiling_bytes, double kernel_bytes, Ceiling const& ceiling,
            Kernel const& kernel) {
     std::vector<double> c, k;
     kernel();
     for (auto _ : state) {
-        double const t0 = seconds();
+        double const t0 = clock_of(exec);
         ceiling();
-        double const t1 = seconds();
+        double const t1 = clock_of(exec);
         kernel();
-        double const t2 = seconds();
+        double const t2 = clock_of(exec);
         c.push_back(t1 - t0);
         k.push_back(t2 - t1);
         state.SetIterationTime(t2 - t1);
@@ -88,11 +89,11 @@ void forward(benchmark::State& state, std::int64_t vocab, bool entropy, Exec con
     trm::log_prob_out<float> out{d.logp, d.lse, {}};
     if (entropy) out.entropy = d.entropy;
     std::int64_t const bytes = view.rows * vocab * std::int64_t(sizeof(S));
-    pairs(state, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, exec); },
+    pairs(state, exec, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, exec); },
           [&] { (void)trm::log_prob(view, d.ids, out, exec); });
 }
 
-enum class where { in_place, streamed, regular };
+enum class where { in_place, in_place_skip, streamed, regular };
 
 template <class S, class Exec>
 void backward(benchmark::State& state, std::int64_t vocab, where to, double kept, bool entropy, Exec const& exec) {
@@ -105,8 +106,10 @@ void backward(benchmark::State& state, std::int64_t vocab, where to, double kept
         in.d_entropy = d.up;
         in.entropy = d.entropy;
     }
-    trm::logits_gradient_out<S> const out{to == where::in_place ? d.x.data() : d.y.data(), 0,
-                                          trm::logits_write::overwrite, to == where::streamed};
+    bool const in_place = to == where::in_place || to == where::in_place_skip;
+    trm::logits_gradient_out<S> const out{
+        in_place ? d.x.data() : d.y.data(), 0,
+        to == where::in_place_skip ? trm::logits_write::nonzero_rows : trm::logits_write::overwrite, to == where::streamed};
     // In place destroys the logits; values of the same kind are put back outside the timed part.
     std::int64_t const n = view.rows * vocab, floats = n * std::int64_t(sizeof(S)) / 4;
     std::vector<S> const sample(d.x.data(), d.x.data() + vocab);
@@ -115,15 +118,15 @@ void backward(benchmark::State& state, std::int64_t vocab, where to, double kept
     float* const py = reinterpret_cast<float*>(d.y.data());
     std::vector<double> c, k;
     for (auto _ : state) {
-        if (to == where::in_place)
+        if (in_place)
             for (std::int64_t r = 0; r < view.rows; ++r) std::memcpy(d.x.data() + r * vocab, sample.data(), std::size_t(vocab) * sizeof(S));
-        double const t0 = seconds();
+        double const t0 = clock_of(exec);
         blocks(floats, exec, [&](std::int64_t i, std::int64_t m) {
-            to == where::in_place ? scale_in_place(py + i, m) : copy_stream(py + i, px + i, m);
+            in_place ? scale_in_place(py + i, m) : copy_stream(py + i, px + i, m);
         });
-        double const t1 = seconds();
+        double const t1 = clock_of(exec);
         (void)trm::logits_gradient(view, d.ids, in, out, exec);
-        double const t2 = seconds();
+        double const t2 = clock_of(exec);
         c.push_back(t1 - t0);
         k.push_back(t2 - t1);
         state.SetIterationTime(t2 - t1);
@@ -131,6 +134,50 @@ void backward(benchmark::State& state, std::int64_t vocab, where to, double kept
     state.counters["GB/s"] = bytes / median(k) * 1e-9;
     state.counters["ceiling"] = bytes / median(c) * 1e-9;
     state.counters["of_ceiling"] = median(c) / median(k);
+}
+
+/// Exact divergence of two matrices; the ceiling reads both.
+template <class Exec>
+void divergence(benchmark::State& state, std::int64_t vocab, bool tv, bool known, Exec const& exec) {
+    data<float>& d = get<float>();
+    auto const mu = d.view(vocab);
+    auto pi = mu;
+    pi.data = d.y.data();
+    std::vector<float> kl(std::size_t(mu.rows)), distance(std::size_t(mu.rows));
+    std::vector<double> mu_lse(std::size_t(mu.rows)), pi_lse(std::size_t(mu.rows));
+    for (std::int64_t i = 0; i < mu.rows * vocab; ++i) d.y.data()[i] = d.x.data()[i] + 1e-3f * float(i % 64);
+    trm::divergence_out<float> out{.kl_mu_pi = kl, .mu_logsumexp = mu_lse, .pi_logsumexp = pi_lse};
+    (void)trm::exact_divergence(mu, pi, out, trm::known_logsumexp{}, exec);
+    if (tv) out.tv = distance;
+    std::vector<double> const a = mu_lse, b = pi_lse;
+    trm::known_logsumexp const lse = known ? trm::known_logsumexp{a, b} : trm::known_logsumexp{};
+    std::int64_t const n = mu.rows * vocab;
+    pairs(
+        state, exec, 8.0 * double(n), 8.0 * double(n),
+        [&] {
+            blocks(n, exec, [&](std::int64_t i, std::int64_t m) {
+                sink = read_sum(d.x.data() + i, m) + read_sum(d.y.data() + i, m);
+            });
+        },
+        [&] { (void)trm::exact_divergence(mu, pi, out, lse, exec); });
+}
+
+/// The textbook in scalar C++ and in whole-row passes, for the factor.
+void scalar_forward(benchmark::State& state, std::int64_t vocab) {
+    data<float>& d = get<float>();
+    auto view = d.view(vocab);
+    view.rows = std::max<std::int64_t>(1, view.rows / 8);
+    std::int64_t const bytes = view.rows * vocab * 4;
+    pairs(state, trm::serial_executor{}, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, trm::serial_executor{}); },
+          [&] {
+              for (std::int64_t r = 0; r < view.rows; ++r) {
+                  float const* x = view.row(r);
+                  float top = x[0], sum = 0;
+                  for (std::int64_t i = 1; i < vocab; ++i) top = x[i] > top ? x[i] : top;
+                  for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(x[i] - top);
+                  d.logp[std::size_t(r)] = x[17] - top - std::log(sum);
+              }
+          });
 }
 
 template <class F>
@@ -154,8 +201,15 @@ void add_type(std::string const& type) {
         };
         back("in_place", where::in_place, 1.0, false);
         back("in_place_half_kept", where::in_place, 0.5, false);
+        back("in_place_half_kept_skip", where::in_place_skip, 0.5, false);
         back("copy", where::regular, 1.0, false);
-        if (sizeof(S) == 4) {
+        if constexpr (sizeof(S) == 4) {
+            for (int which = 0; which < 3; ++which) {
+                auto const name = std::string(which == 0 ? "divergence/kl" : which == 1 ? "divergence/kl+tv" : "divergence/kl+tv_known_lse") + v;
+                add(name + "/1T", [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, trm::serial_executor{}); });
+                add(name + "/2T", [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, both); });
+            }
+            add("forward/scalar" + v + "/1T", [=](benchmark::State& s) { scalar_forward(s, vocab); });
             back("copy_nt", where::streamed, 1.0, false);
             back("copy_nt+entropy", where::streamed, 1.0, true);
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/core/executor.hpp>
 #include <trm/simd/narrow.hpp>
 #include <trm/simd/softmax.hpp>
 
@@ -13,7 +14,10 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
+
+#include <time.h>
 
 /// What the machine can do, measured in the same process and between the same samples as the kernels.
 namespace bench {
@@ -138,6 +142,17 @@ private:
 
 inline double seconds() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+/// The clock for work that `exec` spreads: wall time, or for one thread its CPU time, which other processes disturb less.
+template <class Exec>
+double clock_of(Exec const&) {
+    if constexpr (std::is_same_v<Exec, trm::serial_executor>) {
+        timespec t{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+    } else {
+        return seconds();
+    }
 }
 inline double median(std::vector<double> v) {
     std::nth_element(v.begin(), v.begin() + std::ptrdiff_t(v.size() / 2), v.end());

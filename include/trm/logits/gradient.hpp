@@ -35,6 +35,18 @@ struct logits_gradient_out {
 
 namespace logits_detail {
 
+template <bool Entropy, class V, class S, class O, class M>
+void gradient_body(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, bool accumulate, bool stream,
+                   M mask) noexcept {
+    if (accumulate) {
+        write_row<Entropy, true, false>(g, x, d, n, mask);
+    } else if constexpr (std::is_same_v<O, typename V::value_type>) {
+        stream ? write_row<Entropy, false, true>(g, x, d, n, mask) : write_row<Entropy, false, false>(g, x, d, n, mask);
+    } else {
+        write_row<Entropy, false, false>(g, x, d, n, mask);
+    }
+}
+
 template <class V, class S, class O, class M>
 void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, std::int64_t target, bool accumulate,
                   bool stream, M mask, bool target_alive) noexcept {
@@ -45,13 +57,8 @@ void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, st
         y = target_alive && z > static_cast<double>(nothing<float>) ? g.target(z) : g.at_target;
         if (accumulate) y += static_cast<double>(to_float(std::bit_cast<storage_t<O>>(d[target])));
     }
-    if (accumulate) {
-        write_row<true, false>(g, x, d, n, mask);
-    } else if constexpr (std::is_same_v<O, T>) {
-        stream ? write_row<false, true>(g, x, d, n, mask) : write_row<false, false>(g, x, d, n, mask);
-    } else {
-        write_row<false, false>(g, x, d, n, mask);
-    }
+    g.has_entropy() ? gradient_body<true>(g, x, d, n, accumulate, stream, mask)
+                    : gradient_body<false>(g, x, d, n, accumulate, stream, mask);
     if (target >= 0) simd::store_as_n(d + target, simd::vec<T, simd::scalar>(static_cast<T>(y)), 1);
 }
 
@@ -61,7 +68,7 @@ void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, st
 ///
 /// A row costs one read and one write; a row whose d_logp and d_entropy are both 0 (rejected by a mask), whose row_mask is
 /// 0 or whose logsumexp is not finite costs a memset, or nothing, see `logits_write`: its logits are not read. Probabilities
-/// below 2^-126 are 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target excepted).
+/// below 2^-126 may be 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target excepted).
 /// Relative error of p: 4e-7 for f32, whatever the magnitude of the logits; then the rounding of the output type.
 /// A non-finite d_logp is not filtered: the token pipeline never produces one.
 /// Errors: those of `log_prob`, missing_stream (d_entropy without entropy). No allocation.

@@ -129,5 +129,14 @@ TRM_INLINE V exp2_wide(V t) noexcept {
     return exp2(floor_exponent(t));
 }
 
+/// 2^t for -2^20 <= t <= 127, 0 below -126 (AVX-512: below -149, subnormal between).
+template <class V>
+TRM_INLINE V exp2_or_zero(V t) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (detail::is_register<V, float, 64>) return exp2(t);
+#endif
+    return zero_unless(t > V(exp2_floor<typename V::value_type>), exp2(floor_exponent(t)));
+}
+
 }  // namespace simd
 TRM_NAMESPACE_END

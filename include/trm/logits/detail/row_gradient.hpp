@@ -5,7 +5,8 @@
 #include <trm/simd/narrow.hpp>
 
 /// \file
-/// One row of the backward pass: p (a + b t) with p = 2^t, t = (z - logsumexp) / ln 2, read and written once.
+/// One row of the backward pass: p (a + b t) with p = 2^t, t = (z - logsumexp) / ln 2, read and written once. No software
+/// prefetch: next to stores it costs more than it brings.
 
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
@@ -27,24 +28,30 @@ struct row_gradient {
         slope = V(static_cast<T>(s * f));
         offset = V(static_cast<T>((-d_logp - d_entropy * entropy + s * base.residue) * f));
     }
-    TRM_INLINE V operator()(V x) const noexcept {
-        V const t = simd::floor_exponent(base.exponent(x));
-        V const p = simd::zero_unless(t > V(simd::exp2_floor<T>), simd::exp2(t));
-        return p * fma(slope, t, offset);
+    template <bool Entropy>
+    TRM_INLINE V at(V x) const noexcept {
+        V const t = simd::upper(V(T(-0x1p20)), base.exponent(x));
+        V const p = simd::exp2_or_zero(t);
+        if constexpr (Entropy) {
+            return p * fma(slope, t, offset);
+        } else {
+            return p * offset;
+        }
     }
+    [[nodiscard]] bool has_entropy() const noexcept { return d_entropy != 0.0; }
     [[nodiscard]] double target(double x) const noexcept {
         double const lp = x / temperature - lse, p = std::exp(lp);
         return at_target + (p > 0.0 ? p * (scale - d_entropy * (lp + entropy)) / temperature : 0.0);
     }
 };
 
-template <bool Accumulate, bool Stream, class V, class S, class O, class M>
+template <bool Entropy, bool Accumulate, bool Stream, class V, class S, class O, class M>
 void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     constexpr int unroll = 4;
     auto const part = [&](std::int64_t i, std::int64_t count) {
         auto const k = static_cast<std::size_t>(count);
-        V y = g(mask.apply_n(simd::load_n<V>(x + i, k), i, k));
+        V y = g.template at<Entropy>(mask.apply_n(simd::load_n<V>(x + i, k), i, k));
         if constexpr (Accumulate) y = y + simd::load_n<V>(d + i, k);
         simd::store_as_n(d + i, y, k);
     };
@@ -57,12 +64,9 @@ void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mas
     }
     for (; i + unroll * w <= n; i += unroll * w) {
         V y[unroll];
+        for (int k = 0; k < unroll; ++k) y[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
         for (int k = 0; k < unroll; ++k) {
-            if (k % vectors_per_line<V, S> == 0) simd::prefetch(x + i + prefetch_ahead<S> + k * w);
-            y[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
-        }
-        for (int k = 0; k < unroll; ++k) {
-            y[k] = g(y[k]);
+            y[k] = g.template at<Entropy>(y[k]);
             if constexpr (Accumulate) y[k] = y[k] + simd::load<V>(d + i + k * w);
         }
         for (int k = 0; k < unroll; ++k) {

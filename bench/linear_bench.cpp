@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fused head against the chunked products that it is made of (same backend, same blocks), and what rejected rows cost.
+#include "logits_ceilings.hpp"
+
+#include <trm/logits/linear_gradient.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <string>
+
+namespace {
+
+using namespace bench;
+
+template <class S>
+struct problem {
+    std::int64_t rows, width, vocab;
+    std::vector<S> hidden, weight;
+    std::vector<std::int32_t> ids;
+    std::vector<float> logp, entropy, up, d_hidden, d_weight;
+    std::vector<double> lse;
+    problem(std::int64_t n, std::int64_t h, std::int64_t v)
+        : rows(n), width(h), vocab(v), hidden(std::size_t(n * h)), weight(std::size_t(v * h)), ids(std::size_t(n), 17),
+          logp(ids.size()), entropy(ids.size()), up(ids.size()), d_hidden(hidden.size()), d_weight(weight.size()),
+          lse(ids.size()) {
+        std::uint64_t state = 88172645463325252u;
+        auto const next = [&](float scale) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            return trm::simd::detail::narrow<S>(scale * (float(state >> 40) / 16777216.0f - 0.5f));
+        };
+        for (S& x : hidden) x = next(3.46f);
+        for (S& x : weight) x = next(6.9f / std::sqrt(float(h)));
+    }
+    trm::linear_view<S, S> view() const {
+        return {.hidden = hidden.data(), .weight = weight.data(), .rows = rows, .width = width, .vocab = vocab};
+    }
+};
+
+/// The products of the forward pass and nothing else.
+template <class S, class Exec>
+void products(problem<S> const& p, trm::linear_blocks const& b, std::span<std::byte> ws, Exec const& exec) {
+    namespace d = trm::logits_detail;
+    exec((p.rows + b.rows - 1) / b.rows, [&](std::int64_t i) {
+        d::arena a = d::aligned_arena(ws);
+        a.at += (i % b.workers) * d::head<S, S>::bytes(p.width, b);
+        d::head<S, S> const h(p.view(), b, a);
+        std::int64_t const n = std::min(b.rows, p.rows - i * b.rows);
+        std::vector<std::int64_t> list;
+        for (std::int64_t r = 0; r < n; ++r) list.push_back(i * b.rows + r);
+        h.gather(list.data(), n);
+        for (std::int64_t c = 0; c < p.vocab; c += b.vocab) h.compute(n, c, std::min(b.vocab, p.vocab - c));
+        benchmark::DoNotOptimize(h.logits);
+        benchmark::ClobberMemory();
+    });
+}
+
+template <class S, class Exec>
+void forward(benchmark::State& state, problem<S>& p, std::int64_t workers, bool entropy, Exec const& exec) {
+    trm::linear_blocks const b{.rows = 256, .vocab = 2048, .workers = workers};
+    std::vector<std::byte> ws(std::size_t(trm::linear_workspace<S, S>(p.width, b)));
+    std::vector<double> base, fused;
+    trm::log_prob_out<float> out{.logp = p.logp, .logsumexp = p.lse};
+    if (entropy) out.entropy = p.entropy;
+    products(p, b, ws, exec);
+    for (auto _ : state) {
+        double const t0 = clock_of(exec);
+        products(p, b, ws, exec);
+        double const t1 = clock_of(exec);
+        (void)trm::linear_log_prob(p.view(), p.ids, out, ws, b, trm::linear_gather<float>{}, exec);
+        double const t2 = clock_of(exec);
+        base.push_back(t1 - t0);
+        fused.push_back(t2 - t1);
+        state.SetIterationTime(t2 - t1);
+    }
+    double const flop = 2.0 * double(p.rows) * double(p.width) * double(p.vocab);
+    state.counters["GFLOP/s"] = flop / median(fused) * 1e-9;
+    state.counters["products"] = flop / median(base) * 1e-9;
+    state.counters["of_products"] = median(fused) / median(base);
+    state.counters["workspace_MiB"] = double(ws.size()) / (1 << 20);
+}
+
+/// Forward and backward with a fraction of the rows kept, paired with all rows kept.
+template <class S, class Exec>
+void both_ways(benchmark::State& state, problem<S>& p, double kept, std::int64_t workers, Exec const& exec) {
+    trm::linear_blocks const b{.rows = 256, .vocab = 2048, .workers = workers};
+    std::vector<std::byte> ws(std::size_t(trm::linear_gradient_workspace<S, S>(p.width, b)));
+    auto const run = [&](double fraction) {
+        std::vector<std::uint8_t> mask(p.ids.size());
+        for (std::size_t r = 0; r < mask.size(); ++r) mask[r] = double((r / 64) % 4) < fraction * 4;  // whole sequences
+        auto view = p.view();
+        view.row_mask = mask.data();
+        for (std::size_t r = 0; r < mask.size(); ++r) p.up[r] = mask[r] != 0 ? -1.0f : 0.0f;
+        double const t = clock_of(exec);
+        (void)trm::linear_log_prob(view, p.ids, trm::log_prob_out<float>{.logp = p.logp, .logsumexp = p.lse}, ws, b, trm::linear_gather<float>{}, exec);
+        (void)trm::linear_gradient(view, p.ids, trm::logits_gradient_in<float>{.logsumexp = p.lse, .d_logp = p.up},
+                                   trm::linear_gradient_out{.d_hidden = p.d_hidden.data(), .d_weight = p.d_weight.data()}, ws, b, exec);
+        return clock_of(exec) - t;
+    };
+    std::vector<double> all, some;
+    for (auto _ : state) {
+        all.push_back(run(1.0));
+        some.push_back(run(kept));
+        state.SetIterationTime(some.back());
+    }
+    state.counters["of_all_rows"] = median(some) / median(all);
+    state.counters["GFLOP/s"] = 8.0 * kept * double(p.rows) * double(p.width) * double(p.vocab) / median(some) * 1e-9;
+    state.counters["workspace_MiB"] = double(ws.size()) / (1 << 20);
+}
+
+template <class F>
+void add(std::string const& name, F f) {
+    benchmark::RegisterBenchmark(name.c_str(), f)->UseManualTime()->Iterations(5)->Unit(benchmark::kMillisecond);
+}
+
+template <class S>
+void add_type(std::string const& type, std::int64_t rows, std::int64_t width, std::int64_t vocab) {
+    static two_threads const both;
+    auto make = [=]() -> problem<S>& {
+        static problem<S> p(rows, width, vocab);
+        return p;
+    };
+    auto const tail = "/" + type + "/N" + std::to_string(rows) + "/H" + std::to_string(width) + "/V" + std::to_string(vocab);
+    for (bool entropy : {false, true}) {
+        auto const name = std::string("linear/") + (entropy ? "logp+entropy" : "logp") + tail;
+        add(name + "/1T", [=](benchmark::State& s) { forward(s, make(), 1, entropy, trm::serial_executor{}); });
+        add(name + "/2T", [=](benchmark::State& s) { forward(s, make(), 2, entropy, both); });
+    }
+    for (double kept : {0.5, 0.25}) {
+        auto const name = "linear/forward+backward/kept" + std::to_string(int(kept * 100)) + tail;
+        add(name + "/1T", [=](benchmark::State& s) { both_ways(s, make(), kept, 1, trm::serial_executor{}); });
+        add(name + "/2T", [=](benchmark::State& s) { both_ways(s, make(), kept, 2, both); });
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    add_type<float>("f32", 1024, 1024, 32768);
+    add_type<trm::bf16>("bf16", 1024, 1024, 32768);
+    benchmark::Initialize(&argc, argv);
+    benchmark::AddCustomContext("register width in floats", std::to_string(trm::simd::width()));
+    benchmark::RunSpecifiedBenchmarks();
+}
