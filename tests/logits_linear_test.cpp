@@ -75,7 +75,7 @@ struct results {
     friend bool operator==(results const&, results const&) = default;
 };
 
-template <class H, class W, class Exec = trm::serial_blocks>
+template <class H, class W, class Exec = trm::serial_executor>
 results run(problem<H, W> const& p, trm::linear_blocks b, std::vector<float> const& up, std::vector<float> const& up_h, Exec const& exec = {}) {
     auto const n = std::size_t(p.rows);
     results r{std::vector<float>(n, 9), std::vector<float>(n, 9), std::vector<double>(n, 9), std::vector<float>(n * std::size_t(p.width), 9), std::vector<float>(std::size_t(p.vocab * p.width), 9)};

@@ -31,7 +31,7 @@ TRM_INLINE void store_as_n(S* to, V v, std::size_t n) noexcept {
         store_n(to, v, n);
     } else {
         alignas(64) typename V::value_type buffer[V::size];
-        std::memcpy(buffer, &v, sizeof v);
+        v.write(buffer);
         for (std::size_t i = 0; i < n; ++i) {
             U const u = detail::narrow<U>(buffer[i]);
             std::memcpy(to + i, &u, sizeof u);
@@ -69,7 +69,7 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
     }
 #endif
     if constexpr (std::is_same_v<U, typename V::value_type>) {
-        std::memcpy(to, &v, sizeof v);
+        v.write(to);
     } else {
         store_as_n(to, v, V::size);
     }
