@@ -86,6 +86,36 @@ struct binary_tv {
     }
 };
 
+/// p - mu of the sampled token, with its sign, in [-1, 1]. prime-rl's `ref_kl` keeps >= -0.2 whatever the advantage.
+/// 2 transcendentals.
+struct probability_change {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return simd::probability(l.target).p - simd::probability(l.behaviour).p;
+    }
+};
+
+/// e^|x| = max(r, 1 / r) >= 1. Its sequence mean is NeMo-RL's `seq_logprob_error_threshold`. 1 transcendental.
+struct ratio_either_way {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        V const one(typename V::value_type(1));
+        return select(l.exp < one, one / l.exp, l.exp);
+    }
+};
+
+/// 1 / r - 1 + x = k3(-x) >= 0: AReaL's `kl_k3`. Under behaviour samples its mean is not KL(behaviour || target); `k3` is.
+/// 2 transcendentals.
+struct k3_reversed {
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return simd::exp_k3(-l.value).k3;
+    }
+};
+
 /// Bernoulli KL(mu || p) = mu log(mu / p) + (1 - mu) log((1 - mu) / (1 - p)), 1 - p taken as -expm1(log p): a lower
 /// bound of KL(behaviour || target). >= 0; finite, since 1 - p is kept above the smallest normal number. 6
 /// transcendentals. DPPO binary KL.

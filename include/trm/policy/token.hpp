@@ -80,6 +80,7 @@ struct token {
     // inputs
     V logp, ref_logp, advantage, given;
     mask active;
+    mask allowed;  ///< not in the batch's `rejected`
     mask marked;  ///< the batch's `marks`
     log_ratio<V> current_over_rollout, proximal_over_rollout, current_over_proximal;
     // decisions and loss
@@ -103,14 +104,15 @@ struct token {
     }
 };
 
-/// The log-ratio that a policy looks at: known at compile time if the policy's `over` is a static constant.
+/// The log-ratio that a policy looks at: known at compile time if the policy's `over` is a static constant. Ratios with the
+/// proximal policy are refused before the kernel runs if the batch has no proximal_logp.
 template <class P, class V, bool Proximal>
 TRM_INLINE log_ratio<V> const& ratio_of(P const& p, token<V, Proximal> const& t) noexcept {
     if constexpr (requires { typename std::integral_constant<ratio_kind, P::over>; }) {
         constexpr ratio_kind kind = resolve(P::over, Proximal);
-        if constexpr (kind == ratio_kind::proximal_over_rollout) {
+        if constexpr (Proximal && kind == ratio_kind::proximal_over_rollout) {
             return t.proximal_over_rollout;
-        } else if constexpr (kind == ratio_kind::current_over_proximal) {
+        } else if constexpr (Proximal && kind == ratio_kind::current_over_proximal) {
             return t.current_over_proximal;
         } else {
             return t.current_over_rollout;

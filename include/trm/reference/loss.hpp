@@ -66,6 +66,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
             t.at = at;
             t.limit = limit;
             t.has_proximal = !b.proximal_logp.empty();
+            t.marked = !b.marks.empty() && b.marks[at] != 0;
             t.logp = read(b.logp, at);
             t.rollout = read(b.rollout_logp, at);
             t.proximal = read(b.proximal_logp, at);

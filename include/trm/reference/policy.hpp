@@ -22,6 +22,7 @@ struct token {
     std::size_t at = 0;  ///< index into the batch's streams
     double logp = 0, rollout = 0, proximal = 0, ref = 0, advantage = 0, given = 0, factor = 1;
     bool has_proximal = false;
+    bool marked = false;
     double limit = 20;  ///< clamp of log-ratios
     bool keep = true;   ///< passes the mask: surrogates of whole sequences look at these tokens only
 };

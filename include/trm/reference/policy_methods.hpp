@@ -1,17 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/policy/mask_signed.hpp>
+#include <trm/policy/penalty_kl.hpp>
 #include <trm/policy/surrogates.hpp>
 #include <trm/reference/policy.hpp>
 
 #include <concepts>
 
 /// \file
-/// Oracle of the surrogates of surrogate_clip, surrogate_soft, surrogate_sequence and surrogate_trajectory: as
-/// reference/policy.hpp. Not for production.
+/// Oracle of the policies that trainers added to the basic ones: signed masks, surrogates of surrogate_clip, surrogate_soft,
+/// surrogate_sequence and surrogate_trajectory, KL with a choice of gradient. As reference/policy.hpp; not for production.
 
 TRM_NAMESPACE_BEGIN
 namespace reference {
+
+// --- divergences and masks -------------------------------------------------------------------------------------------
+
+inline double divergence(probability_change const&, token const&, pair const& l) {
+    return std::exp(std::fmin(l.target, 0)) - std::exp(std::fmin(l.behaviour, 0));
+}
+inline double divergence(ratio_either_way const&, token const&, pair const& l) { return std::exp(std::fabs(l.x)); }
+inline double divergence(k3_reversed const&, token const&, pair const& l) { return k3_of(-l.x); }
+
+template <class D>
+flags rejected(advantage_signed<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
+    flags f = none(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        for (std::size_t t = 0; t < batch[i].tokens.size(); ++t) {
+            token const& tok = batch[i].tokens[t];
+            double const x = pair_of(tok, m.divergence.over).x, A = tok.advantage;
+            bool const sinks = A < 0 || (A == 0 && m.zero == zero_advantage::as_negative);
+            if ((A > 0 && x > 0) || (sinks && x < 0))
+                f[i][t] = !decide.inside(A > 0 ? m.positive : m.negative, divergence_at(m.divergence, tok));
+        }
+    return f;
+}
+
+// --- surrogates ------------------------------------------------------------------------------------------------------
 
 inline terms surrogate(cispo const& c, token const& t, pair const& l, decisions& decide) {
     double const r = std::exp(l.x), A = t.advantage;
@@ -30,6 +56,10 @@ inline terms surrogate(sapo const& s, token const& t, pair const& l, decisions&)
 }
 inline terms surrogate(dro const& d, token const& t, pair const& l, decisions&) {
     return {-(t.advantage * t.logp - d.beta / 2 * l.x * l.x), -t.advantage + (l.clamped ? 0 : d.beta * l.x), false};
+}
+inline terms surrogate(kl_cov const& k, token const& t, pair const& l, decisions&) {
+    double const r = std::exp(l.x), c = t.marked ? k.coefficient : 0;
+    return {-r * t.advantage + c * std::fabs(l.x), l.clamped ? 0 : -r * t.advantage + c * slope(abs_log_ratio{}, l.x), false};
 }
 
 /// A sum and a mean over the tokens that pass every token criterion.
@@ -126,6 +156,26 @@ std::vector<terms> surrogates(S const& p, sequence const& s, decisions&) {
         return std::fmin(std::fmax(w, negative ? p.negative_lower : p.positive_lower),
                          negative ? p.negative_upper : p.positive_upper);
     });
+}
+
+// --- KL to the reference ---------------------------------------------------------------------------------------------
+
+template <class D, class G>
+terms penalty(reference_kl<D, G> const& p, token const& t) {
+    pair const l = pair_of(t.ref, t.logp, std::fmin(t.limit, p.input_clamp));
+    double value = divergence(p.estimator, t, l), change = -slope(p.estimator, l.x);
+    if constexpr (std::is_same_v<G, kl_gradient::straight_through>) {
+        change = t.logp - t.ref;
+    } else if constexpr (std::is_same_v<G, kl_gradient::score_function>) {
+        change += value;
+    } else if constexpr (!std::is_same_v<G, kl_gradient::pathwise>) {
+        pair const y = pair_of(t, p.over);
+        change = std::exp(y.x) * (change + (y.clamped ? 0 : value));
+        value *= std::exp(y.x);
+    }
+    bool const dead = (l.clamped || std::fabs(value) > p.output_clamp) && !std::is_same_v<G, kl_gradient::straight_through>;
+    value = std::fmax(-p.output_clamp, std::fmin(value, p.output_clamp));
+    return {p.beta * value, dead ? 0 : p.beta * change, dead};
 }
 
 }  // namespace reference

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/mask.hpp>
+
+/// \file
+/// Token masks that look at the direction of the move: only a token whose probability the policy gradient would push
+/// further away from the behaviour policy can be rejected. Stop-gradients, as every mask. For whole sequences by the sign of A
+/// (OPSM) see signed_sequence_mask in selection.hpp.
+
+TRM_NAMESPACE_BEGIN
+
+/// What a token with A = 0 counts as. Its policy gradient is 0; the choice shows in penalties on kept tokens, in kept counts
+/// and in metrics. verl, Stable-RL and prime-rl take the negative branch; SkyRL keeps the token.
+enum class zero_advantage : std::uint8_t { as_negative, keep };
+
+/// Rejects a token iff its move is away from the behaviour policy (A > 0 and r > 1, or A < 0 and r < 1) and D is outside
+/// the band of that sign. Kept otherwise, however large D: gradients that lead back are never lost. Reads the log-ratio
+/// that D looks at. DPPO, arXiv 2602.04879: verl, prime-rl, SkyRL, Stable-RL.
+template <divergence_policy D>
+struct advantage_signed {
+    D divergence;
+    band positive;  ///< for A > 0
+    band negative;  ///< for A < 0
+    zero_advantage zero = zero_advantage::as_negative;
+
+    static constexpr bool is_sequence = false;
+    static constexpr int sums = 0, maxima = 0;
+    [[nodiscard]] static constexpr unsigned needs() noexcept {
+        unsigned bits = need::advantage;
+        if constexpr (requires { typename std::integral_constant<ratio_kind, D::over>; }) bits |= need::ratio(D::over);
+        return bits;
+    }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return positive.ok() && negative.ok() ? status{} : status{errc::bad_threshold, -1, -1, "advantage_signed"};
+    }
+    template <class V, bool P>
+    TRM_INLINE typename V::mask test(token<V, P> const& t) const noexcept {
+        V const nought(typename V::value_type(0));
+        V const d = divergence_of(divergence, t), x = ratio_of(divergence, t).value;
+        auto const inside = [&](band const& b) __attribute__((always_inline)) {
+            return (simd::broadcast<V>(b.lower) <= d) & (d <= simd::broadcast<V>(b.upper));
+        };
+        auto const up = (t.advantage > nought) & (x > nought);
+        auto const sinks = zero == zero_advantage::keep ? t.advantage < nought : t.advantage <= nought;
+        return !((up & !inside(positive)) | (sinks & (x < nought) & !inside(negative)));
+    }
+};
+template <class D>
+advantage_signed(D, band, band) -> advantage_signed<D>;
+template <class D>
+advantage_signed(D, band, band, zero_advantage) -> advantage_signed<D>;
+/// Any token mask, conditioned on the direction of the move.
+template <class D>
+[[nodiscard]] constexpr advantage_signed<D> only_away(token_mask<D> m, zero_advantage z = zero_advantage::as_negative) noexcept {
+    return {m.divergence, m.keep, m.keep, z};
+}
+
+/// DPPO's binary TV: A > 0 keeps p - mu <= high, else p - mu >= -low. Thresholds: 0.2 and 0.2 in verl, prime-rl and SkyRL, 0.15
+/// in the authors' script.
+[[nodiscard]] constexpr advantage_signed<binary_tv> dppo_tv(double low = 0.2, double high = 0.2,
+                                                            zero_advantage z = zero_advantage::as_negative) noexcept {
+    return {{}, at_most(high), at_most(low), z};
+}
+/// DPPO's binary KL: keeps Bernoulli KL(mu || p) <= high (A > 0) or low, and every move towards mu. 0.05 in the authors'
+/// script. verl adds 1e-8 to both complements, which is 15% at 1 - mu = 1e-6; here 1 - p is exact.
+[[nodiscard]] constexpr advantage_signed<binary_kl> dppo_kl(double low = 0.2, double high = 0.2,
+                                                            zero_advantage z = zero_advantage::as_negative) noexcept {
+    return {{}, at_most(high), at_most(low), z};
+}
+
+TRM_NAMESPACE_END

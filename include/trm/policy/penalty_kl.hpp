@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/penalty.hpp>
+
+/// \file
+/// KL to the reference policy with a choice of gradient. An estimate D of KL(pi || ref) from the policy's own samples is
+/// unbiased; its derivative is not an unbiased gradient of that KL, because the samples depend on the policy too: the derivative of
+/// k1 is 1, whose expected gradient is 0, and that of k3 follows KL(ref || pi). Three repairs, the same in expectation on
+/// policy: log p - log f.
+
+TRM_NAMESPACE_BEGIN
+
+/// How D(x), x = log ref - log p, is differentiated.
+namespace kl_gradient {
+/// -D'(x): the derivative of the value. kl_penalty with clamps.
+struct pathwise {};
+/// Value D, gradient of k2: -x. Neither clamp touches the gradient. verl's `k1+`, `k3+`.
+struct straight_through {};
+/// exp(logp - sg logp) D: value D, slope D - D'(x). NeMo-RL.
+struct score_function {};
+/// r D with r = e^y differentiated: value r D, slope r (D - D'(x)); where the clamp of y acts, -r D'(x). slime, TRL and Liger
+/// over the proximal policy, NeMo-RL (`use_on_policy_kl_approximation`) over the rollout policy.
+template <ratio_kind Kind = ratio_kind::surrogate>
+struct importance {
+    static constexpr ratio_kind over = Kind;
+};
+}  // namespace kl_gradient
+
+/// beta * clamp(D(clamp(x, +-input_clamp)), +-output_clamp), D one of k1 = -x, k2 = x^2/2, k3 = e^x - 1 - x, |x|, with the
+/// chosen gradient; nats. Where a clamp acts the gradient is 0, straight_through excepted. The input is also clamped to
+/// the loss's log_ratio_clamp. Trainers: input 20, output 10 in verl, SkyRL and NeMo-RL (k3); output 10 alone in slime
+/// (low_var_kl), OpenRLHF and AReaL; none in TRL. An output clamp of 10 silences k3 once f / p exceeds e^2.6.
+template <class D, class Gradient = kl_gradient::pathwise>
+struct reference_kl {
+    D estimator;
+    double beta;
+    Gradient gradient{};
+    sees tokens = sees::all_tokens;
+    double input_clamp = 20.0;
+    double output_clamp = std::numeric_limits<double>::infinity();
+
+    static constexpr bool reads_ratio = requires { Gradient::over; };
+    static constexpr ratio_kind over = [] {
+        if constexpr (reads_ratio) {
+            return Gradient::over;
+        } else {
+            return ratio_kind::current_over_rollout;
+        }
+    }();
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = is_finite(beta) && input_clamp > 0 && output_clamp > 0;
+        return ok ? status{} : status{errc::bad_threshold, -1, -1, "reference_kl"};
+    }
+    template <class V, bool P>
+    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V limit) const noexcept {
+        log_ratio<V> l;
+        set_log_ratio(l, t.ref_logp, t.logp, t.active, simd::min(limit, simd::broadcast<V>(input_clamp)));
+        V const b = simd::broadcast<V>(beta), c = simd::broadcast<V>(output_clamp);
+        V value = estimator(l), slope = -estimator.slope(l);
+        auto alive = l.unclamped;
+        if constexpr (reads_ratio) {
+            auto const& y = ratio_of(*this, t);
+            slope = y.exp * (zero_unless(y.unclamped, value) + slope);
+            value = y.exp * value;
+        } else if constexpr (std::is_same_v<Gradient, kl_gradient::score_function>) {
+            slope = value + slope;
+        }
+        alive = alive & (abs(value) <= c);
+        value = simd::clamp(value, -c, c);
+        if constexpr (std::is_same_v<Gradient, kl_gradient::straight_through>)
+            return {b * value, b * zero_unless(t.active, t.logp - t.ref_logp)};
+        return {b * value, zero_unless(alive, b * slope)};
+    }
+};
+template <class D>
+reference_kl(D, double) -> reference_kl<D>;
+template <class D, class G>
+reference_kl(D, double, G) -> reference_kl<D, G>;
+template <class D, class G>
+reference_kl(D, double, G, sees) -> reference_kl<D, G>;
+template <class D, class G>
+reference_kl(D, double, G, sees, double) -> reference_kl<D, G>;
+template <class D, class G>
+reference_kl(D, double, G, sees, double, double) -> reference_kl<D, G>;
+
+TRM_NAMESPACE_END

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Masks that look at the direction of the move, further divergences, and KL to the reference with every gradient and clamp.
+#include "loss_parity.hpp"
+
+#include <trm/policy/mask_signed.hpp>
+#include <trm/policy/penalty_kl.hpp>
+#include <trm/policy/surrogates.hpp>
+
+using namespace trm;
+
+namespace {
+
+batches::shape ordinary() { return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 500, 1, 300}, true, 0.3, 0.01}; }
+
+template <class T, class Loss>
+void compare(Loss const& loss, std::uint64_t seed, double zeros = 0, double bound = parity::bounds_of<T>.term) {
+    auto b = batches::make<T>(ordinary(), seed);
+    batches::random r(seed);
+    std::vector<std::uint8_t> marks(b.tokens());
+    for (std::size_t i = 0; i < marks.size(); ++i) {
+        marks[i] = r.uniform() < 0.2;
+        if (b.mask[i] != 0 && r.uniform() < zeros) b.advantages[i] = 0;
+    }
+    auto view = b.view();
+    view.token_weights = {};
+    view.marks = marks;
+    parity::compare<T>(loss, view, bound);
+    INFO("without proximal policy");
+    view.proximal_logp = {};
+    parity::compare<T>(loss, view, bound);
+}
+
+masked_loss const directed{dppo_tv(0.1, 0.07) && advantage_signed{binary_kl{}, within(1e-5, 0.2), at_most(0.1)} &&
+                               only_away(token_mask{over<ratio_kind::current_over_proximal>(k3{}), at_most(0.2)}),
+                           importance_ratio{}, token_mean{over_kept}};
+masked_loss const further{token_mask{probability_change{}, at_least(-0.15)} &&
+                              sequence_mask{ratio_either_way{}, stat::mean, at_most(1.31)} &&
+                              sequence_mask{k3_reversed{}, stat::mean, at_most(0.07)},
+                          importance_ratio{}, token_mean{}};
+masked_loss const repaired{
+    token_mask{k3{}, at_most(0.131)}, kl_cov{0.3}, token_mean{}, no_weight{},
+    reference_kl{k3{}, 0.11, kl_gradient::pathwise{}, sees::all_tokens, 1.0, 0.25},
+    reference_kl{k1{}, 0.13, kl_gradient::straight_through{}},
+    reference_kl{k3{}, 0.17, kl_gradient::straight_through{}, sees::kept_tokens, 5.0, 0.2},
+    reference_kl{k3{}, 0.19, kl_gradient::score_function{}, sees::all_tokens, 20.0, 0.3},
+    reference_kl{abs_log_ratio{}, 0.23, kl_gradient::score_function{}},
+    reference_kl{k2{}, 0.29, kl_gradient::importance<>{}},
+    reference_kl{k3{}, 0.31, kl_gradient::importance<ratio_kind::current_over_rollout>{}, sees::kept_tokens, 0.7, 0.9}};
+
+}  // namespace
+
+TEST_CASE("signed token masks", "[loss][parity]") {
+    auto const b = batches::make<double>(ordinary(), 1);
+    parity::compare<double>(directed, b.view());
+    auto const c = batches::make<float>(ordinary(), 1);
+    parity::compare<float>(directed, c.view());
+}
+
+TEST_CASE("A = 0 takes the branch that the mask names", "[loss][parity]") {
+    double const logp[] = {-1.0, -0.2, -1.0, -0.2}, rollout[] = {-0.2, -1.0, -0.2, -1.0}, advantage[] = {0, 0, -1, 1};
+    std::int32_t const cu[] = {0, 4};
+    batch_view<double> const view{.logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = packed{cu}};
+    auto const kept = [&](auto const& mask) { return parity::run_of<double>(masked_loss{mask, importance_ratio{}, token_mean{}}, view).keep; };
+    CHECK(kept(dppo_tv()) == std::vector<std::uint8_t>{0, 1, 0, 0});
+    CHECK(kept(dppo_tv(0.2, 0.2, zero_advantage::keep)) == std::vector<std::uint8_t>{1, 1, 0, 0});
+}
+
+TEST_CASE("further divergences", "[loss][parity]") {
+    compare<double>(further, 3);
+    compare<float>(further, 3);
+}
+
+TEST_CASE("KL to the reference: gradients and clamps; kl_cov", "[loss][parity]") {
+    compare<double>(repaired, 4);
+    compare<float>(repaired, 4);
+}
+
+TEST_CASE("policies refuse what has no meaning", "[loss][unit]") {
+    double const nan = batches::nan;
+    CHECK_FALSE(cispo{2, 1}.validate().ok());
+    CHECK_FALSE(cispo{nan, 1}.validate().ok());
+    CHECK_FALSE(sapo{0, 1}.validate().ok());
+    CHECK_FALSE(sapo{1, 81}.validate().ok());
+    CHECK_FALSE(dro{nan}.validate().ok());
+    CHECK_FALSE(gspo{-1, 1, 0}.validate().ok());
+    CHECK_FALSE(gspo_token{0.1, 0.1, 0.9}.validate().ok());
+    CHECK_FALSE(gmpo{nan, 1}.validate().ok());
+    CHECK_FALSE(vespo{2, 0, 3, 2}.validate().ok());
+    CHECK_FALSE(topr{1, 0.5, 0, 1}.validate().ok());
+    CHECK_FALSE(kl_cov{nan}.validate().ok());
+    CHECK_FALSE(dppo_tv(nan, 0.2).validate().ok());
+    CHECK_FALSE(reference_kl{k3{}, nan}.validate().ok());
+    CHECK_FALSE(reference_kl{k3{}, 1.0, kl_gradient::pathwise{}, sees::all_tokens, 0.0}.validate().ok());
+    CHECK((cispo{}.validate().ok() && sapo{}.validate().ok() && dro{0.1}.validate().ok() && gspo{}.validate().ok() &&
+           gspo_token{}.validate().ok() && gmpo{}.validate().ok() && vespo{}.validate().ok() && topr{}.validate().ok() &&
+           kl_cov{}.validate().ok() && dppo_kl().validate().ok() && reference_kl{k3{}, 1.0}.validate().ok()));
+}
