@@ -182,6 +182,7 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
         if (io.advantage != nullptr) advantage = read(io.advantage);
         active = active & finite(advantage);
     }
+    if (io.token_weight != nullptr) active = active & finite(read(io.token_weight));
 
     t.active = active;
     if ((needs & need::marks) != 0)
