@@ -66,7 +66,7 @@ double threshold(std::vector<double> values, std::size_t count) {
 
 struct agreement {
     double missed = 0;  ///< of the sequences that the exact maximum rejects, the share that the detector keeps
-    double over = 0;    ///< of the sequences that it keeps, the share that the detector rejects
+    double over = 0;  ///< of the sequences that it keeps, the share that the detector rejects
 };
 agreement compare(std::vector<double> const& exact, std::vector<double> const& detector, std::size_t count) {
     double const delta = threshold(exact, count), c = threshold(detector, count);

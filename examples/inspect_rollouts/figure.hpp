@@ -37,9 +37,10 @@ public:
     }
     /// An empty panel that carries the legend.
     [[nodiscard]] std::string legend_panel() const {
-        std::string out = "reset\nset lmargin at screen 0.02\nset rmargin at screen 0.98\nset bmargin at screen 0\n"
-                          "set tmargin at screen 0.12\nunset border\nunset tics\nset xrange [0:1]\nset yrange [0:1]\n"
-                          "set key center center horizontal Left reverse\n";
+        std::string out =
+            "reset\nset lmargin at screen 0.02\nset rmargin at screen 0.98\nset bmargin at screen 0\n"
+            "set tmargin at screen 0.12\nunset border\nunset tics\nset xrange [0:1]\nset yrange [0:1]\n"
+            "set key center center horizontal Left reverse\n";
         for (std::size_t i = 0; i < legend.size(); ++i)
             out += (i == 0 ? "plot" : ",") + (" 1/0 with " + legend[i].first + " title '" + legend[i].second + "'");
         return out + "\n";

@@ -24,8 +24,9 @@ std::string age_title(rollouts const& all, std::int64_t age) {
 /// Mean divergence at each position, over bins of equal width.
 figure by_position(rollouts const& all) {
     figure f{"divergence_by_position"};
-    f.add("set xlabel 'position in the response (tokens)'\nset ylabel 'mean divergence (nats per token)'\n"
-          "set logscale y\nset format y '10^{%L}'");
+    f.add(
+        "set xlabel 'position in the response (tokens)'\nset ylabel 'mean divergence (nats per token)'\n"
+        "set logscale y\nset format y '10^{%L}'");
     std::size_t longest = 1, i = 0;
     for (std::size_t s = 0; s < all.size(); ++s)
         longest = std::max(longest, static_cast<std::size_t>(all.offsets[s + 1] - all.offsets[s]));
@@ -64,8 +65,9 @@ figure by_position(rollouts const& all) {
 figure by_threshold(rollouts const& all) {
     auto const ages = all.ages();
     figure f{"kept_by_threshold", ages.size()};
-    f.add("set xlabel 'threshold (nats)'\nset logscale x\nset format x '10^{%L}'\nset xtics 10\nset yrange [0:100]\n"
-          "set ylabel 'kept (%)'");
+    f.add(
+        "set xlabel 'threshold (nats)'\nset logscale x\nset format x '10^{%L}'\nset xtics 10\nset yrange [0:100]\n"
+        "set ylabel 'kept (%)'");
     for (std::int64_t age : ages) {
         std::size_t i = 0;
         for (auto const& sweep : sweep_nats(all.of_age(age))) {
@@ -85,8 +87,9 @@ figure by_threshold(rollouts const& all) {
 /// The same for bands [1/c, c]: tokens for the ratio of each token, sequences for the geometric mean.
 figure by_ratio(rollouts const& all) {
     figure f{"kept_by_ratio_band", 2};
-    f.add("set xlabel 'log c (band [1/c, c], nats)'\nset logscale x\nset format x '10^{%L}'\nset xtics 10\n"
-          "set yrange [0:100]");
+    f.add(
+        "set xlabel 'log c (band [1/c, c], nats)'\nset logscale x\nset format x '10^{%L}'\nset xtics 10\n"
+        "set yrange [0:100]");
     for (std::size_t which : {0u, 1u}) {
         std::size_t i = 0;
         for (std::int64_t age : all.ages()) {
@@ -106,8 +109,9 @@ figure by_ratio(rollouts const& all) {
 /// Is the largest k2 of the sampled tokens a stand-in for the largest exact KL? One dot a sequence.
 figure against_exact(rollouts const& all) {
     figure f{"sampled_against_exact"};
-    f.add("set xlabel 'largest exact KL of the sequence (nats)'\nset ylabel 'largest k2 of its sampled tokens (nats)'\n"
-          "set logscale xy\nset format x '10^{%L}'\nset format y '10^{%L}'");
+    f.add(
+        "set xlabel 'largest exact KL of the sequence (nats)'\nset ylabel 'largest k2 of its sampled tokens (nats)'\n"
+        "set logscale xy\nset format x '10^{%L}'\nset format y '10^{%L}'");
     std::size_t i = 0;
     double low = 1e300, high = 0;
     for (std::int64_t age : all.ages()) {
@@ -133,9 +137,10 @@ figure bounds_by_horizon(rollouts const& all, settings const& s) {
     double const width = s.reward_max - s.reward_min;
     f.add(
         "set xlabel 'T (tokens)'\nset ylabel 'bound on |J(pi) - J(mu) - L|'\nset logscale xy\nset format y '10^{%L}'");
-    f.add(text("set arrow 1 from graph 0, first %g to graph 1, first %g nohead lc rgb '#888888' dt 2\n"
-               "set label 1 'vacuous above' at graph 0.03, first %g left offset 0, 0.6 tc rgb '#666666'",
-               width, width, width));
+    f.add(
+        text("set arrow 1 from graph 0, first %g to graph 1, first %g nohead lc rgb '#888888' dt 2\n"
+             "set label 1 'vacuous above' at graph 0.03, first %g left offset 0, 0.6 tc rgb '#666666'",
+             width, width, width));
     std::vector<std::int64_t> horizons;
     std::int64_t longest = 2;
     for (std::size_t i = 0; i < all.size(); ++i) longest = std::max(longest, all.offsets[i + 1] - all.offsets[i]);
@@ -178,8 +183,9 @@ figure bounds_by_horizon(rollouts const& all, settings const& s) {
 figure by_error(rollouts const& all, settings const& s) {
     auto const ages = all.ages();
     figure f{"kept_by_error", ages.size()};
-    f.add("set xlabel 'error on what is kept, upper 95% limit'\nset ylabel 'kept sequences (%)'\nset logscale x\n"
-          "set format x '10^{%L}'\nset yrange [0:100]");
+    f.add(
+        "set xlabel 'error on what is kept, upper 95% limit'\nset ylabel 'kept sequences (%)'\nset logscale x\n"
+        "set format x '10^{%L}'\nset yrange [0:100]");
     std::vector<double> fractions;
     for (int k = 1; k <= 20; ++k) fractions.push_back(k / 20.0);
     for (std::int64_t age : ages) {
