@@ -227,7 +227,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
     V const value = zero_unless(keep, fma(weight, simd::pin(t.value), t.penalty));
     V const slope = zero_unless(keep, fma(weight, simd::pin(t.slope), t.penalty_slope));
     lanes.objective = lanes.objective + value;
-    lanes.regulariser = lanes.regulariser + t.penalty_all;
+    lanes.regulariser = lanes.regulariser + zero_unless(t.active, t.penalty_all);
     auto const write = [&](T * to, V v) __attribute__((always_inline)) {
         if constexpr (Full) {
             simd::store(to + at, v);
@@ -236,7 +236,8 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         }
     };
     if (io.grad != nullptr) {
-        V g = simd::pin((slope + t.penalty_all_slope) * simd::broadcast<V>(run.scale));
+        V const all_slope = zero_unless(t.active, t.penalty_all_slope);  // k1 has a slope even where x = 0
+        V g = simd::pin((slope + all_slope) * simd::broadcast<V>(run.scale));
         if (io.accumulate) g = g + (Full ? simd::load<V>(io.grad + at) : simd::load_n<V>(io.grad + at, n));
         write(io.grad, g);
     }
