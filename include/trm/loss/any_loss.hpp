@@ -29,6 +29,7 @@ struct dynamic_composition {
                     selections_ = selections_ || selects<M>;
                     if constexpr (requires { m.divergence; }) {
                         needs_ |= needs_of(m.divergence);
+                        if constexpr (requires { m.zero; }) needs_ |= need::ratio(m.divergence.over);  // looks at x as well
                         if (i == 0) diagnose_over_ = m.divergence.over;
                     } else {
                         if (i == 0) diagnose_over_ = m.over;

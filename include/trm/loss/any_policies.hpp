@@ -2,7 +2,8 @@
 #pragma once
 
 #include <trm/policy/aggregation.hpp>
-#include <trm/policy/penalty.hpp>
+#include <trm/policy/mask_signed.hpp>
+#include <trm/policy/penalty_kl.hpp>
 #include <trm/policy/selection.hpp>
 #include <trm/policy/surrogates.hpp>
 
@@ -19,7 +20,18 @@ TRM_NAMESPACE_BEGIN
 /// Any divergence of policy/divergence.hpp over any pair of policies.
 struct any_divergence {
     enum class id : std::uint8_t {
-        k1, k2, k3, abs_log_ratio, ratio, binary_tv, binary_kl, bidirectional_binary_kl, given
+        k1,
+        k2,
+        k3,
+        abs_log_ratio,
+        ratio,
+        binary_tv,
+        probability_change,
+        ratio_either_way,
+        k3_reversed,
+        binary_kl,
+        bidirectional_binary_kl,
+        given
     };
     id which = id::k1;
     ratio_kind over = ratio_kind::current_over_rollout;
@@ -38,6 +50,9 @@ struct any_divergence {
             case id::abs_log_ratio: return trm::abs_log_ratio{}(l);
             case id::ratio: return trm::ratio{}(l);
             case id::binary_tv: return trm::binary_tv{}(l);
+            case id::probability_change: return trm::probability_change{}(l);
+            case id::ratio_either_way: return trm::ratio_either_way{}(l);
+            case id::k3_reversed: return trm::k3_reversed{}(l);
             case id::binary_kl: return trm::binary_kl{}(l);
             case id::bidirectional_binary_kl: return trm::bidirectional_binary_kl{}(l);
             case id::given: break;
@@ -50,11 +65,42 @@ template <class V, bool P>
 [[gnu::noinline]] V divergence_of(any_divergence const& d, token<V, P> const& t) noexcept {
     return d.which == any_divergence::id::given ? t.given : d(t[d.over]);
 }
+/// As for the divergence itself: `given` looks at no log-ratio.
+[[nodiscard]] constexpr unsigned needs_of(any_divergence const& d) noexcept {
+    return d.which == any_divergence::id::given ? need::given : need::ratio(d.over);
+}
+
+/// A divergence that is also a KL estimate with a slope.
+struct any_estimator {
+    enum class id : std::uint8_t { k1, k2, k3, abs_log_ratio };
+    id which = id::k3;
+
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        switch (which) {
+            case id::k1: return trm::k1{}(l);
+            case id::k2: return trm::k2{}(l);
+            case id::k3: return trm::k3{}(l);
+            case id::abs_log_ratio: break;
+        }
+        return trm::abs_log_ratio{}(l);
+    }
+    template <class V>
+    TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
+        switch (which) {
+            case id::k1: return trm::k1{}.slope(l);
+            case id::k2: return trm::k2{}.slope(l);
+            case id::k3: return trm::k3{}.slope(l);
+            case id::abs_log_ratio: break;
+        }
+        return trm::abs_log_ratio{}.slope(l);
+    }
+};
 
 using any_criterion =
     std::variant<token_mask<any_divergence>, sequence_mask<any_divergence, stat::max_t>,
                  sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::sum_t>,
-                 sequence_mask<any_divergence, stat::min_t>,
+                 sequence_mask<any_divergence, stat::min_t>, advantage_signed<any_divergence>,
                  prefix_mask<any_divergence>, group_mask<any_divergence, stat::max_t>,
                  group_mask<any_divergence, stat::mean_t>, group_mask<any_divergence, stat::sum_t>,
                  group_mask<any_divergence, stat::min_t>, signed_sequence_mask<any_divergence, stat::max_t>,
@@ -78,13 +124,18 @@ struct any_over {
 };
 
 using any_surrogate = any_over<std::variant<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo,
-                                            gspo_token, gmpo, sapo, dro, vespo, topr>>;
+                                            gspo_token, gmpo, sapo, dro, kl_cov, vespo, topr>>;
 
 using any_weight = any_over<std::variant<
     no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>, normalised<token_weight>,
     normalised<sequence_weight<stat::sum_t>>, normalised<sequence_weight<stat::mean_t>>>>;
 
-using any_penalty = std::variant<kl_penalty<k1>, kl_penalty<k2>, kl_penalty<k3>, kl_penalty<abs_log_ratio>, squared_log_ratio>;
+using any_penalty =
+    std::variant<kl_penalty<any_estimator>, squared_log_ratio, reference_kl<any_estimator, kl_gradient::pathwise>,
+                 reference_kl<any_estimator, kl_gradient::straight_through>,
+                 reference_kl<any_estimator, kl_gradient::score_function>,
+                 reference_kl<any_estimator, kl_gradient::importance<ratio_kind::surrogate>>,
+                 reference_kl<any_estimator, kl_gradient::importance<ratio_kind::current_over_rollout>>>;
 
 /// Everything that a loss is made of, as data.
 struct loss_spec {

@@ -27,9 +27,8 @@ struct advantage_signed {
     static constexpr bool is_sequence = false;
     static constexpr int sums = 0, maxima = 0;
     [[nodiscard]] static constexpr unsigned needs() noexcept {
-        unsigned bits = need::advantage;
-        if constexpr (requires { typename std::integral_constant<ratio_kind, D::over>; }) bits |= need::ratio(D::over);
-        return bits;
+        if constexpr (has_static_ratio<D>) return need::advantage | need::ratio(D::over);
+        return need::advantage;
     }
     [[nodiscard]] constexpr status validate() const noexcept {
         return positive.ok() && negative.ok() ? status{} : status{errc::bad_threshold, -1, -1, "advantage_signed"};

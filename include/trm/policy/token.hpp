@@ -104,11 +104,15 @@ struct token {
     }
 };
 
+/// Is the pair of policies that P looks at a constant of its type, or data?
+template <class P>
+inline constexpr bool has_static_ratio = !std::is_member_pointer_v<decltype(&P::over)>;
+
 /// The log-ratio that a policy looks at: known at compile time if the policy's `over` is a static constant. Ratios with the
 /// proximal policy are refused before the kernel runs if the batch has no proximal_logp.
 template <class P, class V, bool Proximal>
 TRM_INLINE log_ratio<V> const& ratio_of(P const& p, token<V, Proximal> const& t) noexcept {
-    if constexpr (requires { typename std::integral_constant<ratio_kind, P::over>; }) {
+    if constexpr (has_static_ratio<P>) {
         constexpr ratio_kind kind = resolve(P::over, Proximal);
         if constexpr (Proximal && kind == ratio_kind::proximal_over_rollout) {
             return t.proximal_over_rollout;
