@@ -133,6 +133,17 @@ struct vec {
     }
     /// a * b + c, rounded once where the machine can, twice (product, then sum) where it cannot.
     friend TRM_INLINE vec fma(vec a, vec b, vec c) noexcept {
+#if defined(__AVX512F__)
+        // xsimd 8.1 multiplies, then adds; g++ contracts that, clang does not.
+        if constexpr (!is_scalar && size * sizeof(T) == 64) {
+            if constexpr (sizeof(T) == 4) {
+                return vec(reg(_mm512_fmadd_ps(static_cast<__m512>(a.r), static_cast<__m512>(b.r), static_cast<__m512>(c.r))));
+            } else {
+                return vec(
+                    reg(_mm512_fmadd_pd(static_cast<__m512d>(a.r), static_cast<__m512d>(b.r), static_cast<__m512d>(c.r))));
+            }
+        } else
+#endif
         if constexpr (!is_scalar) {
             return vec(xsimd::fma(a.r, b.r, c.r));
         } else {
