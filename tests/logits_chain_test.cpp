@@ -7,6 +7,7 @@
 #include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>
+#include <trm/loss/checked.hpp>
 #include <trm/loss/masked_loss.hpp>
 
 namespace {
@@ -132,4 +133,13 @@ TEST_CASE("Exact mask, loss and d logits agree with enumeration and automatic di
     }
     CHECK(kept > 50);
     CHECK(rejected > 50);
+}
+
+TEST_CASE("The throwing door names the row of a bad target", "[logits][unit]") {
+    std::vector<float> const x(6);
+    std::vector<float> logp(2);
+    std::vector<std::int32_t> const ids{0, 3};
+    trm::logits_view<float> const v{.data = x.data(), .rows = 2, .vocab = 3};
+    CHECK_THROWS_WITH(trm::throw_if(trm::log_prob(v, ids, trm::log_prob_out<float>{.logp = logp})),
+                      "trm: targets: id outside the vocabulary: layout is inconsistent (row 1)");
 }

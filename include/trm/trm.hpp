@@ -6,6 +6,10 @@
 
 #include <trm/bounds/bounds.hpp>
 #include <trm/core/batch_view.hpp>
+#include <trm/logits/divergence.hpp>
+#include <trm/logits/gradient.hpp>
+#include <trm/logits/log_prob.hpp>
+#include <trm/logits/topk.hpp>
 #include <trm/loss/checked.hpp>
 #include <trm/loss/masked_loss.hpp>
 #include <trm/policy/selection.hpp>

@@ -18,6 +18,7 @@ TRM_NAMESPACE_BEGIN
     if (s.sequence >= 0) text += " (sequence " + std::to_string(s.sequence);
     if (s.sequence >= 0 && s.token >= 0) text += ", token " + std::to_string(s.token);
     if (s.sequence >= 0) text += ")";
+    if (s.sequence < 0 && s.token >= 0) text += " (row " + std::to_string(s.token) + ")";
     return text;
 }
 
