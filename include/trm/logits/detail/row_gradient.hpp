@@ -30,7 +30,7 @@ struct row_gradient {
     }
     template <bool Entropy>
     TRM_INLINE V at(V x) const noexcept {
-        V const t = simd::upper(V(T(-0x1p20)), base.exponent(x));
+        V const t = simd::max(V(T(-0x1p20)), base.exponent(x));
         V const p = simd::exp2_or_zero(t);
         if constexpr (Entropy) {
             return p * fma(slope, t, offset);

@@ -173,8 +173,8 @@ template <class V, bool Entropy, class S, class M>
                 if (k % per_line == 0) simd::prefetch(x + i + ahead + k * w);
                 v[k] = mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w);
             }
-            V const top = simd::upper(simd::upper(simd::upper(v[0], v[1]), simd::upper(v[2], v[3])),
-                                    simd::upper(simd::upper(v[4], v[5]), simd::upper(v[6], v[7])));
+            V const top = simd::max(simd::max(simd::max(v[0], v[1]), simd::max(v[2], v[3])),
+                                    simd::max(simd::max(v[4], v[5]), simd::max(v[6], v[7])));
             if (any(top > s.base.limit)) [[unlikely]]
                 s.rise(top);
             for (int k = 0; k < group; ++k) s.add(k % s.lanes, v[k]);
