@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/policy/aggregation.hpp>
+#include <trm/policy/length_neutral_mask.hpp>
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
 #include <trm/policy/selection.hpp>
@@ -106,7 +107,7 @@ using any_criterion =
                  group_mask<any_divergence, stat::min_t>, signed_sequence_mask<any_divergence, stat::max_t>,
                  signed_sequence_mask<any_divergence, stat::mean_t>, signed_sequence_mask<any_divergence, stat::sum_t>,
                  signed_sequence_mask<any_divergence, stat::min_t>, quantile_mask<any_divergence>,
-                 top_mean_mask<any_divergence>, budget_mask<any_divergence>, clip_cov>;
+                 top_mean_mask<any_divergence>, budget_mask<any_divergence>, clip_cov, length_neutral_mask>;
 
 /// A surrogate or weight with the pair of policies that it looks at.
 template <class Variant>

@@ -243,7 +243,8 @@ struct engine {
                 score_tokens<simd::vec<T, Arch>>(core, io, run, scalars_of(batch, run, 0.0), scored, scores.data(),
                                                  advantages.data(), active.data(), extent);
             }
-            criterion.select({batch.layout, batch.group_of, scores, active, advantages, extent}, {reasons, bit});
+            criterion.select({batch.layout, batch.group_of, scores, active, advantages, extent, batch.loss_mask},
+                             {reasons, bit});
         };
         if (!rejected.empty()) {
             std::ranges::fill(rejected, std::uint16_t{0});

@@ -50,7 +50,8 @@ inline void read_denominator(spec_node const& n, denominator& to, spec_problem& 
     }
 }
 /// Two criteria that look at the same thing and leave nothing.
-inline void refuse_contradiction(std::vector<any_criterion> const& mask, std::size_t added, std::size_t at, spec_problem& problem) {
+inline void refuse_contradiction(std::vector<any_criterion> const& mask, std::size_t added, std::size_t at,
+                                 spec_problem& problem) {
     for (std::size_t i = 0; i < added; ++i)
         for (std::size_t j = added; j < mask.size(); ++j)
             std::visit(
@@ -60,7 +61,8 @@ inline void refuse_contradiction(std::vector<any_criterion> const& mask, std::si
                         auto const* a = std::get_if<M>(&mask[i]);
                         if (a != nullptr && a->divergence == b.divergence &&
                             (a->keep.upper < b.keep.lower || b.keep.upper < a->keep.lower))
-                            problem.set(at, "contradicts criterion " + spec_number(i + 1) + ": nothing is in both bands");
+                            problem.set(at,
+                                        "contradicts criterion " + spec_number(i + 1) + ": nothing is in both bands");
                     }
                 },
                 mask[j]);
@@ -74,7 +76,8 @@ inline void read_sections(std::vector<spec_section> const& sections, loss_spec& 
     for (spec_section const& s : sections) {
         if (std::find(keys.begin(), keys.end(), s.key) == keys.end())
             return unknown_word(problem, s.at, "key", s.key, keys);
-        if (std::find(seen.begin(), seen.end(), s.key) != seen.end()) return problem.set(s.at, s.key + " is given twice");
+        if (std::find(seen.begin(), seen.end(), s.key) != seen.end())
+            return problem.set(s.at, s.key + " is given twice");
         seen.push_back(s.key);
         if (s.key == "mask" ? s.joint == '+' : s.key == "penalty" ? s.joint == '&' : s.joint != 0)
             return problem.set(s.joint_at, s.key == "mask"      ? "criteria are joined by &&"

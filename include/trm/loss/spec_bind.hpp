@@ -113,9 +113,10 @@ inline void read_bound(spec_node const& n, weight_bound& to, spec_problem& probl
     } else {
         for (std::size_t i = 0; i < wanted; ++i) read_value(n.items[i], v[i], n.key, problem);
     }
-    to = wanted == 1 ? truncate_above(v[0]) : wanted == 4 ? weight_bound{v[0], v[1], v[2], v[3]}
-         : n.key == "clamp"                               ? clamp_to(v[0], v[1])
-                                                          : zero_outside(v[0], v[1]);
+    to = wanted == 1        ? truncate_above(v[0])
+         : wanted == 4      ? weight_bound{v[0], v[1], v[2], v[3]}
+         : n.key == "clamp" ? clamp_to(v[0], v[1])
+                            : zero_outside(v[0], v[1]);
     if (!to.ok()) problem.set(n.at, "the band of " + n.key + " is empty");
 }
 
@@ -165,7 +166,9 @@ template <class T>
         }
         n.is = spec_node::kind::list;
         n.items = {number_node(v.lower), number_node(v.upper)};
-        n.key = same(clamp_to(v.lower, v.upper)) ? "clamp" : same(zero_outside(v.lower, v.upper)) ? "zero_outside" : "bound";
+        n.key = same(clamp_to(v.lower, v.upper))       ? "clamp"
+                : same(zero_outside(v.lower, v.upper)) ? "zero_outside"
+                                                       : "bound";
         if (n.key == "bound") n.items.insert(n.items.end(), {number_node(v.below), number_node(v.above)});
         return n;
     } else {
@@ -240,7 +243,8 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
         if (!a.key.empty()) unknown_word(problem, a.at, "argument of " + call.text, a.key, known);
         problem.set(a.at, call.text + " does not take this argument without a name, such as " + known.front() + "=");
     }
-    if (!problem.found && !policy.validate().ok()) problem.set(call.at, "an argument of " + call.text + " is out of range");
+    if (!problem.found && !policy.validate().ok())
+        problem.set(call.at, "an argument of " + call.text + " is out of range");
 }
 template <class P>
 void write_fields(P const& policy, spec_node& n) {

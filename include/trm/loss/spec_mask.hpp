@@ -19,7 +19,8 @@ struct measured_name {
 [[nodiscard]] inline std::optional<measured_name> read_measured(std::string_view name) noexcept {
     measured_name m{};
     for (std::string_view s : {"sum", "mean", "max", "min"}) {
-        if (name.substr(0, 4) != "seq_" || name.substr(4, s.size()) != s || name.substr(4 + s.size(), 1) != "_") continue;
+        if (name.substr(0, 4) != "seq_" || name.substr(4, s.size()) != s || name.substr(4 + s.size(), 1) != "_")
+            continue;
         m.statistic = s;
         name.remove_prefix(5 + s.size());
     }
@@ -97,7 +98,8 @@ inline bool read_ratio_band(spec_node const& n, std::vector<any_criterion>& mask
         read_band(n, b, problem);
         if (n.lower.empty()) b.lower = 0;
     }
-    if (!(b.lower >= 0 && b.lower <= b.upper)) problem.set(n.at, "the ratios of " + n.text + " must be 0 <= lower <= upper");
+    if (!(b.lower >= 0 && b.lower <= b.upper))
+        problem.set(n.at, "the ratios of " + n.text + " must be 0 <= lower <= upper");
     if (problem.found) return true;
     band const x = within(-std::log(b.upper), -std::log(b.lower));
     if (geometric) mask.emplace_back(sequence_mask{log_ratio, stat::mean, x});
@@ -159,7 +161,8 @@ inline void read_criterion(spec_node const& n, std::vector<any_criterion>& mask,
     if (!n.items.empty() && n.items[0].is == spec_node::kind::word && !read_measured(n.items[0].text))
         return unknown_criterion(n.items[0], problem);
     problem.set(n.items.empty() ? n.at : n.items[0].at,
-                n.text + " takes a criterion of " + (whole ? "a sequence, such as seq_max_k2 <= 0.1" : "a token, such as k2 <= 0.1"));
+                n.text + " takes a criterion of " +
+                    (whole ? "a sequence, such as seq_max_k2 <= 0.1" : "a token, such as k2 <= 0.1"));
 }
 
 template <class M>

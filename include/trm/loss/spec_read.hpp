@@ -99,7 +99,8 @@ private:
         std::size_t const start = at_;
         std::string const w = word();
         if (w.substr(0, 3) == "trm" && peek() == ':') {
-            if (w != "trm1") problem_.set(start, "this is version " + quoted(w) + " of the language, known: trm1", "trm1");
+            if (w != "trm1")
+                problem_.set(start, "this is version " + quoted(w) + " of the language, known: trm1", "trm1");
             (void)take(':');
         } else {
             at_ = start;

@@ -177,6 +177,16 @@ struct spec_of<clip_cov> {
                    spec_field{"eps_high", &clip_cov::eps_high}, spec_field{"seed", &clip_cov::seed}};
 };
 
+template <>
+struct spec_of<length_neutral_mask> {
+    static constexpr char const* name = "length_neutral";
+    static constexpr auto shape = spec_shape::plain;
+    static constexpr auto fields =
+        std::tuple{spec_field{"threshold", &length_neutral_mask::threshold, true},
+                   spec_field{"horizon", &length_neutral_mask::horizon, true},
+                   spec_field{"eps", &length_neutral_mask::eps}, spec_field{"delta", &length_neutral_mask::delta}};
+};
+
 // --- weight ----------------------------------------------------------------------------------------------------------
 
 template <>
@@ -272,9 +282,9 @@ struct spec_of<kl_cov> {
 template <>
 struct spec_of<vespo> {
     static constexpr char const* name = "vespo";
-    static constexpr auto fields =
-        std::tuple{spec_field{"k_positive", &vespo::k_positive}, spec_field{"lambda_positive", &vespo::lambda_positive},
-                   spec_field{"k_negative", &vespo::k_negative}, spec_field{"lambda_negative", &vespo::lambda_negative}};
+    static constexpr auto fields = std::tuple{
+        spec_field{"k_positive", &vespo::k_positive}, spec_field{"lambda_positive", &vespo::lambda_positive},
+        spec_field{"k_negative", &vespo::k_negative}, spec_field{"lambda_negative", &vespo::lambda_negative}};
 };
 template <>
 struct spec_of<topr> {
@@ -296,9 +306,8 @@ struct spec_of<kl_penalty<D>> {
 template <>
 struct spec_of<squared_log_ratio> {
     static constexpr char const* name = "squared_log_ratio";
-    static constexpr auto fields =
-        std::tuple{spec_field{"coefficient", &squared_log_ratio::coefficient, true},
-                   spec_field{"sees", &squared_log_ratio::tokens}};
+    static constexpr auto fields = std::tuple{spec_field{"coefficient", &squared_log_ratio::coefficient, true},
+                                              spec_field{"sees", &squared_log_ratio::tokens}};
 };
 template <class Gradient>
 inline constexpr char const* spec_gradient = "pathwise";

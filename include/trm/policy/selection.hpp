@@ -23,13 +23,25 @@ struct selection_input {
     std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token
     std::span<double const> advantages;    ///< per token
     std::size_t extent = 0;
+    std::span<std::uint8_t const> loss_mask{};
 
+    [[nodiscard]] bool is_active(std::size_t token) const noexcept { return active[token] != 0; }
+    /// Selected by loss_mask, but not finite: no statistic of its sequence is in any band.
+    [[nodiscard]] bool is_nonfinite(std::size_t token) const noexcept {
+        return active[token] == 0 && (loss_mask.empty() || loss_mask[token] != 0);
+    }
+    /// f(token) for every slot of run i, in order.
+    template <class F>
+    void for_each_slot(std::int64_t run, F&& f) const {
+        token_run const r = layout.run(run);
+        for (std::int64_t t = r.begin; t < r.begin + r.size; ++t) f(static_cast<std::size_t>(t));
+    }
     /// f(token) for every active token of run i, in order.
     template <class F>
     void for_each(std::int64_t run, F&& f) const {
-        token_run const r = layout.run(run);
-        for (std::int64_t t = r.begin; t < r.begin + r.size; ++t)
-            if (active[static_cast<std::size_t>(t)] != 0) f(static_cast<std::size_t>(t));
+        for_each_slot(run, [&](std::size_t t) {
+            if (is_active(t)) f(t);
+        });
     }
     template <class F>
     void for_each(F&& f) const {
@@ -68,11 +80,12 @@ template <class M>
     }
 }
 
-/// Value of the statistic over the active tokens of each sequence, runs merged in order; n = tokens.
+/// Value of the statistic over the tokens of each sequence, runs merged in order; n = finite tokens.
 template <class Stat>
 struct statistic_of_sequence {
     double sum = 0, extreme = std::is_same_v<Stat, stat::min_t> ? INFINITY : -INFINITY;
     std::int64_t n = 0;
+    bool finite = true;
     void add(double d) noexcept {
         sum += d;
         if constexpr (std::is_same_v<Stat, stat::min_t>) extreme = d < extreme ? d : extreme;
@@ -84,13 +97,17 @@ struct statistic_of_sequence {
         if constexpr (std::is_same_v<Stat, stat::mean_t>) return n > 0 ? sum / static_cast<double>(n) : 0.0;
         return extreme;
     }
+    [[nodiscard]] bool violates(band keep) const noexcept { return n > 0 && !(finite && keep.contains(value())); }
 };
 template <class Stat>
 [[nodiscard]] std::vector<statistic_of_sequence<Stat>> statistics_of(selection_input const& in) {
     std::vector<statistic_of_sequence<Stat>> all(static_cast<std::size_t>(in.layout.sequences()));
     for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
         auto& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
-        in.for_each(i, [&](std::size_t t) { s.add(in.scores[t]); });
+        in.for_each_slot(i, [&](std::size_t t) {
+            if (in.is_active(t)) s.add(in.scores[t]);
+            if (in.is_nonfinite(t)) s.finite = false;
+        });
     }
     return all;
 }
@@ -98,7 +115,7 @@ template <class Stat>
 
 }  // namespace detail
 
-/// Keep each sequence up to its first violation: tokens before the first t with D_t outside the band. What follows a
+/// Keep each sequence up to its first violation: tokens before the first t with D_t outside the band or not finite. What follows a
 /// rejected token was sampled from a context that the current policy may never reach.
 template <divergence_policy D>
 struct prefix_mask : detail::scored_by<D> {
@@ -109,9 +126,10 @@ struct prefix_mask : detail::scored_by<D> {
         std::vector<bool> violated(static_cast<std::size_t>(in.layout.sequences()));
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
-            in.for_each(i, [&](std::size_t t) {
-                if (!keep.contains(in.scores[t])) violated[s] = true;
-                if (violated[s]) out.reject(t);
+            in.for_each_slot(i, [&](std::size_t t) {
+                bool const active = in.is_active(t);
+                if (in.is_nonfinite(t) || (active && !keep.contains(in.scores[t]))) violated[s] = true;
+                if (active && violated[s]) out.reject(t);
             });
         }
     }
@@ -132,7 +150,7 @@ struct group_mask : detail::scored_by<D> {
         for (std::int32_t g : in.group_of) groups = std::max(groups, g + 1);
         std::vector<bool> dropped(static_cast<std::size_t>(groups));
         for (std::size_t i = 0; i < all.size(); ++i)
-            if (all[i].n > 0 && !keep.contains(all[i].value())) dropped[static_cast<std::size_t>(in.group_of[i])] = true;
+            if (all[i].violates(keep)) dropped[static_cast<std::size_t>(in.group_of[i])] = true;
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
             if (dropped[static_cast<std::size_t>(in.group_of[s])]) in.for_each(i, [&](std::size_t t) { out.reject(t); });
@@ -158,7 +176,7 @@ struct signed_sequence_mask : detail::scored_by<D> {
         auto const all = detail::statistics_of<Stat>(in);
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
-            if (s.n == 0 || keep.contains(s.value())) continue;
+            if (!s.violates(keep)) continue;
             in.for_each(i, [&](std::size_t t) {
                 double const a = in.advantages[t];
                 if (sign == advantage_sign::negative ? a < 0 : a > 0) out.reject(t);
@@ -189,12 +207,16 @@ struct quantile_mask : detail::scored_by<D> {
     template <class F>
     static void by_sequence(selection_input const& in, selection_output out, band keep, F&& f) {
         std::vector<std::vector<double>> all(static_cast<std::size_t>(in.layout.sequences()));
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            auto& d = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
-            in.for_each(i, [&](std::size_t t) { d.push_back(in.scores[t]); });
-        }
         std::vector<bool> rejected(all.size());
-        for (std::size_t s = 0; s < all.size(); ++s) rejected[s] = !all[s].empty() && !keep.contains(f(all[s]));
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
+            in.for_each_slot(i, [&](std::size_t t) {
+                if (in.is_active(t)) all[s].push_back(in.scores[t]);
+                if (in.is_nonfinite(t)) rejected[s] = true;
+            });
+        }
+        for (std::size_t s = 0; s < all.size(); ++s)
+            rejected[s] = rejected[s] || (!all[s].empty() && !keep.contains(f(all[s])));
         for (std::int64_t i = 0; i < in.layout.runs(); ++i)
             if (rejected[static_cast<std::size_t>(in.layout.run(i).sequence)])
                 in.for_each(i, [&](std::size_t t) { out.reject(t); });

@@ -4,6 +4,7 @@
 #include <trm/core/batch_view.hpp>
 #include <trm/reference/diagnostics.hpp>
 #include <trm/reference/policy_methods.hpp>
+#include <trm/reference/selection.hpp>
 
 #include <map>
 #include <tuple>
@@ -32,7 +33,7 @@ struct evaluation {
 template <class Loss>
 ratio_kind described(Loss const& loss) {
     if constexpr (std::tuple_size_v < std::remove_cvref_t < decltype(loss.mask.criteria) >>> 0) {
-        return std::get<0>(loss.mask.criteria).divergence.over;
+        return criterion_over<std::tuple_element_t<0, std::remove_cvref_t<decltype(loss.mask.criteria)>>>;
     } else if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>) {
         return loss.weight.over;
     }
@@ -43,7 +44,7 @@ ratio_kind described(Loss const& loss) {
 template <class Loss>
 unsigned reads(Loss const& loss) {
     unsigned bits = needs_of(loss.surrogate) | needs_of(loss.weight) | need::ratio(described(loss));
-    std::apply([&](auto const&... m) { ((bits |= needs_of(m.divergence)), ...); }, loss.mask.criteria);
+    std::apply([&](auto const&... m) { ((bits |= needs_of_criterion<std::remove_cvref_t<decltype(m)>>()), ...); }, loss.mask.criteria);
     std::apply([&](auto const&... p) { ((bits |= needs_of(p)), ...); }, loss.penalties);
     return bits;
 }
@@ -53,6 +54,7 @@ template <storage_type S>
 std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit) {
     std::vector<sequence> all(static_cast<std::size_t>(b.layout.sequences()));
     for (std::size_t i = 0; i < b.group_of.size() && i < all.size(); ++i) all[i].group = b.group_of[i];
+    std::vector<std::int64_t> slots(all.size());
     auto const read = [](auto span, std::size_t i) {
         return span.empty() ? 0.0 : static_cast<double>(to_float(span[i]));
     };
@@ -60,10 +62,12 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
         token_run const run = b.layout.run(j);
         auto const id = static_cast<std::size_t>(run.sequence);
         for (std::int64_t k = 0; k < run.size; ++k) {
+            std::int64_t const position = slots[id]++;
             auto const at = static_cast<std::size_t>(run.begin + k);
             if (!b.loss_mask.empty() && b.loss_mask[at] == 0) continue;
             token t;
             t.at = at;
+            t.position = position;
             t.limit = limit;
             t.has_proximal = !b.proximal_logp.empty();
             t.marked = !b.marks.empty() && b.marks[at] != 0;
@@ -82,10 +86,12 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
             if ((bits & need::ref_logp) != 0) finite = finite && is_finite(t.ref) && is_finite(t.logp);
             if ((bits & need::given) != 0) finite = finite && is_finite(t.given);
             if ((bits & need::advantage) != 0) finite = finite && is_finite(t.advantage);
-            if (finite)
+            if (finite) {
                 all[id].tokens.push_back(t);
-            else
+            } else {
                 all[id].nonfinite.push_back(at);
+                all[id].nonfinite_position.push_back(position);
+            }
         }
     }
     return all;

@@ -19,7 +19,8 @@ inline constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// One loss_mask token whose inputs are finite.
 struct token {
-    std::size_t at = 0;  ///< index into the batch's streams
+    std::size_t at = 0;         ///< index into the batch's streams
+    std::int64_t position = 0;  ///< in its sequence, slots outside loss_mask included
     double logp = 0, rollout = 0, proximal = 0, ref = 0, advantage = 0, given = 0, factor = 1;
     bool has_proximal = false;
     bool marked = false;
@@ -31,6 +32,7 @@ struct token {
 struct sequence {
     std::vector<token> tokens;
     std::vector<std::size_t> nonfinite;  ///< loss_mask tokens that are masked for what they hold
+    std::vector<std::int64_t> nonfinite_position;
     std::int32_t group = 0;
     [[nodiscard]] double size() const { return static_cast<double>(tokens.size() + nonfinite.size()); }
 };

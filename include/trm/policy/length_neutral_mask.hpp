@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/bounds/length_neutral.hpp>
+#include <trm/policy/selection.hpp>
+
+TRM_NAMESPACE_BEGIN
+
+/// Keep a sequence iff W <= threshold Z(T), W = sum_t |r_t - 1| w_t, with the weights and the guarantee of
+/// bounds/length_neutral.hpp (arXiv 2512.23075, appendix). A token counts by its position: slots of the sequence are
+/// counted from its first, masked ones included; with segments the count continues from run to run in the batch's order, so a
+/// batch that holds only a later piece of a sequence needs gathered scores. eps and delta of infinity are unknown. A
+/// sequence with a token that is not finite is rejected. log-ratios are clamped as in the loss.
+struct length_neutral_mask {
+    double threshold;  ///< largest mean of |r - 1| under the weights, in units of TV
+    std::int64_t horizon;  ///< T, fixed before sampling: most tokens that a response may have
+    double eps = std::numeric_limits<double>::infinity();  ///< largest TV of a token
+    double delta = std::numeric_limits<double>::infinity();  ///< largest KL of a token, nats
+
+    static constexpr bool is_sequence = false, is_selection = true;
+    static constexpr int sums = 0, maxima = 0, channels = 1;
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ratio(over); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = threshold >= 0 && is_finite(threshold) && horizon >= 1 && eps >= 0 && delta >= 0;
+        return ok && !is_nan(eps) && !is_nan(delta) ? status{} : detail::bad("length_neutral_mask");
+    }
+    [[nodiscard]] bounds::length_neutral rule() const noexcept {
+        bounds::length_neutral r{horizon, {}, {}};
+        if (is_finite(eps)) r.eps = eps;
+        if (is_finite(delta)) r.delta = delta;
+        return r;
+    }
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = abs(ratio_of(*this, t).expm1);
+    }
+    void select(selection_input const& in, selection_output out) const {
+        auto const weights = rule();
+        auto const n = static_cast<std::size_t>(in.layout.sequences());
+        std::vector<bounds::length_neutral_sum> w(n);
+        std::vector<std::int64_t> position(n);
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            token_run const run = in.layout.run(i);
+            auto const s = static_cast<std::size_t>(run.sequence);
+            for (std::int64_t t = run.begin; t < run.begin + run.size; ++t, ++position[s]) {
+                auto const at = static_cast<std::size_t>(t);
+                if (in.is_active(at)) w[s].value += in.scores[at] * weights.weight(position[s]);
+                if (in.is_nonfinite(at)) w[s].finite = false;
+            }
+        }
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i)
+            if (!bounds::keep(weights, w[static_cast<std::size_t>(in.layout.run(i).sequence)], threshold))
+                in.for_each(i, [&](std::size_t t) { out.reject(t); });
+    }
+};
+
+TRM_NAMESPACE_END
