@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # cmake -DPROGRAM=<inspect_rollouts> -DWORK=<scratch directory> -P bad_input.cmake
 # Every input that is not what it should be: exit code 1, one sentence that names file, line and field, and no output.
 file(REMOVE_RECURSE "${WORK}")

@@ -1,11 +1,33 @@
-# cmake -DPROGRAM=<inspect_rollouts> -DDATA=<rollouts.jsonl> -DWORK=<scratch directory> [-DGNUPLOT=<program>] -P figures.cmake
-# The numbers that examples/data/README.md and the library's bounds promise for the shipped rollouts, and the plots.
+cmake_minimum_required(VERSION 3.25)
+# cmake -DPROGRAM=<inspect_rollouts> -DROOT=<repository> -DWORK=<scratch directory> [-DGNUPLOT=<program>] -P figures.cmake
+# The numbers that examples/data/README.md and the library's bounds promise for the shipped rollouts, the output that
+# README.md shows, and the plots.
 file(REMOVE_RECURSE "${WORK}")
-execute_process(COMMAND "${PROGRAM}" "${DATA}" --plots "${WORK}/plots"
+execute_process(COMMAND "${PROGRAM}" examples/data/rollouts.jsonl --plots "${WORK}/plots" WORKING_DIRECTORY "${ROOT}"
   RESULT_VARIABLE result OUTPUT_VARIABLE out ERROR_VARIABLE err)
 if(NOT result EQUAL 0 OR NOT err STREQUAL "")
   message(FATAL_ERROR "exit ${result}, stderr '${err}'")
 endif()
+
+set(mark "<!-- output: inspect_rollouts -->\n```\n")
+string(LENGTH "${mark}" mark_length)
+file(READ "${ROOT}/README.md" rest)
+string(FIND "${rest}" "${mark}" at)
+if(at EQUAL -1)
+  message(SEND_ERROR "README.md shows no output")
+endif()
+while(NOT at EQUAL -1)
+  math(EXPR at "${at} + ${mark_length}")
+  string(SUBSTRING "${rest}" ${at} -1 rest)
+  string(FIND "${rest}" "\n```\n" end)
+  string(SUBSTRING "${rest}" 0 ${end} shown)
+  string(FIND "${out}" "${shown}" at)
+  if(at EQUAL -1)
+    message(SEND_ERROR "README.md shows\n${shown}\nand the output is\n${out}")
+  endif()
+  string(FIND "${rest}" "${mark}" at)
+endwhile()
+
 string(REGEX REPLACE " +" " " out "${out}")
 foreach(line IN ITEMS
     "304 sequences in 38 groups, 40880 tokens, 39693 of them sampled by the policy"
