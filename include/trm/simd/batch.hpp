@@ -208,7 +208,7 @@ struct vec {
 
 private:
     template <class F>
-    static vec lanes(vec v, F f) noexcept {
+    [[gnu::noinline]] static vec lanes(vec v, F f) noexcept {
         alignas(64) T buffer[size];
         v.write(buffer);
         for (T& x : buffer) x = f(x);
