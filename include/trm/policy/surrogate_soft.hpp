@@ -56,25 +56,4 @@ struct dro {
     }
 };
 
-/// -r A, plus coefficient |x| where the batch's `marks` are set. Slope -r A + coefficient sign x; 0 where the log-ratio clamp
-/// acts. KL-Cov, arXiv 2505.22617: `top_covariance` (selection.hpp) marks the tokens whose advantage and log-probability
-/// covary most. verl: fraction 2e-4, coefficient 0.1; SkyRL: 0.2 and 1, with an |x| term that it does not divide by the
-/// token count. A weight multiplies both parts. 1 transcendental.
-struct kl_cov {
-    double coefficient = 0.1;
-
-    static constexpr ratio_kind over = ratio_kind::surrogate;
-    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage | need::marks; }
-    [[nodiscard]] constexpr status validate() const noexcept {
-        return is_finite(coefficient) ? status{} : status{errc::bad_threshold, -1, -1, "kl_cov"};
-    }
-    template <class V, bool P>
-    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
-        V const zero = detail::zero<V>(), c = zero_unless(t.marked, simd::broadcast<V>(coefficient));
-        V const sign = select(l.value < zero, -c, zero_unless(l.value > zero, c));
-        V const slope = fma(-l.exp, t.advantage, sign);
-        return {fma(-l.exp, t.advantage, c * abs(l.value)), zero_unless(l.unclamped, slope), detail::nowhere<V>()};
-    }
-};
-
 TRM_NAMESPACE_END

@@ -4,6 +4,7 @@
 // Every surrogate.
 #include <trm/policy/surrogate.hpp>
 #include <trm/policy/surrogate_clip.hpp>
+#include <trm/policy/surrogate_covariance.hpp>
 #include <trm/policy/surrogate_sequence.hpp>
 #include <trm/policy/surrogate_soft.hpp>
 #include <trm/policy/surrogate_trajectory.hpp>

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every surrogate and penalty against its published formula: the loss as a plain function of the log-probabilities, with
+// stopped gradients as a second argument, differentiated numerically. Nothing is shared with kernels or oracle.
+#include "catch.hpp"
+#include "loss_batch.hpp"
+#include "spec_loss.hpp"
+
+
+#include <array>
+
+using namespace trm;
+
+namespace {
+
+constexpr int n = 6;
+using vector = std::array<double, n>;
+
+/// One sequence; some ratios clipped, A of either sign, one A = 0.
+struct example {
+    vector rollout{-1.2, -0.4, -2.0, -0.7, -3.1, -0.9}, ref{-1.1, -0.6, -1.7, -1.4, -2.2, -0.8};
+    vector A{0.7, -1.1, 0.4, -0.3, 0.0, 1.3};
+    vector logp{-0.8, -0.75, -1.9, -0.2, -3.4, -0.95};
+    std::array<std::uint8_t, n> marks{1, 0, 0, 1, 1, 0};
+};
+example const e;
+
+double x(vector const& l, std::size_t t) { return l[t] - e.rollout[t]; }
+double r(vector const& l, std::size_t t) { return std::exp(x(l, t)); }
+double mean(auto&& f) {
+    double s = 0;
+    for (std::size_t t = 0; t < n; ++t) s += f(t);
+    return s / n;
+}
+double clip(double v, double lo, double hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+/// mean_t f(l, sg, t) is the loss; f(l, l, .) its value, and the derivative in the first argument its gradient.
+template <class F>
+void check(spec_loss const& loss, F&& f) {
+    std::array<std::int32_t, 2> const cu{0, n};
+    batch_view<double> view{.logp = e.logp, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
+    view.marks = e.marks;
+    vector grad;
+    auto const got = loss(view, grad);
+    REQUIRE(got.status.ok());
+    auto const value = [&](vector const& l) { return mean([&](std::size_t t) { return f(l, e.logp, t); }); };
+    CHECK(got.loss == Approx(value(e.logp)).epsilon(1e-13));
+    double size = 0;
+    for (std::size_t k = 0; k < n; ++k) {
+        auto const at = [&](double h) {
+            vector l = e.logp;
+            l[k] += h;
+            return value(l);
+        };
+        constexpr double h = 1e-3;  // fourth order: error below 1e-11
+        double const want = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h);
+        INFO("token " << k);
+        CHECK(grad[k] == Approx(want).margin(2e-10));
+        size += std::fabs(want);
+    }
+    CHECK(size > 0.01);
+}
+spec_loss plain(any_surrogate s) {
+    loss_spec spec;
+    spec.surrogate = s;
+    return spec_loss(spec);
+}
+/// The penalty alone: the surrogate's weight is 0.
+spec_loss penalty_only(any_penalty p) {
+    loss_spec spec;
+    spec.weight = token_weight{zero_outside(1e9, 1e10)};
+    spec.penalties.push_back(p);
+    return spec_loss(spec);
+}
+using estimator = any_estimator::id;
+template <class G = kl_gradient::pathwise>
+spec_loss kl(estimator which, double beta, G g = {}, double input = 20, double output = INFINITY) {
+    return penalty_only(reference_kl<any_estimator, G>{{which}, beta, g, sees::all_tokens, input, output});
+}
+double ppo(double s, double A, double lo, double hi, double dual) {
+    double const l = std::fmax(-A * s, -A * clip(s, 1 - lo, 1 + hi));
+    return A < 0 && dual > 0 ? std::fmin(l, -dual * A) : l;
+}
+
+}  // namespace
+
+TEST_CASE("surrogates of one token", "[loss][property]") {
+    check(plain(importance_ratio{}), [](vector const& l, vector const&, std::size_t t) { return -e.A[t] * r(l, t); });
+    check(plain(ppo_clip{0.2, 0.3, 1.5}),
+          [](vector const& l, vector const&, std::size_t t) { return ppo(r(l, t), e.A[t], 0.2, 0.3, 1.5); });
+    check(plain(policy_gradient{}), [](vector const& l, vector const&, std::size_t t) { return -e.A[t] * l[t]; });
+    check(plain(cispo{0.8, 1.3}),
+          [](vector const& l, vector const& sg, std::size_t t) { return -clip(r(sg, t), 0.8, 1.3) * e.A[t] * l[t]; });
+    check(plain(dppo_score(1.2)),
+          [](vector const& l, vector const& sg, std::size_t t) { return -std::fmin(r(sg, t), 1.2) * e.A[t] * l[t]; });
+    check(plain(reference_gap{}),
+          [](vector const& l, vector const& sg, std::size_t t) { return -(e.ref[t] - sg[t]) * r(l, t); });
+    check(plain(sapo{1.5, 2.5}), [](vector const& l, vector const&, std::size_t t) {
+        double const tau = e.A[t] > 0 ? 1.5 : 2.5;
+        return -e.A[t] * (4 / tau) / (1 + std::exp(-tau * (r(l, t) - 1)));
+    });
+    check(plain(dro{0.7}),
+          [](vector const& l, vector const&, std::size_t t) { return -(e.A[t] * l[t] - 0.35 * x(l, t) * x(l, t)); });
+    check(plain(kl_cov{0.6}), [](vector const& l, vector const&, std::size_t t) {
+        return -e.A[t] * r(l, t) + (e.marks[t] != 0 ? 0.6 * std::fabs(x(l, t)) : 0.0);
+    });
+}
+
+TEST_CASE("surrogates of whole sequences", "[loss][property]") {
+    auto const s = [](vector const& l) { return std::exp(mean([&](std::size_t t) { return x(l, t); })); };
+    double const now = s(e.logp);
+    INFO("sequence ratio " << now);
+    for (auto const& [low, high] : {std::pair{0.5, 0.5}, std::pair{0.5, now - 1 - 0.01}, std::pair{0.5, 0.0}}) {
+        check(plain(gspo{low, high}), [&](vector const& l, vector const&, std::size_t t) { return ppo(s(l), e.A[t], low, high, 0); });
+        check(plain(gspo_token{low, high}), [&](vector const& l, vector const& sg, std::size_t t) {
+            return ppo(s(sg) * std::exp(l[t] - sg[t]), e.A[t], low, high, 0);
+        });
+    }
+    check(plain(gspo{0.5, 0.5, 1.01}),
+          [&](vector const& l, vector const&, std::size_t t) { return ppo(s(l), e.A[t], 0.5, 0.5, 1.01); });
+    check(plain(gmpo{0.1, 0.25}), [](vector const& l, vector const&, std::size_t) {
+        auto const z = [&](std::size_t t) {
+            double const sign = (e.A[t] > 0) - (e.A[t] < 0);
+            return sign * std::fmin(sign * x(l, t), sign * clip(x(l, t), -0.1, 0.25));
+        };
+        return -mean([](std::size_t t) { return e.A[t]; }) * std::exp(mean(z));
+    });
+    check(plain(vespo{}), [](vector const& l, vector const& sg, std::size_t t) {
+        double const log_w = n * mean([&](std::size_t u) { return x(sg, u); });
+        double const k = e.A[t] >= 0 ? 2 : 3, lambda = e.A[t] >= 0 ? 3 : 2;
+        return -std::exp(lambda + k * log_w - lambda * std::exp(log_w)) * e.A[t] * l[t];
+    });
+    check(plain(topr{}), [](vector const& l, vector const& sg, std::size_t t) {
+        double const w = std::exp(n * mean([&](std::size_t u) { return x(sg, u); }));
+        return -(e.A[t] < 0 ? clip(w, 0, 1) : 1.0) * e.A[t] * l[t];
+    });
+    check(plain(topr{0.2, 5, 0.1, 4}), [](vector const& l, vector const& sg, std::size_t t) {
+        double const w = std::exp(n * mean([&](std::size_t u) { return x(sg, u); }));
+        return -(e.A[t] < 0 ? clip(w, 0.1, 4) : clip(w, 0.2, 5)) * e.A[t] * l[t];
+    });
+}
+
+TEST_CASE("luspo is gspo with seq_mean_token_sum: each sequence's mean times its length", "[loss][property]") {
+    vector grad;
+    std::array<std::int32_t, 2> const cu{0, n};
+    batch_view<double> const view{.logp = e.logp, .rollout_logp = e.rollout, .advantages = e.A, .layout = packed{cu}};
+    auto loss = plain(gspo{});
+    loss.spec.aggregate = seq_mean_token_mean{};
+    double const mean_form = loss(view, grad).loss;
+    loss.spec.aggregate = seq_mean_token_sum{};
+    CHECK(loss(view, grad).loss == Approx(n * mean_form).epsilon(1e-14));
+}
+
+TEST_CASE("KL to the reference", "[loss][property]") {
+    using namespace kl_gradient;
+    auto const y = [](vector const& l, std::size_t t) { return e.ref[t] - l[t]; };
+    auto const k3_of = [](double v) { return std::exp(v) - 1 - v; };
+    check(kl(estimator::k1, 0.3), [&](vector const& l, vector const&, std::size_t t) { return -0.3 * y(l, t); });
+    check(kl(estimator::abs_log_ratio, 0.3),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * std::fabs(y(l, t)); });
+    check(kl(estimator::k3, 0.3, pathwise{}, 0.5, 0.1),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * clip(k3_of(clip(y(l, t), -0.5, 0.5)), -0.1, 0.1); });
+    check(kl(estimator::k3, 0.3, straight_through{}, 0.5, 0.1),
+          [&](vector const& l, vector const& sg, std::size_t t) {
+              double const value = clip(k3_of(clip(y(sg, t), -0.5, 0.5)), -0.1, 0.1);
+              return 0.3 * (value + (y(l, t) * y(l, t) - y(sg, t) * y(sg, t)) / 2);
+          });
+    check(kl(estimator::k3, 0.3, score_function{}, 20, 0.1),
+          [&](vector const& l, vector const& sg, std::size_t t) {
+              return 0.3 * clip(std::exp(l[t] - sg[t]) * k3_of(y(l, t)), -0.1, 0.1);
+          });
+    check(kl(estimator::k1, 0.3, score_function{}),
+          [&](vector const& l, vector const& sg, std::size_t t) { return -0.3 * std::exp(l[t] - sg[t]) * y(l, t); });
+    check(kl(estimator::k3, 0.3, importance<>{}, 20, 0.15),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * clip(r(l, t) * k3_of(y(l, t)), -0.15, 0.15); });
+}
+
+TEST_CASE("the three unbiased gradients agree on policy: log p - log f", "[loss][property]") {
+    std::array<std::int32_t, 2> const cu{0, n};
+    batch_view<double> const view{
+        .logp = e.rollout, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
+    auto const gradient = [&](auto g) {
+        vector grad;
+        REQUIRE(kl(estimator::k3, 1.0, g)(view, grad).status.ok());
+        return grad;
+    };
+    auto const a = gradient(kl_gradient::straight_through{}), b = gradient(kl_gradient::score_function{}),
+               c = gradient(kl_gradient::importance<>{}), biased = gradient(kl_gradient::pathwise{});
+    for (std::size_t t = 0; t < n; ++t) {
+        double const want = (e.rollout[t] - e.ref[t]) / n;
+        CHECK(a[t] == Approx(want).epsilon(1e-13));
+        CHECK(b[t] == Approx(want).epsilon(1e-13));
+        CHECK(c[t] == Approx(want).epsilon(1e-13));
+        CHECK(std::fabs(biased[t] - want) > 1e-4);
+    }
+}

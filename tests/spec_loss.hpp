@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/any_policies.hpp>
+#include <trm/loss/diagnostics.hpp>
+#include <trm/loss/partials.hpp>
+
+#include <ranges>
+#include <utility>
+
+/// any_loss, compiled once in spec_loss.cpp for all tests that only feed it: float batches with float gradients, double with
+/// double.
+class spec_loss {
+public:
+    trm::loss_spec spec;
+    explicit spec_loss(trm::loss_spec s) : spec(std::move(s)) {}
+
+    template <class T>
+    [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch, trm::outputs<T> const& out) const;
+    template <class T>
+    [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch) const {
+        return (*this)(batch, trm::outputs<T>{});
+    }
+    template <class T, std::ranges::contiguous_range G>
+    [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch, G&& grad) const {
+        trm::outputs<T> out;
+        out.grad = std::span<T>(std::ranges::data(grad), std::ranges::size(grad));
+        return (*this)(batch, out);
+    }
+    template <class T>
+    [[nodiscard]] trm::status select(trm::batch_view<T> const& batch, std::span<std::uint16_t> rejected,
+                                     std::span<std::uint8_t> marks) const;
+
+    // the phases, in double
+    [[nodiscard]] std::int64_t sum_width() const;
+    [[nodiscard]] std::int64_t max_width() const;
+    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats) const;
+    [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
+                                    trm::counts& total) const;
+    [[nodiscard]] trm::result apply(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
+                                    trm::counts const& total, trm::outputs<double> const& out) const;
+};
