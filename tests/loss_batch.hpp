@@ -36,12 +36,9 @@ private:
 
 template <class S>
 S narrow(double v) {
-    if constexpr (std::is_same_v<S, trm::bf16>)
-        return trm::to_bf16(static_cast<float>(v));
-    else if constexpr (std::is_same_v<S, trm::f16>)
-        return trm::to_f16(static_cast<float>(v));
-    else
-        return static_cast<S>(v);
+    if constexpr (std::is_same_v<S, trm::bf16>) return trm::to_bf16(static_cast<float>(v));
+    else if constexpr (std::is_same_v<S, trm::f16>) return trm::to_f16(static_cast<float>(v));
+    else return static_cast<S>(v);
 }
 
 /// What may stand in masked slots and must never matter.
@@ -95,12 +92,9 @@ struct ragged {
         v.token_weights = token_weights;
         v.loss_mask = mask;
         v.group_of = groups;
-        if (stride > 0)
-            v.layout = trm::padded{sequences, row, stride};
-        else if (!sequence_of.empty())
-            v.layout = trm::segments{cu, sequence_of, sequences};
-        else
-            v.layout = trm::packed{cu};
+        if (stride > 0) v.layout = trm::padded{sequences, row, stride};
+        else if (!sequence_of.empty()) v.layout = trm::segments{cu, sequence_of, sequences};
+        else v.layout = trm::packed{cu};
         return v;
     }
     /// One token, copied from another batch, or hostile filling.

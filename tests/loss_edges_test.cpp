@@ -9,9 +9,7 @@ using namespace trm;
 namespace {
 
 masked_loss const with_sequences{token_mask{ratio{}, within(0.6, 1.7)} && sequence_mask{k2{}, stat::max, at_most(0.6)},
-                                 ppo_clip{},
-                                 token_mean{},
-                                 token_weight{truncate_above(1.7)},
+                                 ppo_clip{}, token_mean{}, token_weight{truncate_above(1.7)},
                                  kl_penalty{k3{}, 0.1, sees::kept_tokens}};
 masked_loss const tokens_only{token_mask{k3{}, at_most(0.13)}, importance_ratio{}, token_mean{},
                               sequence_weight{stat::mean, truncate_above(1.1)}, kl_penalty{k2{}, 0.1}};

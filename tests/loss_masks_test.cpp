@@ -14,15 +14,13 @@ auto const token_criteria =
     token_mask{binary_tv{}, at_most(0.21)} && token_mask{binary_kl{}, at_most(0.11)} &&
     token_mask{bidirectional_binary_kl{}, at_most(0.37)} && token_mask{given{}, within(0.011, 0.093)};
 
-/// Each divergence and each statistic per sequence.
+/// Each statistic per sequence, of values with and without exp.
 auto const sequence_criteria =
     sequence_mask{k1{}, stat::sum, within(-2.3, 3.1)} && sequence_mask{k1{}, stat::mean, within(-0.07, 0.08)} &&
     sequence_mask{k2{}, stat::max, at_most(0.31)} && sequence_mask{k3{}, stat::mean, at_most(0.05)} &&
-    sequence_mask{k3{}, stat::max, at_most(0.29)} && sequence_mask{abs_log_ratio{}, stat::mean, at_most(0.23)} &&
-    sequence_mask{ratio{}, stat::mean, within(0.93, 1.11)} && sequence_mask{ratio{}, stat::min, at_least(0.51)} &&
-    sequence_mask{binary_tv{}, stat::max, at_most(0.23)} && sequence_mask{binary_kl{}, stat::mean, at_most(0.027)} &&
-    sequence_mask{bidirectional_binary_kl{}, stat::sum, at_most(1.3)} &&
-    sequence_mask{given{}, stat::max, at_most(0.097)} && sequence_mask{given{}, stat::min, at_most(0.021)};
+    sequence_mask{abs_log_ratio{}, stat::mean, at_most(0.23)} && sequence_mask{ratio{}, stat::min, at_least(0.51)} &&
+    sequence_mask{binary_tv{}, stat::max, at_most(0.23)} && sequence_mask{given{}, stat::max, at_most(0.097)} &&
+    sequence_mask{given{}, stat::min, at_most(0.021)};
 
 /// The other pairs of policies.
 auto const other_ratios = sequence_mask{over<ratio_kind::proximal_over_rollout>(k3{}), stat::mean, at_most(0.0123)} &&
@@ -58,8 +56,8 @@ TEST_CASE("token masks match the oracle", "[loss][parity]") {
 }
 
 TEST_CASE("sequence masks match the oracle", "[loss][parity]") {
-    SECTION("f32") { compare<float, float>(sequence_criteria, many(), 1, 13); }
-    SECTION("f64") { compare<double, double>(sequence_criteria, many(), 1, 13); }
+    SECTION("f32") { compare<float, float>(sequence_criteria, many(), 1, 9); }
+    SECTION("f64") { compare<double, double>(sequence_criteria, many(), 1, 9); }
 }
 
 TEST_CASE("masks over other pairs of policies match the oracle", "[loss][parity]") {
@@ -70,7 +68,6 @@ TEST_CASE("masks of other storage and arithmetic match the oracle", "[loss][pari
     auto const mask = token_mask{k3{}, at_most(0.21)} && sequence_mask{k2{}, stat::max, at_most(0.9)};
     SECTION("bf16") { compare<float, bf16>(mask, edges(), 2, 2); }
     SECTION("f16") { compare<float, f16>(mask, edges(), 2, 2); }
-    SECTION("bf16, computed in f64") { compare<double, bf16>(mask, edges(), 2, 2); }
     SECTION("f32, computed in f64") { compare<double, float>(mask, edges(), 2, 2); }
     SECTION("f64, computed in f32") { compare<float, double>(mask, edges(), 2, 2); }
 }

@@ -56,7 +56,7 @@ std::size_t first(std::size_t n, F&& bad) {
 inline void check_diagnostics(trm::diagnostics const& d, trm::diagnostics const& want, bounds b, bool split = false) {
     using D = trm::diagnostics;
     double const n = want.tokens;
-    auto const member = [&](char const* name, double D::*m, double size, double bound) {
+    auto const member = [&](char const* name, double D::* m, double size, double bound) {
         INFO("diagnostics." << name << " = " << d.*m << ", expected " << want.*m);
         CHECK(near(d.*m, want.*m, size, bound));
     };
@@ -92,10 +92,8 @@ inline void check_diagnostics(trm::diagnostics const& d, trm::diagnostics const&
     for (int i = 0; i < trm::max_criteria; ++i) {
         INFO("criterion " << i);
         CHECK(d.rejected_tokens[i] == want.rejected_tokens[i]);
-        if (split)
-            CHECK(d.rejected_sequences[i] <= want.rejected_sequences[i] * (1 + 1e-12));
-        else
-            CHECK(near(d.rejected_sequences[i], want.rejected_sequences[i], 0, 1e-12));
+        if (split) CHECK(d.rejected_sequences[i] <= want.rejected_sequences[i] * (1 + 1e-12));
+        else CHECK(near(d.rejected_sequences[i], want.rejected_sequences[i], 0, 1e-12));
     }
 }
 

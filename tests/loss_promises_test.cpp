@@ -19,10 +19,10 @@ masked_loss const one_pass{token_mask{ratio{}, within(0.6, 1.7)} && sequence_mas
                            ppo_clip{0.2, 0.28, 3.0}, token_mean{}, token_weight{truncate_above(1.7)},
                            kl_penalty{k3{}, 0.1}};
 /// The weight of a sequence is known only after all of it was seen.
-masked_loss const two_passes{sequence_mask{k3{}, stat::mean, at_most(0.037)} &&
-                                 sequence_mask{ratio{}, stat::min, at_least(0.3)},
-                             importance_ratio{}, seq_mean_token_mean{}, sequence_weight{stat::mean, clamp_to(0.9, 1.1)},
-                             squared_log_ratio{0.02, sees::kept_tokens}};
+masked_loss const two_passes{
+    sequence_mask{k3{}, stat::mean, at_most(0.037)} && sequence_mask{ratio{}, stat::min, at_least(0.3)},
+    importance_ratio{}, seq_mean_token_mean{}, sequence_weight{stat::mean, clamp_to(0.9, 1.1)},
+    squared_log_ratio{0.02, sees::kept_tokens}};
 
 batches::ragged<T> ordinary(std::uint64_t seed = 3) {
     auto lengths = batches::edge_lengths();
@@ -172,8 +172,8 @@ struct statistics {
     std::vector<double> sums, maxima;
     template <class Loss>
     statistics(Loss const& loss, std::int64_t n)
-        : sums(static_cast<std::size_t>(n * loss.sum_width())), maxima(static_cast<std::size_t>(n * loss.max_width())) {
-    }
+        : sums(static_cast<std::size_t>(n * loss.sum_width())),
+          maxima(static_cast<std::size_t>(n * loss.max_width())) {}
     [[nodiscard]] sequence_statistics view() { return {sums, maxima}; }
     void merge(statistics const& o) {
         for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += o.sums[i];
@@ -335,9 +335,9 @@ TEST_CASE("micro-batches accumulate to the whole", "[loss][property]") {
 
 TEST_CASE("an infinite threshold equals no mask, and the mask is monotone in delta", "[loss][property]") {
     auto const b = ordinary();
-    masked_loss limited{sequence_mask{k2{}, stat::max, at_most(batches::inf)} &&
-                            token_mask{k3{}, at_most(batches::inf)},
-                        importance_ratio{}, token_mean{}};
+    masked_loss limited{
+        sequence_mask{k2{}, stat::max, at_most(batches::inf)} && token_mask{k3{}, at_most(batches::inf)},
+        importance_ratio{}, token_mean{}};
     masked_loss const free{no_mask{}, importance_ratio{}, token_mean{}};
     auto const want = parity::run_of<T>(free, b.view());
     auto previous = parity::run_of<T>(limited, b.view());

@@ -60,12 +60,12 @@ TEST_CASE("ppo_clip with dual clip, token weight truncated, KL k3 on all tokens:
     compare_everywhere<float>(clipped, 1);
 }
 
-TEST_CASE("policy gradient, geometric weight inside a band, KL k1 on kept, squared log-ratio on all",
+TEST_CASE("policy gradient, geometric weight inside a band, KL k1 on all, squared log-ratio on kept",
           "[loss][parity]") {
-    compare_everywhere<double>(masked_loss{mask, policy_gradient{}, token_sum{},
-                                           sequence_weight{stat::mean, zero_outside(0.93, 1.09)},
-                                           kl_penalty{k1{}, 0.05, sees::kept_tokens}, squared_log_ratio{0.01}},
-                               1);
+    compare_everywhere<double>(
+        masked_loss{mask, policy_gradient{}, token_sum{}, sequence_weight{stat::mean, zero_outside(0.93, 1.09)},
+                    kl_penalty{k1{}, 0.05}, squared_log_ratio{0.01, sees::kept_tokens}},
+        1);
 }
 
 namespace {

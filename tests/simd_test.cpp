@@ -175,10 +175,8 @@ int wrong_patterns(int exponent, int mantissa) {
                 } else {
                     wrong += got != want || static_cast<double>(scalar) != want;
                     S again{};
-                    if constexpr (std::is_same_v<S, bf16>)
-                        again = to_bf16(scalar);
-                    else
-                        again = to_f16(scalar);
+                    if constexpr (std::is_same_v<S, bf16>) again = to_bf16(scalar);
+                    else again = to_f16(scalar);
                     wrong += again.bits != in[at + k].bits;
                     // the CPU's own conversion may flush subnormal bf16 results to zero
                     bool const tiny = std::is_same_v<S, bf16> && std::fabs(want) < 0x1p-126;
@@ -205,15 +203,11 @@ int wrong_roundings(int exponent, int mantissa) {
             auto const f = static_cast<float>(v);
             unsigned const want = double(f) < middle ? bits : double(f) > middle ? bits + 1 : bits + (bits & 1);
             S s{};
-            if constexpr (std::is_same_v<S, bf16>)
-                s = to_bf16(f);
-            else
-                s = to_f16(f);
+            if constexpr (std::is_same_v<S, bf16>) s = to_bf16(f);
+            else s = to_f16(f);
             wrong += s.bits != want;
-            if constexpr (std::is_same_v<S, bf16>)
-                s = to_bf16(-f);
-            else
-                s = to_f16(-f);
+            if constexpr (std::is_same_v<S, bf16>) s = to_bf16(-f);
+            else s = to_f16(-f);
             wrong += s.bits != (want | 0x8000u);
         }
     }
@@ -314,11 +308,11 @@ void check_partial(guarded const& memory) {
         for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<std::uint8_t>(i % 3 * 0x80);
         auto const m = simd::load_mask_n<V>(bytes, n), f = simd::first_n<V>(n);
         for (std::size_t i = 0; i < V::size; ++i) {
-            CHECK((simd::to_bits(m) >> i & 1u) == (i < n && i % 3 != 0 && (i % 3 * 0x80 & 0xff) != 0));
-            CHECK((simd::to_bits(f) >> i & 1u) == (i < n));
+            CHECK((to_bits(m) >> i & 1u) == (i < n && i % 3 != 0 && (i % 3 * 0x80 & 0xff) != 0));
+            CHECK((to_bits(f) >> i & 1u) == (i < n));
         }
-        CHECK(simd::count(f) == int(n));
-        CHECK(simd::count_nonzero(bytes, static_cast<std::int64_t>(n)) == simd::count(m));
+        CHECK(count(f) == int(n));
+        CHECK(simd::count_nonzero(bytes, static_cast<std::int64_t>(n)) == count(m));
     }
     // whole registers end at the page as well
     S* const p = memory.last<S>(V::size);
@@ -328,7 +322,7 @@ void check_partial(guarded const& memory) {
     for (std::size_t i = 0; i < V::size; ++i) CHECK(out[i] == T(i));
     std::uint8_t* const bytes = memory.last<std::uint8_t>(V::size);
     for (std::size_t i = 0; i < V::size; ++i) bytes[i] = static_cast<std::uint8_t>(i % 2 * 0x80);
-    for (std::size_t i = 0; i < V::size; ++i) CHECK((simd::to_bits(simd::load_mask<V>(bytes)) >> i & 1u) == i % 2);
+    for (std::size_t i = 0; i < V::size; ++i) CHECK((to_bits(simd::load_mask<V>(bytes)) >> i & 1u) == i % 2);
 }
 template <class A>
 void check_partials(guarded const& memory) {
