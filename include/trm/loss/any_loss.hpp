@@ -82,6 +82,7 @@ struct dynamic_composition {
     [[nodiscard]] bool has_selections() const noexcept { return selections_; }
     [[nodiscard]] bool has_marker() const noexcept { return marker_; }
     [[nodiscard]] bool has_weight() const noexcept { return has_weight_; }
+    [[nodiscard]] bool has_penalties() const noexcept { return !spec->penalties.empty(); }
     [[nodiscard]] bool normalises() const noexcept { return normalises_; }
     [[nodiscard]] bool two_pass() const noexcept { return two_pass_; }
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
@@ -142,7 +143,7 @@ struct dynamic_composition {
                             auto const fail = t[j].active & !pass;
                             t[j].keep = t[j].keep & pass;
                             t[j].reasons = select(fail, t[j].reasons + bit, t[j].reasons);
-                            rejected[i] += simd::count(fail);
+                            rejected[i] += count(fail);
                         }
                     }
                 },

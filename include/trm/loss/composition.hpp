@@ -125,6 +125,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
     [[nodiscard]] static constexpr bool has_token_criteria() noexcept { return (false || ... || !Ms::is_sequence); }
     [[nodiscard]] static constexpr bool has_sequence_criteria() noexcept { return (false || ... || Ms::is_sequence); }
+    [[nodiscard]] static constexpr bool has_penalties() noexcept { return sizeof...(Ps) > 0; }
     [[nodiscard]] static constexpr bool has_weight() noexcept { return !std::is_same_v<Weight, no_weight>; }
     /// True if a token's term depends on its whole sequence, so that statistics must come first.
     [[nodiscard]] static constexpr bool two_pass() noexcept {
@@ -196,7 +197,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
                 auto const fail = t->active & !pass;
                 t->keep = t->keep & pass;
                 t->reasons = select(fail, t->reasons + V(static_cast<typename V::value_type>(1 << i)), t->reasons);
-                rejected[i] += simd::count(fail);
+                rejected[i] += count(fail);
             }
         });
     }

@@ -175,6 +175,7 @@ struct engine {
             scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp);
             run_tally<Core> tally;
             pass<T, true>(io, run, scalars, tally);
+            count_rejected(batch, run, tally);
             conclude(parts[block], tally, verdict, scalars.scale, sums[0], sums[1], sums[2], sums[3], sums[4]);
         });
         return combine(parts, batch.layout.runs());
@@ -216,6 +217,7 @@ struct engine {
                 verdict = verdict_of(tally);
                 if (!verdict.keep) undo(io, where, scalars, verdict, tally);
             }
+            count_rejected(batch, where, tally);
             conclude(parts[block], tally, verdict, scalars.scale, static_cast<double>(tally.tokens),
                      static_cast<double>(tally.finite), static_cast<double>(tally.passing), tally.x, tally.logp);
         });
@@ -396,6 +398,16 @@ private:
         }
     }
 
+    /// Books what the batch's `rejected` stream decided, by reason, over loss_mask tokens.
+    template <class S>
+    static void count_rejected(batch_view<S> const& b, token_run run, run_tally<Core>& tally) noexcept {
+        if (b.rejected.empty()) return;
+        for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
+            auto const at = static_cast<std::size_t>(t);
+            if (b.rejected[at] == 0 || (!b.loss_mask.empty() && b.loss_mask[at] == 0)) continue;
+            for (int k = 0; k < max_criteria; ++k) tally.rejected[k] += b.rejected[at] >> k & 1;
+        }
+    }
     template <class S>
     [[nodiscard]] static std::int64_t selected_tokens(batch_view<S> const& b, token_run run) noexcept {
         return b.loss_mask.empty() ? run.size : simd::count_nonzero(b.loss_mask.data() + run.begin, run.size);

@@ -38,6 +38,21 @@ struct run_scalars {
     bool diagnose = true;
 };
 
+/// The numbers of a run that every register of tokens meets, in registers.
+template <class V>
+struct run_registers {
+    V scale, limit, advantage;
+    typename V::mask kept;
+
+    explicit TRM_INLINE run_registers(run_scalars const& run) noexcept
+        : scale(simd::broadcast<V>(run.scale)),
+          limit(simd::broadcast<V>(run.limit)),
+          advantage(simd::broadcast<V>(run.advantage)),
+          kept(simd::first_n<V>(0)) {
+        if (run.verdict.keep) kept = !kept;
+    }
+};
+
 /// Sums, counts and extrema of a run; what `merge` adds up to is the sequence.
 template <class Core>
 struct run_tally {
@@ -133,7 +148,7 @@ struct lane_tally {
 /// selects. A lane is active if it is selected and everything the loss reads there is finite.
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                          std::size_t n, run_scalars const& run, token<V, Proximal>& t) noexcept {
+                          std::size_t n, run_registers<V> const& numbers, token<V, Proximal>& t) noexcept {
     auto const read = [&](auto const* from) __attribute__((always_inline)) {
         if constexpr (Full) {
             return simd::load<V>(from + at);
@@ -149,7 +164,7 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
         } else {
             selected = simd::load_mask_n<V>(io.mask + at, n);
         }
-        selected_count = simd::count(selected);
+        selected_count = count(selected);
     }
     auto active = selected;
     unsigned const needs = core.needs();
@@ -169,7 +184,7 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
     if (proximal_over_rollout) active = active & finite(proximal - rollout);
     if (current_over_proximal) active = active & finite(logp - proximal);
     V const zero(typename V::value_type(0));
-    V ref = zero, given = zero, advantage = simd::broadcast<V>(run.advantage);
+    V ref = zero, given = zero, advantage = numbers.advantage;
     if ((needs & need::ref_logp) != 0) {
         ref = read(io.ref);
         active = active & finite(ref - logp);
@@ -185,49 +200,48 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
     if (io.token_weight != nullptr) active = active & finite(read(io.token_weight));
 
     t.active = active;
+    t.allowed = selected;
+    if (io.rejected != nullptr) t.allowed = simd::load_zeros<V>(io.rejected + at, n);
     if ((needs & need::marks) != 0)
         t.marked = active & (Full ? simd::load_mask<V>(io.marks + at) : simd::load_mask_n<V>(io.marks + at, n));
     t.logp = zero_unless(active, logp);
     t.ref_logp = zero_unless(active, ref);
     t.given = zero_unless(active, given);
     t.advantage = zero_unless(active, advantage);
-    V const limit = simd::broadcast<V>(run.limit);
+    V const limit = numbers.limit;
     if (current_over_rollout) set_log_ratio(t.current_over_rollout, logp, rollout, active, limit);
     if (proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, proximal, rollout, active, limit);
     if (current_over_proximal) set_log_ratio(t.current_over_proximal, logp, proximal, active, limit);
     return selected_count;
 }
 
-/// Lanes that the batch's `rejected` stream lets pass; counts the others by reason. Out of line: few losses have it.
-template <class V>
-[[gnu::noinline]] typename V::mask not_rejected(std::uint16_t const* rejected, std::int64_t at, std::int64_t end,
-                                                typename V::mask active, std::int64_t* counts) noexcept {
-    std::uint8_t allowed[V::size < 16 ? 16 : V::size] = {};
-    std::uint32_t const bits = simd::to_bits(active);
-    auto const n = std::min<std::int64_t>(V::size, end - at);
-    for (std::int64_t i = 0; i < n; ++i) {
-        std::uint16_t const reasons = rejected[at + i];
-        allowed[i] = reasons == 0;
-        for (int k = 0; k < max_criteria; ++k) counts[k] += (bits >> i & 1u) & (reasons >> k & 1u);
-    }
-    return simd::load_mask<V>(allowed);
-}
-
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                             std::size_t n, run_scalars const& run, token<V, Proximal> const& t,
+                             std::size_t n, run_scalars const& run, run_registers<V> const& numbers,
+                             token<V, Proximal> const& t,
                              lane_tally<V, Core>& lanes, run_tally<Core>& tally) noexcept {
     using T = typename V::value_type;
     V weight = simd::pin(t.weight);
     if (io.token_weight != nullptr)
         weight = weight * zero_unless(t.active, Full ? simd::load<V>(io.token_weight + at)
                                                      : simd::load_n<V>(io.token_weight + at, n));
-    auto const keep = run.verdict.keep ? t.keep : detail::nowhere<V>();
-    V const value = zero_unless(keep, fma(weight, simd::pin(t.value), t.penalty));
-    V const slope = zero_unless(keep, fma(weight, simd::pin(t.slope), t.penalty_slope));
-    lanes.objective = lanes.objective + value;
-    lanes.regulariser = lanes.regulariser + zero_unless(t.active, t.penalty_all);
+    auto const keep = t.keep & numbers.kept;
+    V value = simd::pin(t.value), slope = simd::pin(t.slope);
+    if (core.has_weight() || io.token_weight != nullptr) {
+        value = simd::pin(weight * value);
+        slope = simd::pin(weight * slope);
+    }
+    V all_slope = detail::zero<V>();
+    if (core.has_penalties()) {  // a penalty may have a slope even where its log-ratio is 0
+        value = value + t.penalty;
+        slope = slope + t.penalty_slope;
+        all_slope = zero_unless(t.active, t.penalty_all_slope);
+        lanes.regulariser = lanes.regulariser + zero_unless(t.active, t.penalty_all);
+    }
+    lanes.objective = lanes.objective + zero_unless(keep, value);
+    slope = zero_unless(keep, slope);
+    if (core.has_penalties()) slope = slope + all_slope;
     auto const write = [&](T * to, V v) __attribute__((always_inline)) {
         if constexpr (Full) {
             simd::store(to + at, v);
@@ -236,8 +250,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         }
     };
     if (io.grad != nullptr) {
-        V const all_slope = zero_unless(t.active, t.penalty_all_slope);  // k1 has a slope even where x = 0
-        V g = simd::pin((slope + all_slope) * simd::broadcast<V>(run.scale));
+        V g = simd::pin(slope * numbers.scale);
         if (io.accumulate) g = g + (Full ? simd::load<V>(io.grad + at) : simd::load_n<V>(io.grad + at, n));
         write(io.grad, g);
     }
@@ -245,7 +258,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
     if (io.reasons != nullptr) {
         alignas(64) T reasons[V::size];
         simd::store(reasons, t.reasons);
-        std::uint32_t const active = simd::to_bits(t.active);
+        std::uint32_t const active = to_bits(t.active);
         for (std::size_t i = 0; i < n; ++i) {
             auto const j = at + static_cast<std::int64_t>(i);
             bool const selected = io.mask == nullptr || io.mask[j] != 0;
@@ -256,7 +269,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         }
     }
     if (io.keep != nullptr) {  // last: may be the memory of loss_mask
-        std::uint32_t const bits = simd::to_bits(keep);
+        std::uint32_t const bits = to_bits(keep);
         for (std::size_t i = 0; i < n; ++i) io.keep[at + static_cast<std::int64_t>(i)] = bits >> i & 1u;
     }
     if (run.diagnose) {
@@ -278,10 +291,10 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
         }
         V const zero(T(0));
         auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
-        tally.positive += simd::count(positive);
-        tally.negative += simd::count(negative);
-        tally.clipped_positive += simd::count(positive & t.clipped);
-        tally.clipped_negative += simd::count(negative & t.clipped);
+        tally.positive += count(positive);
+        tally.negative += count(negative);
+        tally.clipped_positive += count(positive & t.clipped);
+        tally.clipped_negative += count(negative & t.clipped);
     }
 }
 
@@ -295,6 +308,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     Core const core = policies;  // local copies: nothing aliases them, thresholds stay in registers
     auto const io = streams;
     run_scalars const run = scalars;
+    run_registers<V> const numbers(run);
     lane_tally<V, Core> lanes;
     run_tally<Core> tally;
     lanes.clear(core);
@@ -302,14 +316,11 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     std::int64_t at = where.begin;
     std::int64_t const end = where.begin + where.size;
 
-    auto const stages = [&](std::int64_t first, int n) __attribute__((always_inline)) {
+    auto const stages = [&](int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
-        if (io.rejected != nullptr)
-            for (int j = 0; j < n; ++j)
-                t[j].keep =
-                    t[j].keep & not_rejected<V>(io.rejected, first + j * width, end, t[j].active, tally.rejected);
+        each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { t[j].keep = t[j].keep & t[j].allowed; });
         each_slot<Core, 1>(
-            n, [&](int j) __attribute__((always_inline)) { tally.passing += simd::count(t[j].keep); });
+            n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
             each_slot<Core, 1>(
@@ -320,17 +331,17 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         if constexpr (Apply) {
             core.weight_stage(t, n, run.weight, run.weight_factor);
             core.surrogate_stage(t, n, run.constants);
-            core.penalty_stage(t, n, simd::broadcast<V>(run.limit));
+            core.penalty_stage(t, n, numbers.limit);
         }
     };
     auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
         __attribute__((always_inline)) {
-        tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, run, t[j]);
-        tally.finite += simd::count(t[j].active);
+        tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, numbers, t[j]);
+        tally.finite += count(t[j].active);
     };
     auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
         __attribute__((always_inline)) {
-        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, t[j], lanes, tally);
+        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, numbers, t[j], lanes, tally);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};
@@ -342,7 +353,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         for (; at < tile_end; at += block) {
             each_slot<Core, 1>(
                 Core::block, [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
-            stages(at, Core::block);
+            stages(Core::block);
             each_slot<Core, 1>(
                 Core::block, [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
         }
@@ -351,7 +362,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     for (; at < end; at += width) {
         auto const n = static_cast<std::size_t>(std::min(width, end - at));
         load(partial, at, 0, n);
-        stages(at, 1);
+        stages(1);
         finish(partial, at, 0, n);
     }
     lanes.template flush<Apply>(core, tally, run.diagnose);
@@ -363,18 +374,19 @@ template <class V, class Core, class S, class Criterion>
 void score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where,
                   run_scalars const& run, Criterion const& criterion, double* scores, double* advantages,
                   std::uint8_t* active, std::size_t extent) noexcept {
+    run_registers<V> const numbers(run);
     auto const pass = [&]<bool Proximal>(std::bool_constant<Proximal>) {
         std::int64_t const end = where.begin + where.size;
         for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
             auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, end - at));
             token<V, Proximal> t{};
             V out[Criterion::channels];
-            (void)load_stage<V, Proximal, false>(core, io, at, n, run, t);
+            (void)load_stage<V, Proximal, false>(core, io, at, n, numbers, t);
             criterion.score(t, out);
             alignas(64) typename V::value_type score[Criterion::channels][V::size], advantage[V::size];
             for (int c = 0; c < Criterion::channels; ++c) out[c].write(score[c]);
             t.advantage.write(advantage);
-            std::uint32_t const bits = simd::to_bits(t.active);
+            std::uint32_t const bits = to_bits(t.active);
             for (std::size_t i = 0; i < n; ++i) {
                 auto const j = static_cast<std::size_t>(at) + i;
                 for (std::size_t c = 0; c < Criterion::channels; ++c)

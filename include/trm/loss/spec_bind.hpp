@@ -222,7 +222,8 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
                 return read_band(*argument, to, problem);
             } else {
                 while (next < used.size() && used[next] != 0 && call.items[next].key.empty()) ++next;
-                if (argument == nullptr && next < used.size() && used[next] == 0 && call.items[next].key.empty()) {
+                if (next < used.size() && used[next] == 0 && call.items[next].key.empty()) {
+                    if (argument != nullptr) return problem.set(argument->at, argument->key + " is given twice");
                     argument = &call.items[next];
                     used[next] = 1;
                 }
@@ -239,9 +240,14 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
     for (std::size_t i = 0; i < used.size(); ++i) {
         if (used[i] != 0) continue;
         spec_node const& a = call.items[i];
-        if (known.empty()) problem.set(a.at, call.text + " takes no arguments" + (taken > 0 ? " after the first" : ""));
-        if (!a.key.empty()) unknown_word(problem, a.at, "argument of " + call.text, a.key, known);
-        problem.set(a.at, call.text + " does not take this argument without a name, such as " + known.front() + "=");
+        if (known.empty()) {
+            problem.set(a.at, call.text + " takes no arguments" + (taken > 0 ? " after the first" : ""));
+        } else if (!a.key.empty()) {
+            unknown_word(problem, a.at, "argument of " + call.text, a.key, known);
+        } else {
+            problem.set(a.at,
+                        call.text + " does not take this argument without a name, such as " + known.front() + "=");
+        }
     }
     if (!problem.found && !policy.validate().ok())
         problem.set(call.at, "an argument of " + call.text + " is out of range");

@@ -58,28 +58,6 @@ struct selection_output {
 
 namespace detail {
 
-/// Scores of the divergence that a selection looks at.
-template <class D>
-struct scored_by {
-    D divergence;
-    static constexpr bool is_sequence = false, is_selection = true;
-    static constexpr int sums = 0, maxima = 0, channels = 1;
-    template <class V, bool P>
-    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
-        out[0] = divergence_of(divergence, t);
-    }
-};
-
-/// The part of a selection that scores tokens: one type, and one kernel, for all that look at a divergence.
-template <class M>
-[[nodiscard]] constexpr auto const& scores_of(M const& m) noexcept {
-    if constexpr (requires { m.divergence; }) {
-        return static_cast<scored_by<std::remove_cvref_t<decltype(m.divergence)>> const&>(m);
-    } else {
-        return m;
-    }
-}
-
 /// Value of the statistic over the tokens of each sequence, runs merged in order; n = finite tokens.
 template <class Stat>
 struct statistic_of_sequence {

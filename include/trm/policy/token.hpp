@@ -57,8 +57,8 @@ TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V
     l.target = zero_unless(active, target);
     l.behaviour = zero_unless(active, behaviour);
     V const raw = zero_unless(active, target - behaviour);
-    l.unclamped = abs(raw) <= limit;
     l.value = simd::clamp(raw, -limit, limit);
+    l.unclamped = raw == l.value;
     auto const e = simd::exp_k3(l.value);
     l.exp = e.exp;
     l.expm1 = e.expm1;

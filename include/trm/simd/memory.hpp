@@ -144,6 +144,14 @@ TRM_INLINE typename V::mask load_mask_n(std::uint8_t const* bytes, std::size_t n
     return load_mask<V>(buffer);
 }
 
+/// True in the lanes i < n whose number is zero.
+template <class V>
+TRM_INLINE typename V::mask load_zeros(std::uint16_t const* from, std::size_t n) noexcept {
+    std::uint8_t buffer[V::size < 16 ? 16 : V::size] = {};
+    for (std::size_t i = 0; i < n; ++i) buffer[i] = from[i] == 0;
+    return load_mask<V>(buffer);
+}
+
 /// True in the first n lanes.
 template <class V>
 TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
@@ -155,40 +163,6 @@ TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
     alignas(64) T index[V::size];
     for (std::size_t i = 0; i < V::size; ++i) index[i] = static_cast<T>(i);
     return detail::from_array<V>(index) < V(static_cast<T>(n));
-}
-
-/// Lane i of the mask as bit i.
-template <class T, class A>
-TRM_INLINE std::uint32_t to_bits(vec_mask<T, A> m) noexcept {
-    if constexpr (std::is_same_v<A, scalar>) {
-        return m.r ? 1u : 0u;
-    } else {
-        auto const raw = static_cast<typename vec_mask<T, A>::reg::register_type>(m.r);
-        if constexpr (std::is_integral_v<decltype(raw)>) {
-            return static_cast<std::uint32_t>(raw) & ((1u << vec<T, A>::size) - 1u);
-#if defined(__AVX__)
-        } else if constexpr (sizeof(raw) == 32 && sizeof(T) == 4) {
-            return static_cast<std::uint32_t>(_mm256_movemask_ps(std::bit_cast<__m256>(raw)));
-        } else if constexpr (sizeof(raw) == 32 && sizeof(T) == 8) {
-            return static_cast<std::uint32_t>(_mm256_movemask_pd(std::bit_cast<__m256d>(raw)));
-#endif
-#if defined(__SSE2__)
-        } else if constexpr (sizeof(raw) == 16 && sizeof(T) == 4) {
-            return static_cast<std::uint32_t>(_mm_movemask_ps(std::bit_cast<__m128>(raw)));
-        } else if constexpr (sizeof(raw) == 16 && sizeof(T) == 8) {
-            return static_cast<std::uint32_t>(_mm_movemask_pd(std::bit_cast<__m128d>(raw)));
-#endif
-        } else {
-            std::uint32_t bits = 0;
-            for (std::size_t i = 0; i < vec<T, A>::size; ++i) bits |= static_cast<std::uint32_t>(m.r.get(i)) << i;
-            return bits;
-        }
-    }
-}
-/// True lanes.
-template <class T, class A>
-TRM_INLINE int count(vec_mask<T, A> m) noexcept {
-    return std::popcount(to_bits(m));
 }
 
 /// Bytes that are not zero.

@@ -32,31 +32,12 @@ TRM_INLINE V offset_product(V x, V c, V b) noexcept {
     }
 }
 
-/// Same as `max`: b where a > b is false, NaN included. One instruction on x86, whose maximum is defined so.
 template <class V>
 TRM_INLINE V upper(V a, V b) noexcept {
-#if defined(__AVX512F__)
-    if constexpr (detail::is_register<V, float, 64>)
-        return detail::wrap<V>(_mm512_max_ps(static_cast<__m512>(a.r), static_cast<__m512>(b.r)));
-#endif
-#if defined(__AVX__)
-    if constexpr (detail::is_register<V, float, 32>)
-        return detail::wrap<V>(_mm256_max_ps(static_cast<__m256>(a.r), static_cast<__m256>(b.r)));
-#endif
     return max(a, b);
 }
-
-/// Same as `min`: b where a < b is false, NaN included.
 template <class V>
 TRM_INLINE V lower(V a, V b) noexcept {
-#if defined(__AVX512F__)
-    if constexpr (detail::is_register<V, float, 64>)
-        return detail::wrap<V>(_mm512_min_ps(static_cast<__m512>(a.r), static_cast<__m512>(b.r)));
-#endif
-#if defined(__AVX__)
-    if constexpr (detail::is_register<V, float, 32>)
-        return detail::wrap<V>(_mm256_min_ps(static_cast<__m256>(a.r), static_cast<__m256>(b.r)));
-#endif
     return min(a, b);
 }
 
