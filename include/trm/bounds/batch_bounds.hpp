@@ -19,13 +19,13 @@ namespace bounds {
 
 /// What a batch says about the divergences the paper's bounds need.
 struct batch_divergences {
-    std::int64_t horizon = 0;          ///< largest
-    bool horizons_differ = false;      ///< prompts have horizons of their own
-    double delta = 0.0;                ///< largest KL seen: exact, or the largest k3
-    std::optional<double> eps{};       ///< largest exact TV seen
-    double seq_kl = 0.0;               ///< mean of the sequence KL
-    std::optional<double> seq_tv{};    ///< E|prod rho - 1| / 2, at most 1
-    std::vector<double> mean_tv{};     ///< per position: exact TV, or half of |rho - 1|
+    std::int64_t horizon = 0;  ///< largest
+    bool horizons_differ = false;  ///< prompts have horizons of their own
+    double delta = 0.0;  ///< largest KL seen: exact, or the largest k3
+    std::optional<double> eps{};  ///< largest exact TV seen
+    double seq_kl = 0.0;  ///< mean of the sequence KL
+    std::optional<double> seq_tv{};  ///< E|prod rho - 1| / 2, at most 1
+    std::vector<double> mean_tv{};  ///< per position: exact TV, or half of |rho - 1|
     bool from_sampled_tokens = false;  ///< delta is a k3 maximum: a detector
 };
 

@@ -54,9 +54,9 @@ template <class Bound>
 /// One row of the table behind choosing a threshold.
 struct calibration_row {
     std::int64_t horizon = 0;
-    double delta = 0.0;            ///< largest delta by the Unified bound
+    double delta = 0.0;  ///< largest delta by the Unified bound
     double classical_delta = 0.0;  ///< the same by the classical bound alone: what T^2 costs
-    double eps = 0.0;              ///< largest eps by the Unified bound (TV only)
+    double eps = 0.0;  ///< largest eps by the Unified bound (TV only)
 };
 
 /// rows[i] for horizons[i]; writes min(sizes) rows and returns how many.

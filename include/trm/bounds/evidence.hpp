@@ -67,8 +67,8 @@ struct group_sums {
 struct evidence {
     std::vector<sequence_record> sequences{};
     std::vector<group_sums> groups{};
-    std::int64_t truncate = 0;         ///< look at the first so many positions only; 0: all
-    std::int64_t tokens = 0;           ///< sampled tokens used
+    std::int64_t truncate = 0;  ///< look at the first so many positions only; 0: all
+    std::int64_t tokens = 0;  ///< sampled tokens used
     std::int64_t exact_kl_tokens = 0;  ///< of these, with exact KL
     std::int64_t exact_tv_tokens = 0;
     std::int64_t excluded = 0;  ///< sequences left out: something in them was not finite

@@ -144,12 +144,18 @@ struct bound_table {
 
 [[nodiscard]] constexpr const char* to_string(bound_name n) noexcept {
     switch (n) {
-        case bound_name::classical: return "classical";
-        case bound_name::pinsker_marginal: return "Pinsker-Marginal";
-        case bound_name::mixed_kl: return "Mixed (KL)";
-        case bound_name::mixed_tv: return "Mixed (TV)";
-        case bound_name::coupling: return "Coupling";
-        case bound_name::adaptive: return "Adaptive";
+        case bound_name::classical:
+            return "classical";
+        case bound_name::pinsker_marginal:
+            return "Pinsker-Marginal";
+        case bound_name::mixed_kl:
+            return "Mixed (KL)";
+        case bound_name::mixed_tv:
+            return "Mixed (TV)";
+        case bound_name::coupling:
+            return "Coupling";
+        case bound_name::adaptive:
+            return "Adaptive";
     }
     return "?";
 }

@@ -18,9 +18,12 @@ namespace bounds {
 
 [[nodiscard]] constexpr const char* to_string(claim k) noexcept {
     switch (k) {
-        case claim::exact: return "exact";
-        case claim::estimated: return "estimated";
-        case claim::plug_in: return "plug-in";
+        case claim::exact:
+            return "exact";
+        case claim::estimated:
+            return "estimated";
+        case claim::plug_in:
+            return "plug-in";
     }
     return "?";
 }
@@ -34,11 +37,16 @@ namespace bounds {
 
 [[nodiscard]] constexpr const char* to_string(rung_status s) noexcept {
     switch (s) {
-        case rung_status::ok: return "ok";
-        case rung_status::unhealthy: return "unreliable: ratios too heavy-tailed";
-        case rung_status::no_interval: return "no interval: fewer than two groups";
-        case rung_status::batch_max: return "maximum over the batch only";
-        case rung_status::detector: return "sampled tokens: a detector, not a bound";
+        case rung_status::ok:
+            return "ok";
+        case rung_status::unhealthy:
+            return "unreliable: ratios too heavy-tailed";
+        case rung_status::no_interval:
+            return "no interval: fewer than two groups";
+        case rung_status::batch_max:
+            return "maximum over the batch only";
+        case rung_status::detector:
+            return "sampled tokens: a detector, not a bound";
     }
     return "?";
 }
@@ -100,9 +108,15 @@ template <class... Args>
         if (h->range) out += line(" with %g%% confidence", 50.0 + 0.5 * percent);
         out += h->vacuous ? ": vacuous\n" : "\n";
         switch (h->kind) {
-            case claim::exact: out += "  a bound, given that the divergences are those over all contexts\n"; break;
-            case claim::estimated: out += "  an estimate from this batch, not a guarantee\n"; break;
-            case claim::plug_in: out += "  an indication: contexts outside this batch may be worse\n"; break;
+            case claim::exact:
+                out += "  a bound, given that the divergences are those over all contexts\n";
+                break;
+            case claim::estimated:
+                out += "  an estimate from this batch, not a guarantee\n";
+                break;
+            case claim::plug_in:
+                out += "  an indication: contexts outside this batch may be worse\n";
+                break;
         }
     }
     if (c.has_rewards) {

@@ -26,10 +26,14 @@ enum class mask_statistic : std::uint8_t { max_kl, mean_kl, max_k2, max_tv };
 
 [[nodiscard]] inline double statistic_of(const sequence_record& r, mask_statistic m) noexcept {
     switch (m) {
-        case mask_statistic::max_kl: return r.max_kl;
-        case mask_statistic::mean_kl: return r.mean_kl();
-        case mask_statistic::max_k2: return r.max_k2;
-        case mask_statistic::max_tv: return r.max_tv;
+        case mask_statistic::max_kl:
+            return r.max_kl;
+        case mask_statistic::mean_kl:
+            return r.mean_kl();
+        case mask_statistic::max_k2:
+            return r.max_k2;
+        case mask_statistic::max_tv:
+            return r.max_tv;
     }
     return r.max_kl;
 }
@@ -40,9 +44,9 @@ struct sweep_row {
     double kept_sequences = 0.0;      ///< fraction, by weight
     double kept_tokens = 0.0;         ///< fraction of sampled tokens, by weight
     estimate kept_error{};            ///< (max R - min R)/2 E[M |S|]: worst case over rewards on what is kept
-    estimate removed{};               ///< E[(1-M)(R-b) sum_t (rho_t - 1)]: surrogate mass given up; 0 without rewards
-    estimate masked_error{};          ///< J(pi) - J(mu) - L_M for the rewards that came; 0 without rewards
-    double kept_ess = 0.0;            ///< effective sample size of prod rho among the kept, as a fraction of them
+    estimate removed{};  ///< E[(1-M)(R-b) sum_t (rho_t - 1)]: surrogate mass given up; 0 without rewards
+    estimate masked_error{};  ///< J(pi) - J(mu) - L_M for the rewards that came; 0 without rewards
+    double kept_ess = 0.0;  ///< effective sample size of prod rho among the kept, as a fraction of them
     std::optional<double> premise{};  ///< the Unified bound at horizon T, were every context within the threshold
 };
 

@@ -32,10 +32,10 @@ struct trajectories {
     std::span<const real> tv{};                 ///< [tokens] exact TV at the position
     std::span<const std::uint8_t> loss_mask{};  ///< [tokens] non-zero: sampled by the policy; empty: all
     std::span<const double> rewards{};          ///< [n]
-    std::span<const std::int64_t> groups{};    ///< [n] prompt id, the same on every rank; negative or empty: a group of
-                                               ///< its own
+    std::span<const std::int64_t> groups{};  ///< [n] prompt id, the same on every rank; negative or empty: a group of
+        ///< its own
     std::span<const std::int64_t> horizons{};  ///< [n] most tokens a response to this prompt may have
-    std::span<const double> weights{};         ///< [n] > 0, probability or count of the sequence; empty: 1
+    std::span<const double> weights{};  ///< [n] > 0, probability or count of the sequence; empty: 1
 
     [[nodiscard]] std::size_t size() const noexcept { return static_cast<std::size_t>(layout.sequences()); }
     [[nodiscard]] std::size_t tokens() const noexcept { return static_cast<std::size_t>(layout.extent()); }

@@ -135,18 +135,19 @@ template <storage_type T>
 struct batch_view {
     using real = default_arithmetic_t<T>;
 
-    std::span<T const> logp{};           ///< current policy
-    std::span<T const> rollout_logp{};   ///< policy that sampled the tokens
+    std::span<T const> logp{};  ///< current policy
+    std::span<T const> rollout_logp{};  ///< policy that sampled the tokens
     std::span<T const> proximal_logp{};  ///< optional: policy before this update step
-    std::span<T const> ref_logp{};       ///< optional: reference of a KL penalty
-    std::span<real const> advantages{};           ///< one per token, or
+    std::span<T const> ref_logp{};  ///< optional: reference of a KL penalty
+    std::span<real const> advantages{};  ///< one per token, or
     std::span<real const> sequence_advantages{};  ///< one per sequence
-    std::span<real const> given{};                ///< optional: divergence per token, computed elsewhere
-    std::span<real const> token_weights{};        ///< optional: factor of each token's surrogate
-    std::span<std::uint8_t const> loss_mask{};    ///< optional: not 0 = the policy produced this token
-    std::span<std::int32_t const> group_of{};     ///< optional: prompt id of each sequence, from 0
-    std::span<std::uint16_t const> rejected{};    ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
-    std::span<std::uint8_t const> marks{};        ///< optional: tokens that a surrogate treats specially (kl_cov)
+    std::span<real const> given{};  ///< optional: divergence per token, computed elsewhere
+    std::span<real const> token_weights{};  ///< optional: factor of each token's surrogate
+    std::span<std::uint8_t const> loss_mask{};  ///< optional: not 0 = the policy produced this token
+    std::span<std::int32_t const> group_of{};  ///< optional: prompt id of each sequence, from 0
+    std::span<std::uint16_t const>
+        rejected{};  ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
+    std::span<std::uint8_t const> marks{};  ///< optional: tokens that a surrogate treats specially (kl_cov)
     layout_view layout{};
 };
 

@@ -74,7 +74,7 @@
 
 #define TRM_PASTE_(a, b, c, d, e, f, g) v##a##_##b##_##c##_##d##_##e##_##f##_##g
 #define TRM_PASTE(a, b, c, d, e, f, g) TRM_PASTE_(a, b, c, d, e, f, g)
-#define TRM_ABI                                                                                           \
+#define TRM_ABI                                                                                             \
     TRM_PASTE(TRM_VERSION_MAJOR, TRM_VERSION_MINOR, TRM_ISA_BASE, TRM_ISA_FMA, TRM_ISA_EXTRA, TRM_ABI_MATH, \
               TRM_ABI_EXCEPTIONS)
 

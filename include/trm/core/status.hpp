@@ -38,17 +38,28 @@ struct status {
 /// A sentence fragment for each code; `checked` puts it together with `what`, sequence and token.
 [[nodiscard]] constexpr char const* message(errc code) noexcept {
     switch (code) {
-        case errc::ok: return "ok";
-        case errc::size_mismatch: return "wrong number of elements";
-        case errc::missing_stream: return "the loss reads a stream that the batch does not have";
-        case errc::decreasing_offsets: return "cu_seqlens must start at 0, never decrease, and end within the tokens";
-        case errc::bad_layout: return "layout is inconsistent";
-        case errc::bad_threshold: return "threshold is NaN or the band is empty";
-        case errc::bad_denominator: return "denominator must be a non-negative number";
-        case errc::nonfinite_input: return "not finite inside loss_mask";
-        case errc::out_of_memory: return "workspace could not be allocated";
-        case errc::bad_spec: return "spec does not describe a loss";
-        case errc::unsupported: return "unsupported combination";
+        case errc::ok:
+            return "ok";
+        case errc::size_mismatch:
+            return "wrong number of elements";
+        case errc::missing_stream:
+            return "the loss reads a stream that the batch does not have";
+        case errc::decreasing_offsets:
+            return "cu_seqlens must start at 0, never decrease, and end within the tokens";
+        case errc::bad_layout:
+            return "layout is inconsistent";
+        case errc::bad_threshold:
+            return "threshold is NaN or the band is empty";
+        case errc::bad_denominator:
+            return "denominator must be a non-negative number";
+        case errc::nonfinite_input:
+            return "not finite inside loss_mask";
+        case errc::out_of_memory:
+            return "workspace could not be allocated";
+        case errc::bad_spec:
+            return "spec does not describe a loss";
+        case errc::unsupported:
+            return "unsupported combination";
     }
     return "unknown error";
 }

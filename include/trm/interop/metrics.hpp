@@ -36,7 +36,8 @@ template <storage_type S>
         for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
             auto const at = static_cast<std::size_t>(t);
             if (!batch.loss_mask.empty() && batch.loss_mask[at] == 0) continue;
-            double const x = static_cast<double>(to_float(batch.logp[at])) - static_cast<double>(to_float(batch.rollout_logp[at]));
+            double const x =
+                static_cast<double>(to_float(batch.logp[at])) - static_cast<double>(to_float(batch.rollout_logp[at]));
             if (is_finite(x)) rows[static_cast<std::size_t>(run.sequence)].push_back(std::clamp(x, -limit, limit));
         }
     }
@@ -131,7 +132,7 @@ template <storage_type S>
                 largest = std::fmax(largest, v.back());
             }
             double const mean = sum / static_cast<double>(v.size());
-            double const whole = c.level == presets::verl_level::seq_sum ? sum
+            double const whole = c.level == presets::verl_level::seq_sum   ? sum
                                  : c.level == presets::verl_level::seq_max ? largest
                                                                            : mean;
             of_rows.add(whole, c.keep, range, 0);
@@ -147,22 +148,22 @@ template <storage_type S>
             masked_rows += any;
         }
         std::string const p = "rollout_corr/rollout_rs_" + std::string(c.name) + "_";
-        out.insert(out.end(),
-                   {{p + "mean", of_tokens.mean(eps)},
-                    {p + "max", of_tokens.max},
-                    {p + "min", of_tokens.min},
-                    {p + "fraction_high",
-                     per_token ? of_tokens.fraction(of_tokens.high, eps) : of_rows.fraction(of_rows.high)},
-                    {p + "fraction_low", per_token ? of_tokens.fraction(of_tokens.low, eps) : of_rows.fraction(of_rows.low)},
-                    {p + "std", of_tokens.population_deviation(eps)},
-                    {p + "seq_mean", of_rows.mean(0)},
-                    {p + "seq_std", of_rows.sample_deviation()},
-                    {p + "seq_max", of_rows.max},
-                    {p + "seq_min", of_rows.min},
-                    {p + "seq_max_deviation", of_rows.deviation},
-                    {p + "seq_fraction_high", of_rows.fraction(of_rows.high)},
-                    {p + "masked_fraction", masked / (tokens + eps)},
-                    {p + "seq_masked_fraction", sequences > 0 ? masked_rows / sequences : 0.0}});
+        out.insert(out.end(), {{p + "mean", of_tokens.mean(eps)},
+                               {p + "max", of_tokens.max},
+                               {p + "min", of_tokens.min},
+                               {p + "fraction_high",
+                                per_token ? of_tokens.fraction(of_tokens.high, eps) : of_rows.fraction(of_rows.high)},
+                               {p + "fraction_low",
+                                per_token ? of_tokens.fraction(of_tokens.low, eps) : of_rows.fraction(of_rows.low)},
+                               {p + "std", of_tokens.population_deviation(eps)},
+                               {p + "seq_mean", of_rows.mean(0)},
+                               {p + "seq_std", of_rows.sample_deviation()},
+                               {p + "seq_max", of_rows.max},
+                               {p + "seq_min", of_rows.min},
+                               {p + "seq_max_deviation", of_rows.deviation},
+                               {p + "seq_fraction_high", of_rows.fraction(of_rows.high)},
+                               {p + "masked_fraction", masked / (tokens + eps)},
+                               {p + "seq_masked_fraction", sequences > 0 ? masked_rows / sequences : 0.0}});
         if (k1) out.push_back({p + "seq_fraction_low", of_rows.fraction(of_rows.low)});
     }
     double masked = 0, masked_rows = 0;
@@ -182,8 +183,9 @@ template <storage_type S>
 /// `normalise`). Rows without tokens weigh 0 in verl's per-row numbers (and have log-ratio 0): `empty_rows` of them are
 /// added. Where every weight is 0 the effective sample size is 0; verl divides by zero.
 template <storage_type S>
-[[nodiscard]] metrics verl_weight_metrics(batch_view<S> const& batch, bool per_token, presets::verl_weight_bound const& is,
-                                          bool normalise = false, double empty_rows = 0, double limit = 20) {
+[[nodiscard]] metrics verl_weight_metrics(batch_view<S> const& batch, bool per_token,
+                                          presets::verl_weight_bound const& is, bool normalise = false,
+                                          double empty_rows = 0, double limit = 20) {
     constexpr double eps = detail::verl_epsilon, infinity = std::numeric_limits<double>::infinity();
     double const upper = is.bound.upper, lower = is.is_band ? is.bound.lower : 1 / upper;
     band const keep{lower, upper}, range{0, upper};
@@ -221,8 +223,12 @@ template <storage_type S>
     double const mean = applied.mean(eps), m = applied.clamped;
     std::string const p = "rollout_corr/rollout_is_";
     metrics out{{p + "mean", mean},
-                {p + "max", per_token ? applied.max : all > 0 ? std::exp(std::fmin(largest, limit)) : 0.0},
-                {p + "min", per_token ? applied.min : all > 0 ? std::exp(smallest) : 0.0},
+                {p + "max", per_token ? applied.max
+                            : all > 0 ? std::exp(std::fmin(largest, limit))
+                                      : 0.0},
+                {p + "min", per_token ? applied.min
+                            : all > 0 ? std::exp(smallest)
+                                      : 0.0},
                 {p + "ratio_fraction_high", per_token ? raw.fraction(raw.high, eps) : raw_rows.fraction(high_rows)},
                 {p + "ratio_fraction_low", per_token ? raw.fraction(raw.low, eps) : raw_rows.fraction(low_rows)},
                 {p + "std", applied.population_deviation(eps)},

@@ -87,13 +87,13 @@ status exact_divergence(logits_view<S1> const& mu, logits_view<S2> const& pi, di
 
     using A1 = default_arithmetic_t<S1>;
     using A2 = default_arithmetic_t<S2>;
-    using V = simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
+    using V =
+        simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
     d::for_rows(mu.rows, mu.vocab, exec, [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         auto const row = [&](auto mu_mask, auto pi_mask) {
-            return known.mu.empty()
-                       ? d::row_divergence<V>(mu, mu_mask, pi, pi_mask, r, !out.tv.empty())
-                       : d::row_divergence_known<V>(mu, mu_mask, pi, pi_mask, r, known.mu[i], known.pi[i]);
+            return known.mu.empty() ? d::row_divergence<V>(mu, mu_mask, pi, pi_mask, r, !out.tv.empty())
+                                    : d::row_divergence_known<V>(mu, mu_mask, pi, pi_mask, r, known.mu[i], known.pi[i]);
         };
         d::pair_result p{};
         if (mu.kept(r) && pi.kept(r))
@@ -121,7 +121,8 @@ status divergence_partials(logits_view<S1> const& mu, logits_view<S2> const& pi,
     if (static_cast<std::int64_t>(out.size()) != mu.rows) return {errc::size_mismatch, -1, -1, "partials"};
     using A1 = default_arithmetic_t<S1>;
     using A2 = default_arithmetic_t<S2>;
-    using V = simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
+    using V =
+        simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
     d::for_rows(mu.rows, mu.vocab, exec, [&](std::int64_t r) {
         divergence_partial p;
         if (mu.kept(r) && pi.kept(r))

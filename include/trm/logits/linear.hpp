@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/logits/linear_head.hpp>
 #include <trm/logits/divergence.hpp>
+#include <trm/logits/linear_head.hpp>
 
 /// \file
 /// Language-model head and log-prob in one: hidden and weight to logp, entropy and divergence without N x V logits. Needs
@@ -25,8 +25,8 @@ template <class H, class W>
 [[nodiscard]] constexpr std::int64_t linear_workspace(std::int64_t width, linear_blocks const& b = {}) noexcept {
     namespace d = logits_detail;
     return 64 + d::padded(b.rows * b.workers * 8) +
-           b.workers * (d::head<H, W>::bytes(width, b) +
-                        d::padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial))));
+           b.workers *
+               (d::head<H, W>::bytes(width, b) + d::padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial))));
 }
 /// The same for `linear_divergence`: both heads' blocks.
 template <class H1, class W1, class H2, class W2>

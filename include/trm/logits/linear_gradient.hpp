@@ -14,7 +14,8 @@ struct linear_gradient_out {
     float* d_weight = nullptr;          ///< [vocab, width]
     std::int64_t d_hidden_stride = 0;   ///< elements; 0 means width
     std::int64_t d_weight_stride = 0;   ///< elements; 0 means width
-    logits_write hidden_mode = logits_write::overwrite;  ///< what happens to rows and to what is there, see `logits_write`
+    logits_write hidden_mode =
+        logits_write::overwrite;  ///< what happens to rows and to what is there, see `logits_write`
     bool accumulate_weight = false;                      ///< add to d_weight: micro-batches
 };
 
@@ -78,7 +79,8 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
     };
     if (out.d_hidden != nullptr && out.hidden_mode == logits_write::overwrite)
         for (std::int64_t r = 0; r < v.rows; ++r)
-            if (!keep(r)) std::memset(out.d_hidden + r * h_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
+            if (!keep(r))
+                std::memset(out.d_hidden + r * h_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
     if (out.d_weight != nullptr && !out.accumulate_weight)
         for (std::int64_t i = 0; i < v.vocab; ++i)
             std::memset(out.d_weight + i * w_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
@@ -143,7 +145,8 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
             bool const add = out.hidden_mode == logits_write::accumulate;
             for (std::int64_t i = 0; i < count(worker); ++i) {
                 float* const to = out.d_hidden + list[worker * b.rows + i] * h_stride;
-                for (std::int64_t k = 0; k < v.width; ++k) to[k] = add ? to[k] + dh[i * v.width + k] : dh[i * v.width + k];
+                for (std::int64_t k = 0; k < v.width; ++k)
+                    to[k] = add ? to[k] + dh[i * v.width + k] : dh[i * v.width + k];
             }
         });
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/logits/linear_gemm.hpp>
 #include <trm/logits/divergence_partial.hpp>
-#include <trm/logits/log_prob.hpp>
 #include <trm/logits/gradient.hpp>
+#include <trm/logits/linear_gemm.hpp>
+#include <trm/logits/log_prob.hpp>
 
 #include <cstring>
 
@@ -34,7 +34,7 @@ struct linear_view {
 struct linear_blocks {
     std::int64_t rows = 256;    ///< kept rows that share one pass over the weight
     std::int64_t vocab = 2048;  ///< columns of logits alive at a time
-    std::int64_t workers = 1;   ///< row blocks handed to the executor at once; each has its own part of the workspace
+    std::int64_t workers = 1;  ///< row blocks handed to the executor at once; each has its own part of the workspace
 };
 
 namespace logits_detail {
@@ -80,9 +80,9 @@ template <class H, class W>
 struct head {
     linear_view<H, W> v;
     linear_blocks b;
-    float* hidden;   ///< [b.rows, width], gathered and widened
-    float* logits;   ///< [b.rows, b.vocab]
-    float* weight;   ///< [widened_rows, width] unless the weight is f32
+    float* hidden;  ///< [b.rows, width], gathered and widened
+    float* logits;  ///< [b.rows, b.vocab]
+    float* weight;  ///< [widened_rows, width] unless the weight is f32
 
     [[nodiscard]] static constexpr std::int64_t bytes(std::int64_t width, linear_blocks const& b) noexcept {
         std::int64_t const f = sizeof(float);
@@ -90,7 +90,10 @@ struct head {
                (std::is_same_v<W, float> ? 0 : padded(widened_rows * width * f));
     }
     head(linear_view<H, W> const& view, linear_blocks const& blocks, arena& a) noexcept
-        : v(view), b(blocks), hidden(a.take<float>(b.rows * v.width)), logits(a.take<float>(b.rows * b.vocab)),
+        : v(view),
+          b(blocks),
+          hidden(a.take<float>(b.rows * v.width)),
+          logits(a.take<float>(b.rows * b.vocab)),
           weight(std::is_same_v<W, float> ? nullptr : a.take<float>(widened_rows * v.width)) {}
 
     void gather(std::int64_t const* rows, std::int64_t n) const noexcept {
@@ -153,9 +156,8 @@ void for_kept(std::int64_t rows, linear_blocks const& b, std::int64_t* list, Kee
               F const& f) {
     for (std::int64_t next = 0; next < rows;) {
         std::int64_t const n = next_kept(next, rows, b.rows * b.workers, list, keep);
-        exec((n + b.rows - 1) / b.rows, [&](std::int64_t i) {
-            f(i, list + i * b.rows, n - i * b.rows < b.rows ? n - i * b.rows : b.rows);
-        });
+        exec((n + b.rows - 1) / b.rows,
+             [&](std::int64_t i) { f(i, list + i * b.rows, n - i * b.rows < b.rows ? n - i * b.rows : b.rows); });
     }
 }
 

@@ -66,8 +66,8 @@ struct topk_view {
     std::int64_t rows = 0;
     std::int64_t k = 0;
     std::span<std::int32_t const> ids{};  ///< the rollout's top-k
-    std::span<T const> mu_logp{};         ///< stored by the rollout
-    std::span<T const> pi_logp{};         ///< the current policy at the same ids: `gather_log_prob` or `linear_gather`
+    std::span<T const> mu_logp{};  ///< stored by the rollout
+    std::span<T const> pi_logp{};  ///< the current policy at the same ids: `gather_log_prob` or `linear_gather`
     std::span<std::int32_t const> targets{};
     std::span<T const> mu_target_logp{};
     std::span<T const> pi_target_logp{};

@@ -26,11 +26,11 @@ struct logits_view {
     S const* data = nullptr;
     std::int64_t rows = 0;
     std::int64_t vocab = 0;
-    std::int64_t row_stride = 0;               ///< elements between rows; 0 means vocab
-    double temperature = 1.0;                  ///< > 0; log-probabilities and gradients include it
+    std::int64_t row_stride = 0;  ///< elements between rows; 0 means vocab
+    double temperature = 1.0;  ///< > 0; log-probabilities and gradients include it
     std::uint8_t const* vocab_mask = nullptr;  ///< [vocab] or [rows, vocab] bytes: 0 = probability zero
-    std::int64_t vocab_mask_stride = 0;        ///< bytes between rows of vocab_mask; 0: one mask for all rows
-    std::uint8_t const* row_mask = nullptr;    ///< [rows] bytes: rows with 0 are never read, their results are 0
+    std::int64_t vocab_mask_stride = 0;  ///< bytes between rows of vocab_mask; 0: one mask for all rows
+    std::uint8_t const* row_mask = nullptr;  ///< [rows] bytes: rows with 0 are never read, their results are 0
 
     [[nodiscard]] std::int64_t stride() const noexcept { return row_stride != 0 ? row_stride : vocab; }
     [[nodiscard]] S const* row(std::int64_t r) const noexcept { return data + r * stride(); }
@@ -42,11 +42,12 @@ struct logits_view {
 
 /// A contiguous range of std::int32_t or std::int64_t token ids: span, vector, array.
 template <class R>
-concept token_ids = requires(R const& r) { std::span(r); } &&
-                    (std::same_as<std::remove_cv_t<typename decltype(std::span(std::declval<R const&>()))::element_type>,
-                                  std::int32_t> ||
-                     std::same_as<std::remove_cv_t<typename decltype(std::span(std::declval<R const&>()))::element_type>,
-                                  std::int64_t>);
+concept token_ids =
+    requires(R const& r) { std::span(r); } &&
+    (std::same_as<std::remove_cv_t<typename decltype(std::span(std::declval<R const&>()))::element_type>,
+                  std::int32_t> ||
+     std::same_as<std::remove_cv_t<typename decltype(std::span(std::declval<R const&>()))::element_type>,
+                  std::int64_t>);
 
 namespace logits_detail {
 

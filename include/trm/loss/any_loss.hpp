@@ -29,7 +29,8 @@ struct dynamic_composition {
                     selections_ = selections_ || selects<M>;
                     if constexpr (requires { m.divergence; }) {
                         needs_ |= needs_of(m.divergence);
-                        if constexpr (requires { m.zero; }) needs_ |= need::ratio(m.divergence.over);  // looks at x as well
+                        if constexpr (requires { m.zero; })
+                            needs_ |= need::ratio(m.divergence.over);  // looks at x as well
                         if (i == 0) diagnose_over_ = m.divergence.over;
                     } else {
                         if (i == 0) diagnose_over_ = m.over;
@@ -125,7 +126,8 @@ struct dynamic_composition {
     }
 
     template <class V, bool P>
-    [[gnu::noinline]] void criteria_stage(token<V, P>* t, int n, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
+    [[gnu::noinline]] void criteria_stage(token<V, P>* t, int n, V* sums, V* maxima,
+                                          std::int64_t* rejected) const noexcept {
         for (int j = 0; j < n; ++j) {
             t[j].keep = t[j].active;
             t[j].reasons = V(typename V::value_type(0));
@@ -206,9 +208,14 @@ struct dynamic_composition {
     template <class V, bool P>
     [[gnu::noinline]] void penalty_stage(token<V, P>* t, int n, V limit) const noexcept {
         V const zero(typename V::value_type(0));
-        for (int j = 0; j < n; ++j) t[j].penalty = t[j].penalty_slope = t[j].penalty_all = t[j].penalty_all_slope = zero;
+        for (int j = 0; j < n; ++j)
+            t[j].penalty = t[j].penalty_slope = t[j].penalty_all = t[j].penalty_all_slope = zero;
         for (any_penalty const& any : spec->penalties)
-            std::visit([&](auto const& p) { for (int j = 0; j < n; ++j) add_penalty(p, t[j], limit); }, any);
+            std::visit(
+                [&](auto const& p) {
+                    for (int j = 0; j < n; ++j) add_penalty(p, t[j], limit);
+                },
+                any);
     }
 
     [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double tokens) const noexcept {
@@ -222,9 +229,11 @@ struct dynamic_composition {
                 spec->mask[static_cast<std::size_t>(i)]);
         return verdict;
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit, double factor) const noexcept {
-        return std::visit([&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, tokens, limit, factor); },
-                          spec->weight.policy);
+    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit,
+                                            double factor) const noexcept {
+        return std::visit(
+            [&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, tokens, limit, factor); },
+            spec->weight.policy);
     }
     void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
                        counts& n) const noexcept {

@@ -38,25 +38,38 @@ struct any_divergence {
     ratio_kind over = ratio_kind::current_over_rollout;
 
     constexpr any_divergence() = default;
-    constexpr any_divergence(id i, ratio_kind kind = ratio_kind::current_over_rollout) noexcept : which(i), over(kind) {}
+    constexpr any_divergence(id i, ratio_kind kind = ratio_kind::current_over_rollout) noexcept
+        : which(i), over(kind) {}
     [[nodiscard]] constexpr unsigned needs() const noexcept { return which == id::given ? need::given : 0u; }
     friend constexpr bool operator==(any_divergence, any_divergence) = default;
 
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         switch (which) {
-            case id::k1: return trm::k1{}(l);
-            case id::k2: return trm::k2{}(l);
-            case id::k3: return trm::k3{}(l);
-            case id::abs_log_ratio: return trm::abs_log_ratio{}(l);
-            case id::ratio: return trm::ratio{}(l);
-            case id::binary_tv: return trm::binary_tv{}(l);
-            case id::probability_change: return trm::probability_change{}(l);
-            case id::ratio_either_way: return trm::ratio_either_way{}(l);
-            case id::k3_reversed: return trm::k3_reversed{}(l);
-            case id::binary_kl: return trm::binary_kl{}(l);
-            case id::bidirectional_binary_kl: return trm::bidirectional_binary_kl{}(l);
-            case id::given: break;
+            case id::k1:
+                return trm::k1{}(l);
+            case id::k2:
+                return trm::k2{}(l);
+            case id::k3:
+                return trm::k3{}(l);
+            case id::abs_log_ratio:
+                return trm::abs_log_ratio{}(l);
+            case id::ratio:
+                return trm::ratio{}(l);
+            case id::binary_tv:
+                return trm::binary_tv{}(l);
+            case id::probability_change:
+                return trm::probability_change{}(l);
+            case id::ratio_either_way:
+                return trm::ratio_either_way{}(l);
+            case id::k3_reversed:
+                return trm::k3_reversed{}(l);
+            case id::binary_kl:
+                return trm::binary_kl{}(l);
+            case id::bidirectional_binary_kl:
+                return trm::bidirectional_binary_kl{}(l);
+            case id::given:
+                break;
         }
         return detail::zero<V>();
     }
@@ -79,20 +92,28 @@ struct any_estimator {
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         switch (which) {
-            case id::k1: return trm::k1{}(l);
-            case id::k2: return trm::k2{}(l);
-            case id::k3: return trm::k3{}(l);
-            case id::abs_log_ratio: break;
+            case id::k1:
+                return trm::k1{}(l);
+            case id::k2:
+                return trm::k2{}(l);
+            case id::k3:
+                return trm::k3{}(l);
+            case id::abs_log_ratio:
+                break;
         }
         return trm::abs_log_ratio{}(l);
     }
     template <class V>
     TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
         switch (which) {
-            case id::k1: return trm::k1{}.slope(l);
-            case id::k2: return trm::k2{}.slope(l);
-            case id::k3: return trm::k3{}.slope(l);
-            case id::abs_log_ratio: break;
+            case id::k1:
+                return trm::k1{}.slope(l);
+            case id::k2:
+                return trm::k2{}.slope(l);
+            case id::k3:
+                return trm::k3{}.slope(l);
+            case id::abs_log_ratio:
+                break;
         }
         return trm::abs_log_ratio{}.slope(l);
     }
@@ -127,9 +148,10 @@ struct any_over {
 using any_surrogate = any_over<std::variant<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo,
                                             gspo_token, gmpo, sapo, dro, kl_cov, vespo, topr>>;
 
-using any_weight = any_over<std::variant<
-    no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>, normalised<token_weight>,
-    normalised<sequence_weight<stat::sum_t>>, normalised<sequence_weight<stat::mean_t>>>>;
+using any_weight =
+    any_over<std::variant<no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>,
+                          normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
+                          normalised<sequence_weight<stat::mean_t>>>>;
 
 using any_penalty =
     std::variant<kl_penalty<any_estimator>, squared_log_ratio, reference_kl<any_estimator, kl_gradient::pathwise>,

@@ -65,14 +65,16 @@ TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, V limit) noexcept 
     }
 }
 template <class M>
-void judge(M const& criterion, int bit, double const* sum, double const* max, double tokens, sequence_verdict& verdict) noexcept {
+void judge(M const& criterion, int bit, double const* sum, double const* max, double tokens,
+           sequence_verdict& verdict) noexcept {
     if (tokens > 0 && !criterion.keep.contains(criterion.value(sum, max, tokens))) {
         verdict.keep = false;
         verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
     }
 }
 template <class W>
-[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double tokens, double limit, double factor) noexcept {
+[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double tokens, double limit,
+                                        double factor) noexcept {
     if constexpr (is_normalised<W>) {
         if constexpr (W::is_sequence) return weight.sequence_value(*sum, tokens, limit, factor);
     } else if constexpr (W::sums > 0) {
@@ -137,8 +139,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         return std::apply([](auto const&... p) { return (false || ... || (p.tokens == sees::all_tokens)); }, penalties);
     }
     [[nodiscard]] static constexpr unsigned needs() noexcept {
-        return (needs_of(Surrogate{}) | ... | needs_of_criterion<Ms>()) |
-               (needs_of(Weight{}) | ... | needs_of(Ps{}));
+        return (needs_of(Surrogate{}) | ... | needs_of_criterion<Ms>()) | (needs_of(Weight{}) | ... | needs_of(Ps{}));
     }
     /// Diagnostics describe the log-ratio that the mask looks at first, else the weight's, else current over rollout.
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept {
@@ -238,9 +239,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     TRM_INLINE void penalty_stage(token<V, P>* t, int, V limit) const noexcept {
         V const zero(typename V::value_type(0));
         t->penalty = t->penalty_slope = t->penalty_all = t->penalty_all_slope = zero;
-        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
-            add_penalty(std::get<index>(penalties), *t, limit);
-        });
+        unrolled<static_cast<int>(sizeof...(Ps))>(
+            [&](auto index) __attribute__((always_inline)) { add_penalty(std::get<index>(penalties), *t, limit); });
     }
 
     /// Sequence criteria, from merged statistics over `tokens` finite tokens.
@@ -254,7 +254,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         });
         return verdict;
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit, double factor) const noexcept {
+    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit,
+                                            double factor) const noexcept {
         return weight_of_sequence(weight, sums + weight_slot, tokens, limit, factor);
     }
     void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,

@@ -14,27 +14,28 @@ TRM_NAMESPACE_BEGIN
 /// the weight, else log current - log rollout; r = e^x; clamped as in the loss. Tokens are loss_mask tokens; means over an empty set are 0.
 struct diagnostics {
     // tokens
-    double tokens = 0;            ///< loss_mask tokens
+    double tokens = 0;  ///< loss_mask tokens
     double nonfinite_tokens = 0;  ///< of these, with a non-finite input: masked
-    double kept_tokens = 0;       ///< tokens that reach the loss
+    double kept_tokens = 0;  ///< tokens that reach the loss
     double sum_x = 0, sum_k3 = 0, sum_r_squared = 0, sum_logp = 0;  ///< over finite tokens
-    double kept_x = 0, kept_k3 = 0;                                 ///< over kept tokens
-    double max_x = 0, min_x = 0;                                    ///< 0 when no token is finite
-    double positive_tokens = 0, negative_tokens = 0;                ///< kept, by the sign of the advantage
-    double clipped_positive = 0, clipped_negative = 0;              ///< kept tokens whose surrogate is clipped
+    double kept_x = 0, kept_k3 = 0;  ///< over kept tokens
+    double max_x = 0, min_x = 0;  ///< 0 when no token is finite
+    double positive_tokens = 0, negative_tokens = 0;  ///< kept, by the sign of the advantage
+    double clipped_positive = 0, clipped_negative = 0;  ///< kept tokens whose surrogate is clipped
     double sum_weight = 0, sum_weight_squared = 0, max_weight = 0;  ///< importance weights of kept tokens
     // sequences with at least one finite token
-    double sequences = 0;       ///< non-empty sequences
+    double sequences = 0;  ///< non-empty sequences
     double kept_sequences = 0;  ///< with at least one kept token
     double sum_log_ppl = 0, sum_rollout_log_ppl = 0;  ///< -mean log-probability of each sequence, summed
     double sum_ppl = 0, sum_rollout_ppl = 0, sum_ppl_ratio = 0;
     double sum_log_ppl_abs_diff = 0, max_log_ppl_diff = 0, min_log_ppl_diff = 0;  ///< rollout minus current mean logp
     double sum_seq_ratio = 0, sum_seq_ratio_squared = 0;  ///< prod r, log clamped
-    double measured_sequences = 0;                        ///< sequences that these sums cover
+    double measured_sequences = 0;  ///< sequences that these sums cover
     // criteria of the mask, in the order written
-    double rejected_tokens[max_criteria] = {};     ///< tokens that criterion i rejects, alone or not
-    double rejected_sequences[max_criteria] = {};  ///< sequences in which criterion i rejects something; of a sequence in
-                                                   ///< several runs, a token criterion counts the share of those runs
+    double rejected_tokens[max_criteria] = {};  ///< tokens that criterion i rejects, alone or not
+    double rejected_sequences[max_criteria] =
+        {};  ///< sequences in which criterion i rejects something; of a sequence in
+        ///< several runs, a token criterion counts the share of those runs
 
     [[nodiscard]] double finite_tokens() const noexcept { return tokens - nonfinite_tokens; }
     [[nodiscard]] double kept_fraction() const noexcept { return over(kept_tokens, tokens); }
@@ -102,11 +103,31 @@ struct diagnostics {
     /// The members that add; the others are extrema. For writing a reduction over ranks.
     [[nodiscard]] static constexpr std::array<double diagnostics::*, 26> sums() noexcept {
         using d = diagnostics;
-        return {&d::tokens, &d::nonfinite_tokens, &d::kept_tokens, &d::sum_x, &d::sum_k3, &d::sum_r_squared,
-                &d::sum_logp, &d::kept_x, &d::kept_k3, &d::positive_tokens, &d::negative_tokens,
-                &d::clipped_positive, &d::clipped_negative, &d::sum_weight, &d::sum_weight_squared, &d::sequences,
-                &d::kept_sequences, &d::sum_log_ppl, &d::sum_rollout_log_ppl, &d::sum_ppl, &d::sum_rollout_ppl,
-                &d::sum_ppl_ratio, &d::sum_log_ppl_abs_diff, &d::sum_seq_ratio, &d::sum_seq_ratio_squared,
+        return {&d::tokens,
+                &d::nonfinite_tokens,
+                &d::kept_tokens,
+                &d::sum_x,
+                &d::sum_k3,
+                &d::sum_r_squared,
+                &d::sum_logp,
+                &d::kept_x,
+                &d::kept_k3,
+                &d::positive_tokens,
+                &d::negative_tokens,
+                &d::clipped_positive,
+                &d::clipped_negative,
+                &d::sum_weight,
+                &d::sum_weight_squared,
+                &d::sequences,
+                &d::kept_sequences,
+                &d::sum_log_ppl,
+                &d::sum_rollout_log_ppl,
+                &d::sum_ppl,
+                &d::sum_rollout_ppl,
+                &d::sum_ppl_ratio,
+                &d::sum_log_ppl_abs_diff,
+                &d::sum_seq_ratio,
+                &d::sum_seq_ratio_squared,
                 &d::measured_sequences};
     }
 

@@ -35,7 +35,8 @@ public:
         return e.run(batch, out, execute, scratch);
     }
     template <storage_type S, arithmetic_type T>
-    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, workspace& scratch) const noexcept {
+    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out,
+                                    workspace& scratch) const noexcept {
         return (*this)(batch, out, serial_executor{}, scratch);
     }
     template <storage_type S, arithmetic_type T, executor E>
@@ -77,7 +78,8 @@ public:
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         if (core.has_selections() && rejected.size() < extent) return {errc::size_mismatch, -1, -1, "rejected"};
         if (core.has_marker() && marks.size() < extent) return {errc::size_mismatch, -1, -1, "marks"};
-        if (!e.template select<real>(batch, rejected, marks, scratch)) return {errc::out_of_memory, -1, -1, "selection"};
+        if (!e.template select<real>(batch, rejected, marks, scratch))
+            return {errc::out_of_memory, -1, -1, "selection"};
         return {};
     }
 
@@ -95,7 +97,8 @@ public:
     /// Phase 1: statistics of all sequences from the tokens of this batch, overwriting `stats`. Ranks that share sequences
     /// then add `sums` and take the maximum of `maxima`. T is the arithmetic of phase 3.
     template <class T = void, storage_type S, executor E = serial_executor>
-    [[nodiscard]] status measure(batch_view<S> const& batch, sequence_statistics const& stats, E const& execute = {}) const {
+    [[nodiscard]] status measure(batch_view<S> const& batch, sequence_statistics const& stats,
+                                 E const& execute = {}) const {
         using real = std::conditional_t<std::is_void_v<T>, default_arithmetic_t<S>, T>;
         auto const core = self().core();
         auto const e = engine(core);
@@ -128,7 +131,8 @@ public:
         auto const e = engine(core);
         if (status s = e.validate(batch, out); !s.ok()) return {s, 0, {}};
         if (status s = e.validate(batch.layout, stats); !s.ok()) return {s, 0, {}};
-        if (e.wants_selection(batch)) return {{errc::missing_stream, -1, -1, "rejected, marks: call select first"}, 0, {}};
+        if (e.wants_selection(batch))
+            return {{errc::missing_stream, -1, -1, "rejected, marks: call select first"}, 0, {}};
         if (status s = check_prompts(batch, prompt_tokens.size()); !s.ok()) return {s, 0, {}};
         return e.apply(batch, stats, total, prompt_tokens, out, execute);
     }

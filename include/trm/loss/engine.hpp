@@ -434,12 +434,23 @@ private:
         double const sequences = given ? aggregate.divide_by.n : kept ? n.kept_sequences : n.sequences;
         double d = 1;
         switch (aggregate.which) {
-            case kind::token_mean: d = given ? aggregate.divide_by.n : kept ? n.kept_tokens : n.tokens; break;
-            case kind::token_sum: break;
-            case kind::seq_mean_token_sum: d = sequences; break;
-            case kind::seq_mean_token_mean: d = sequences * (kept ? kept_tokens : tokens); break;
-            case kind::seq_mean_token_sum_norm: d = sequences * aggregate.length; break;
-            case kind::prompt_mean: d = (given ? aggregate.divide_by.n : prompts) * prompt_tokens; break;
+            case kind::token_mean:
+                d = given ? aggregate.divide_by.n : kept ? n.kept_tokens : n.tokens;
+                break;
+            case kind::token_sum:
+                break;
+            case kind::seq_mean_token_sum:
+                d = sequences;
+                break;
+            case kind::seq_mean_token_mean:
+                d = sequences * (kept ? kept_tokens : tokens);
+                break;
+            case kind::seq_mean_token_sum_norm:
+                d = sequences * aggregate.length;
+                break;
+            case kind::prompt_mean:
+                d = (given ? aggregate.divide_by.n : prompts) * prompt_tokens;
+                break;
         }
         return d > 0 ? 1 / d : 0.0;
     }

@@ -93,15 +93,15 @@ struct lane_tally {
 
     TRM_INLINE void clear_sums(Core const& core) noexcept {
         V const zero(typename V::value_type(0));
-        each_slot<Core, Core::sum_capacity>(
-            core.sum_width(), [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
+        each_slot<Core, Core::sum_capacity>(core.sum_width(),
+                                            [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
         objective = regulariser = x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
     }
     TRM_INLINE void clear(Core const& core) noexcept {
         clear_sums(core);
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
-        each_slot<Core, Core::max_capacity>(
-            core.max_width(), [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
+        each_slot<Core, Core::max_capacity>(core.max_width(),
+                                            [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
         max_x = max_negative_x = lowest;
         max_weight = V(typename V::value_type(0));
     }
@@ -132,10 +132,9 @@ struct lane_tally {
     template <bool Apply>
     TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
         flush_sums<Apply>(core, to, diagnose);
-        each_slot<Core, Core::max_capacity>(
-            core.max_width(), [&](int i) __attribute__((always_inline)) {
-                to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
-            });
+        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
+            to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+        });
         if (Apply && diagnose) {
             to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(max_x)));
             to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(max_negative_x)));
@@ -219,8 +218,7 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
                              std::size_t n, run_scalars const& run, run_registers<V> const& numbers,
-                             token<V, Proximal> const& t,
-                             lane_tally<V, Core>& lanes, run_tally<Core>& tally) noexcept {
+                             token<V, Proximal> const& t, lane_tally<V, Core>& lanes, run_tally<Core>& tally) noexcept {
     using T = typename V::value_type;
     V weight = simd::pin(t.weight);
     if (io.token_weight != nullptr)
@@ -242,7 +240,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
     lanes.objective = lanes.objective + zero_unless(keep, value);
     slope = zero_unless(keep, slope);
     if (core.has_penalties()) slope = slope + all_slope;
-    auto const write = [&](T * to, V v) __attribute__((always_inline)) {
+    auto const write = [&](T* to, V v) __attribute__((always_inline)) {
         if constexpr (Full) {
             simd::store(to + at, v);
         } else {
@@ -319,15 +317,13 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     auto const stages = [&](int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
         each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { t[j].keep = t[j].keep & t[j].allowed; });
-        each_slot<Core, 1>(
-            n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
+        each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
-            each_slot<Core, 1>(
-                n, [&](int j) __attribute__((always_inline)) {
-                    lanes.x = lanes.x + core.diagnosed(t[j]).value;
-                    lanes.logp = lanes.logp + t[j].logp;
-                });
+            each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) {
+                lanes.x = lanes.x + core.diagnosed(t[j]).value;
+                lanes.logp = lanes.logp + t[j].logp;
+            });
         if constexpr (Apply) {
             core.weight_stage(t, n, run.weight, run.weight_factor);
             core.surrogate_stage(t, n, run.constants);
@@ -335,12 +331,12 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         }
     };
     auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
-        __attribute__((always_inline)) {
-        tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, numbers, t[j]);
-        tally.finite += count(t[j].active);
-    };
-    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
-        __attribute__((always_inline)) {
+                          __attribute__((always_inline)) {
+                              tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, numbers, t[j]);
+                              tally.finite += count(t[j].active);
+                          };
+    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j,
+                                       std::size_t n) __attribute__((always_inline)) {
         if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, numbers, t[j], lanes, tally);
     };
     constexpr std::bool_constant<true> full{};
@@ -351,11 +347,11 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         std::int64_t const tile_end = at + std::min(tile, (end - at) / block * block);
         bool const whole = tile_end - at == tile;  // the cut into tiles may not depend on what follows the run
         for (; at < tile_end; at += block) {
-            each_slot<Core, 1>(
-                Core::block, [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
+            each_slot<Core, 1>(Core::block,
+                               [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
             stages(Core::block);
-            each_slot<Core, 1>(
-                Core::block, [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
+            each_slot<Core, 1>(Core::block,
+                               [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
         }
         if (whole && at < end) lanes.template flush_sums<Apply>(core, tally, run.diagnose);
     }

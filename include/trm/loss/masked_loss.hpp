@@ -42,8 +42,8 @@ public:
     [[nodiscard]] constexpr auto on(Other) const noexcept {
         auto copy = std::apply(
             [&](auto... p) {
-                return masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Other>(mask, surrogate, aggregate,
-                                                                                               weight, p...);
+                return masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Other>(mask, surrogate,
+                                                                                               aggregate, weight, p...);
             },
             penalties);
         copy.options = options;

@@ -18,12 +18,12 @@ TRM_NAMESPACE_BEGIN
 /// input stream of the same type, exactly or not at all.
 template <arithmetic_type T>
 struct outputs {
-    std::span<T> grad{};                 ///< d loss / d logp per token; 0 where loss_mask is 0 or the token is rejected
-    std::span<std::uint8_t> keep{};      ///< 1 where the surrogate of the token reaches the loss
+    std::span<T> grad{};  ///< d loss / d logp per token; 0 where loss_mask is 0 or the token is rejected
+    std::span<std::uint8_t> keep{};  ///< 1 where the surrogate of the token reaches the loss
     std::span<std::uint16_t> reasons{};  ///< bit i: criterion i rejects; bit 15: not finite; 0 where loss_mask is 0
-    std::span<T> weights{};              ///< stop-gradient factor of each kept token's surrogate, else 0
-    bool accumulate = false;             ///< add to grad instead of overwriting it
-    double loss_scale = 1.0;             ///< factor of loss and gradient
+    std::span<T> weights{};  ///< stop-gradient factor of each kept token's surrogate, else 0
+    bool accumulate = false;  ///< add to grad instead of overwriting it
+    double loss_scale = 1.0;  ///< factor of loss and gradient
 };
 
 /// Outcome of a loss call. Unless `status.ok()` nothing was written and the rest is zero.
@@ -40,7 +40,7 @@ struct counts {
     double kept_tokens = 0;
     double sequences = 0;
     double kept_sequences = 0;
-    double weight_sum = 0;    ///< what a normalised weight averages: sum of weights,
+    double weight_sum = 0;  ///< what a normalised weight averages: sum of weights,
     double weight_units = 0;  ///< over this many tokens or sequences
     constexpr void merge(counts const& o) noexcept {
         weight_sum += o.weight_sum;

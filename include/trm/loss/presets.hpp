@@ -19,7 +19,9 @@ namespace presets {
 
 /// The log-ratio of rollout corrections, and both bounds of a ratio in the space of k1.
 inline constexpr ratio_kind corrected = ratio_kind::correction;
-[[nodiscard]] inline band ratio_band_k1(double lower, double upper) noexcept { return within(-std::log(upper), -std::log(lower)); }
+[[nodiscard]] inline band ratio_band_k1(double lower, double upper) noexcept {
+    return within(-std::log(upper), -std::log(lower));
+}
 
 // --- the paper: Trust Region Masking, arXiv 2512.23075 -----------------------------------------------------------------
 
@@ -63,16 +65,19 @@ inline constexpr aggregation verl_mean = token_mean{};
     return masked_loss{no_mask{}, verl_ppo, verl_mean, token_weight{zero_outside(lower, upper)}};
 }
 [[nodiscard]] inline auto decoupled_seq_is_rs(double is = 2.0, double lower = 0.5, double upper = 2.0) noexcept {
-    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::sum, within(std::log(lower), std::log(upper))}, verl_ppo,
-                       verl_mean, sequence_weight{stat::sum, truncate_above(is)}};
+    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::sum, within(std::log(lower), std::log(upper))},
+                       verl_ppo, verl_mean, sequence_weight{stat::sum, truncate_above(is)}};
 }
 [[nodiscard]] inline auto decoupled_geo_rs(double lower = 0.999, double upper = 1.001) noexcept {
     return masked_loss{verl_geometric(lower, upper), verl_ppo, verl_mean};
 }
-[[nodiscard]] inline auto decoupled_geo_rs_seq_tis(double is = 2.0, double lower = 0.999, double upper = 1.001) noexcept {
-    return masked_loss{verl_geometric(lower, upper), verl_ppo, verl_mean, sequence_weight{stat::sum, truncate_above(is)}};
+[[nodiscard]] inline auto decoupled_geo_rs_seq_tis(double is = 2.0, double lower = 0.999,
+                                                   double upper = 1.001) noexcept {
+    return masked_loss{verl_geometric(lower, upper), verl_ppo, verl_mean,
+                       sequence_weight{stat::sum, truncate_above(is)}};
 }
-[[nodiscard]] inline auto decoupled_geo_rs_token_tis(double is = 2.0, double lower = 0.999, double upper = 1.001) noexcept {
+[[nodiscard]] inline auto decoupled_geo_rs_token_tis(double is = 2.0, double lower = 0.999,
+                                                     double upper = 1.001) noexcept {
     return masked_loss{verl_geometric(lower, upper), verl_ppo, verl_mean, token_weight{truncate_above(is)}};
 }
 [[nodiscard]] inline auto decoupled_k3_rs(double threshold = 0.01) noexcept {
@@ -101,10 +106,13 @@ inline constexpr aggregation verl_mean = token_mean{};
 [[nodiscard]] inline auto bypass_pg_geo_rs(double lower = 0.999, double upper = 1.001) noexcept {
     return masked_loss{verl_geometric(lower, upper), policy_gradient{}, verl_mean};
 }
-[[nodiscard]] inline auto bypass_pg_geo_rs_seq_tis(double is = 2.0, double lower = 0.999, double upper = 1.001) noexcept {
-    return masked_loss{verl_geometric(lower, upper), policy_gradient{}, verl_mean, sequence_weight{stat::sum, truncate_above(is)}};
+[[nodiscard]] inline auto bypass_pg_geo_rs_seq_tis(double is = 2.0, double lower = 0.999,
+                                                   double upper = 1.001) noexcept {
+    return masked_loss{verl_geometric(lower, upper), policy_gradient{}, verl_mean,
+                       sequence_weight{stat::sum, truncate_above(is)}};
 }
-[[nodiscard]] inline auto bypass_pg_geo_rs_token_tis(double is = 2.0, double lower = 0.999, double upper = 1.001) noexcept {
+[[nodiscard]] inline auto bypass_pg_geo_rs_token_tis(double is = 2.0, double lower = 0.999,
+                                                     double upper = 1.001) noexcept {
     return masked_loss{verl_geometric(lower, upper), policy_gradient{}, verl_mean, token_weight{truncate_above(is)}};
 }
 /// `disabled`: verl's PPO without any correction.
@@ -115,9 +123,10 @@ inline constexpr aggregation verl_mean = token_mean{};
 /// DPPO's binary TV and the squared log-ratio on all tokens. adv_tau of its configuration is a factor of the advantages. Two
 /// criteria, so that metrics tell the sides apart: reason bit 0 is the high side, bit 1 the low one.
 [[nodiscard]] inline auto prime_rl(double low = 0.2, double high = 0.2, double kl_tau = 1e-3) noexcept {
-    return masked_loss{advantage_signed{binary_tv{}, at_most(high), band{}} && advantage_signed{binary_tv{}, band{}, at_most(low)},
-                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}, no_weight{},
-                       squared_log_ratio{kl_tau}};
+    return masked_loss{
+        advantage_signed{binary_tv{}, at_most(high), band{}} && advantage_signed{binary_tv{}, band{}, at_most(low)},
+        over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}, no_weight{},
+        squared_log_ratio{kl_tau}};
 }
 /// Symmetric: |p - mu| <= threshold whatever the sign of A.
 [[nodiscard]] inline auto prime_rl_ipo(double threshold = 0.1, double kl_tau = 1e-3) noexcept {
@@ -153,8 +162,10 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
     return masked_loss{no_mask{}, ppo_clip{eps_low, eps_high}, token_mean{}, trl_sequence_mask};
 }
 /// Divides by rows times max_completion_length; TRL counts empty rows too (over_count).
-[[nodiscard]] inline auto trl_dr_grpo(double max_completion_length, double eps_low = 0.2, double eps_high = 0.2) noexcept {
-    return masked_loss{no_mask{}, ppo_clip{eps_low, eps_high}, seq_mean_token_sum_norm{max_completion_length}, trl_sequence_mask};
+[[nodiscard]] inline auto trl_dr_grpo(double max_completion_length, double eps_low = 0.2,
+                                      double eps_high = 0.2) noexcept {
+    return masked_loss{no_mask{}, ppo_clip{eps_low, eps_high}, seq_mean_token_sum_norm{max_completion_length},
+                       trl_sequence_mask};
 }
 /// epsilon_high is an absolute cap of the ratio here.
 [[nodiscard]] inline auto trl_cispo(double epsilon_high = 5.0) noexcept {
@@ -172,8 +183,8 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 /// Off-policy sequence masking (DeepSeek-V3.2): drops the tokens with A < 0 where mean_t(log mu - log p) > delta. The
 /// threshold has no default in TRL, 1e-4 in slime.
 [[nodiscard]] inline auto trl_opsm(double delta, double eps_low = 0.2, double eps_high = 0.2) noexcept {
-    return masked_loss{signed_sequence_mask{k1{}, stat::mean, at_most(delta)}, ppo_clip{eps_low, eps_high}, token_mean{},
-                       trl_sequence_mask};
+    return masked_loss{signed_sequence_mask{k1{}, stat::mean, at_most(delta)}, ppo_clip{eps_low, eps_high},
+                       token_mean{}, trl_sequence_mask};
 }
 
 // --- OpenRLHF 3c3be623, openrlhf/models/loss.py ------------------------------------------------------------------------------
@@ -187,8 +198,8 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 }
 /// Geometric-mean filter of sequences, then the raw token ratio.
 [[nodiscard]] inline auto openrlhf_seq_mask_tis(double lower = 0.5, double upper = 5.0) noexcept {
-    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::mean, ratio_band_k1(lower, upper)}, ppo_clip{}, token_mean{},
-                       token_weight{}};
+    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::mean, ratio_band_k1(lower, upper)}, ppo_clip{},
+                       token_mean{}, token_weight{}};
 }
 
 // --- SkyRL a9564572e, off_policy_correction_utils.py -------------------------------------------------------------------------
@@ -211,7 +222,8 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 /// Decoupled PPO with the default RejectionSamplingConfig: tokens whose proximal / rollout ratio exceeds 5 are masked, the
 /// others weighted with it; divides by all tokens.
 [[nodiscard]] inline auto areal_decoupled(double upper = 5.0) noexcept {
-    return masked_loss{token_mask{over<corrected>(k1{}), at_least(-std::log(upper))}, ppo_clip{}, token_mean{}, token_weight{}};
+    return masked_loss{token_mask{over<corrected>(k1{}), at_least(-std::log(upper))}, ppo_clip{}, token_mean{},
+                       token_weight{}};
 }
 
 // --- NeMo-RL 7ea279abf, nemo_rl/algorithms/loss/loss_functions.py ---------------------------------------------------------------
@@ -225,8 +237,8 @@ inline constexpr reference_kl<k3, kl_gradient::score_function> nemo_kl{{}, 0.01,
     return masked_loss{no_mask{}, ppo_clip{}, token_mean{}, token_weight{zero_outside(lower, upper)}, nemo_kl};
 }
 [[nodiscard]] inline auto nemo_seq_mask_tis(double lower = 0.999, double upper = 1.002) noexcept {
-    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::mean, ratio_band_k1(lower, upper)}, ppo_clip{}, token_mean{},
-                       token_weight{}, nemo_kl};
+    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::mean, ratio_band_k1(lower, upper)}, ppo_clip{},
+                       token_mean{}, token_weight{}, nemo_kl};
 }
 /// Sequences whose mean e^|x| exceeds the threshold leave, the denominator included. Its KL sees kept sequences only.
 [[nodiscard]] inline auto nemo_sequence_error(double threshold) noexcept {
@@ -257,8 +269,8 @@ inline constexpr reference_kl<k3, kl_gradient::score_function> nemo_kl{{}, 0.01,
     return masked_loss{dppo_kl(low, high), dppo_score(cap), token_mean{}};
 }
 [[nodiscard]] inline auto skyrl_dppo(double low = 0.2, double high = 0.2) noexcept {
-    return masked_loss{dppo_tv(low, high, zero_advantage::keep), over<ratio_kind::current_over_rollout>(importance_ratio{}),
-                       token_mean{}};
+    return masked_loss{dppo_tv(low, high, zero_advantage::keep),
+                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}};
 }
 
 }  // namespace presets

@@ -277,7 +277,8 @@ struct spec_of<dro> {
 template <>
 struct spec_of<kl_cov> {
     static constexpr char const* name = "kl_cov";
-    static constexpr auto fields = std::tuple{spec_field{"coefficient", &kl_cov::coefficient}};
+    static constexpr auto fields =
+        std::tuple{spec_field{"coefficient", &kl_cov::coefficient}, spec_field{"fraction", &kl_cov::fraction}};
 };
 template <>
 struct spec_of<vespo> {

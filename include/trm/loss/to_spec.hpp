@@ -41,9 +41,10 @@ template <class D>
         return d;
     } else {
         using id = any_estimator::id;
-        return {std::derived_from<D, k1> ? id::k1 : std::derived_from<D, k2> ? id::k2
-                : std::derived_from<D, k3>                                   ? id::k3
-                                                                             : id::abs_log_ratio};
+        return {std::derived_from<D, k1>   ? id::k1
+                : std::derived_from<D, k2> ? id::k2
+                : std::derived_from<D, k3> ? id::k3
+                                           : id::abs_log_ratio};
     }
 }
 
@@ -97,7 +98,8 @@ any_penalty as_any(kl_penalty<D> const& p) {
 }
 template <class D, class G>
 any_penalty as_any(reference_kl<D, G> const& p) {
-    return reference_kl<any_estimator, G>{as_estimator(p.estimator), p.beta, p.gradient, p.tokens, p.input_clamp, p.output_clamp};
+    return reference_kl<any_estimator, G>{
+        as_estimator(p.estimator), p.beta, p.gradient, p.tokens, p.input_clamp, p.output_clamp};
 }
 
 }  // namespace detail
@@ -128,10 +130,18 @@ namespace presets {
         verl_criterion const& c = rs.criteria[i];
         any_divergence const d{c.k == 1 ? id::k1 : c.k == 2 ? id::k2 : id::k3, over};
         switch (c.level) {
-            case verl_level::token: mask.push_back(token_mask<any_divergence>{d, c.keep}); break;
-            case verl_level::seq_sum: mask.push_back(sequence_mask<any_divergence, stat::sum_t>{d, {}, c.keep}); break;
-            case verl_level::seq_mean: mask.push_back(sequence_mask<any_divergence, stat::mean_t>{d, {}, c.keep}); break;
-            case verl_level::seq_max: mask.push_back(sequence_mask<any_divergence, stat::max_t>{d, {}, c.keep}); break;
+            case verl_level::token:
+                mask.push_back(token_mask<any_divergence>{d, c.keep});
+                break;
+            case verl_level::seq_sum:
+                mask.push_back(sequence_mask<any_divergence, stat::sum_t>{d, {}, c.keep});
+                break;
+            case verl_level::seq_mean:
+                mask.push_back(sequence_mask<any_divergence, stat::mean_t>{d, {}, c.keep});
+                break;
+            case verl_level::seq_max:
+                mask.push_back(sequence_mask<any_divergence, stat::max_t>{d, {}, c.keep});
+                break;
         }
     }
     return mask;

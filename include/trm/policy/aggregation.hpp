@@ -22,12 +22,12 @@ inline constexpr denominator over_kept{denominator::kind::kept, 0};
 /// as the denominator says.
 struct aggregation {
     enum class kind : std::uint8_t {
-        token_mean,               ///< sum_it l / N
-        token_sum,                ///< sum_it l
-        seq_mean_token_sum,       ///< sum_i (sum_t l) / S
-        seq_mean_token_mean,      ///< sum_i (sum_t l / n_i) / S
+        token_mean,  ///< sum_it l / N
+        token_sum,  ///< sum_it l
+        seq_mean_token_sum,  ///< sum_i (sum_t l) / S
+        seq_mean_token_mean,  ///< sum_i (sum_t l / n_i) / S
         seq_mean_token_sum_norm,  ///< sum_i (sum_t l) / (S length): Dr. GRPO, arXiv 2503.20783
-        prompt_mean               ///< sum_g (sum_{i in g, t} l / N_g) / P
+        prompt_mean  ///< sum_g (sum_{i in g, t} l / N_g) / P
     } which = kind::token_mean;
     denominator divide_by = over_all;
     double length = 0;

@@ -22,9 +22,7 @@ struct band {
     double upper = std::numeric_limits<double>::infinity();
 
     [[nodiscard]] constexpr bool contains(double d) const noexcept { return lower <= d && d <= upper; }
-    [[nodiscard]] constexpr bool ok() const noexcept {
-        return !is_nan(lower) && !is_nan(upper) && lower <= upper;
-    }
+    [[nodiscard]] constexpr bool ok() const noexcept { return !is_nan(lower) && !is_nan(upper) && lower <= upper; }
 };
 [[nodiscard]] constexpr band at_most(double upper) noexcept {
     return {-std::numeric_limits<double>::infinity(), upper};
@@ -40,10 +38,10 @@ struct sum_t {};
 struct mean_t {};
 struct max_t {};
 struct min_t {};
-inline constexpr sum_t sum{};    ///< of an empty sequence: 0
+inline constexpr sum_t sum{};  ///< of an empty sequence: 0
 inline constexpr mean_t mean{};  ///< of an empty sequence: 0
-inline constexpr max_t max{};    ///< of an empty sequence: -infinity
-inline constexpr min_t min{};    ///< of an empty sequence: +infinity
+inline constexpr max_t max{};  ///< of an empty sequence: -infinity
+inline constexpr min_t min{};  ///< of an empty sequence: +infinity
 }  // namespace stat
 
 /// Keep each token on its own: lower <= D_t <= upper. The common practice; it bounds no sequence-level error.
@@ -163,9 +161,8 @@ template <mask_policy M>
 }
 template <mask_policy A, mask_policy B>
 [[nodiscard]] constexpr auto operator&&(A a, B b) noexcept {
-    return std::apply(
-        [](auto... ms) { return all_of<decltype(ms)...>{{ms...}}; },
-        std::tuple_cat(as_conjunction(a).criteria, as_conjunction(b).criteria));
+    return std::apply([](auto... ms) { return all_of<decltype(ms)...>{{ms...}}; },
+                      std::tuple_cat(as_conjunction(a).criteria, as_conjunction(b).criteria));
 }
 
 namespace detail {

@@ -51,7 +51,8 @@ template <class D>
 advantage_signed(D, band, band, zero_advantage) -> advantage_signed<D>;
 /// Any token mask, conditioned on the direction of the move.
 template <class D>
-[[nodiscard]] constexpr advantage_signed<D> only_away(token_mask<D> m, zero_advantage z = zero_advantage::as_negative) noexcept {
+[[nodiscard]] constexpr advantage_signed<D> only_away(token_mask<D> m,
+                                                      zero_advantage z = zero_advantage::as_negative) noexcept {
     return {m.divergence, m.keep, m.keep, z};
 }
 

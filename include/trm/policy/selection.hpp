@@ -19,9 +19,9 @@ TRM_NAMESPACE_BEGIN
 struct selection_input {
     layout_view layout;
     std::span<std::int32_t const> group_of;
-    std::span<double const> scores;        ///< channel-major: channel c of token t is scores[c * extent + t]
+    std::span<double const> scores;  ///< channel-major: channel c of token t is scores[c * extent + t]
     std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token
-    std::span<double const> advantages;    ///< per token
+    std::span<double const> advantages;  ///< per token
     std::size_t extent = 0;
     std::span<std::uint8_t const> loss_mask{};
 
@@ -99,7 +99,9 @@ template <divergence_policy D>
 struct prefix_mask : detail::scored_by<D> {
     band keep;
     constexpr prefix_mask(D d = {}, band b = {}) noexcept : detail::scored_by<D>{d}, keep(b) {}
-    [[nodiscard]] constexpr status validate() const noexcept { return keep.ok() ? status{} : detail::bad("prefix_mask"); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() ? status{} : detail::bad("prefix_mask");
+    }
     void select(selection_input const& in, selection_output out) const {
         std::vector<bool> violated(static_cast<std::size_t>(in.layout.sequences()));
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
@@ -119,9 +121,12 @@ template <divergence_policy D, class Stat>
 struct group_mask : detail::scored_by<D> {
     Stat statistic;
     band keep;
-    constexpr group_mask(D d = {}, Stat s = {}, band b = {}) noexcept : detail::scored_by<D>{d}, statistic(s), keep(b) {}
+    constexpr group_mask(D d = {}, Stat s = {}, band b = {}) noexcept
+        : detail::scored_by<D>{d}, statistic(s), keep(b) {}
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::group; }
-    [[nodiscard]] constexpr status validate() const noexcept { return keep.ok() ? status{} : detail::bad("group_mask"); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return keep.ok() ? status{} : detail::bad("group_mask");
+    }
     void select(selection_input const& in, selection_output out) const {
         auto const all = detail::statistics_of<Stat>(in);
         std::int32_t groups = 0;
@@ -131,7 +136,8 @@ struct group_mask : detail::scored_by<D> {
             if (all[i].violates(keep)) dropped[static_cast<std::size_t>(in.group_of[i])] = true;
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
-            if (dropped[static_cast<std::size_t>(in.group_of[s])]) in.for_each(i, [&](std::size_t t) { out.reject(t); });
+            if (dropped[static_cast<std::size_t>(in.group_of[s])])
+                in.for_each(i, [&](std::size_t t) { out.reject(t); });
         }
     }
 };
@@ -144,7 +150,8 @@ struct signed_sequence_mask : detail::scored_by<D> {
     Stat statistic;
     band keep;
     advantage_sign sign;
-    constexpr signed_sequence_mask(D d = {}, Stat s = {}, band b = {}, advantage_sign a = advantage_sign::negative) noexcept
+    constexpr signed_sequence_mask(D d = {}, Stat s = {}, band b = {},
+                                   advantage_sign a = advantage_sign::negative) noexcept
         : detail::scored_by<D>{d}, statistic(s), keep(b), sign(a) {}
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -229,7 +236,9 @@ template <divergence_policy D>
 struct budget_mask : detail::scored_by<D> {
     double limit;
     constexpr budget_mask(D d = {}, double mean_limit = 0) noexcept : detail::scored_by<D>{d}, limit(mean_limit) {}
-    [[nodiscard]] constexpr status validate() const noexcept { return !is_nan(limit) ? status{} : detail::bad("budget_mask"); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return !is_nan(limit) ? status{} : detail::bad("budget_mask");
+    }
     void select(selection_input const& in, selection_output out) const {
         std::vector<std::size_t> order;
         in.for_each([&](std::size_t t) { order.push_back(t); });
@@ -307,7 +316,8 @@ struct clip_cov {
             bool const clipped = (a > 0 && r > 1 + eps_high) || (a < 0 && r < 1 - eps_low);
             if (!clipped && c[i] > lower && c[i] < upper) candidates.push_back(tokens[i]);
         }
-        auto const wanted = std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+        auto const wanted =
+            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
         detail::splitmix64 random(seed);
         for (std::size_t k = 0; k < std::min(wanted, candidates.size()); ++k) {  // partial Fisher-Yates
             std::swap(candidates[k], candidates[k + random.below(candidates.size() - k)]);
@@ -330,7 +340,8 @@ struct top_covariance {
         auto const c = detail::covariances(in, tokens);
         std::vector<std::size_t> order(tokens.size());
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-        auto const wanted = std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+        auto const wanted =
+            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
         auto const k = std::min(wanted, order.size());
         std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
                           [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });

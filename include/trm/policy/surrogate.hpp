@@ -53,7 +53,8 @@ struct ppo_clip {
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
-        return ok && !is_nan(eps_low + eps_high + dual_clip) ? status{} : status{errc::bad_threshold, -1, -1, "ppo_clip"};
+        return ok && !is_nan(eps_low + eps_high + dual_clip) ? status{}
+                                                             : status{errc::bad_threshold, -1, -1, "ppo_clip"};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {

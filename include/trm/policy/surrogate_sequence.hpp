@@ -34,14 +34,16 @@ struct clipped_ratio {
     bool const c = s < 1 - eps_low, capped = dual_clip > 0 && s > dual_clip;
     return {capped ? dual_clip : c ? 1 - eps_low : s, c, c || capped};
 }
-[[nodiscard]] constexpr status check_clip(double eps_low, double eps_high, double dual_clip, char const* name) noexcept {
+[[nodiscard]] constexpr status check_clip(double eps_low, double eps_high, double dual_clip,
+                                          char const* name) noexcept {
     bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
     return ok ? status{} : status{errc::bad_threshold, -1, -1, name};
 }
 
 /// Value and clip flags from constants {ratio for A >= 0, ratio for A < 0, ., flags}: flag bits 0 (A > 0) and 1 (A < 0).
 template <class V, bool P>
-TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, sequence_constants const& k, int flags) noexcept {
+TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, sequence_constants const& k,
+                                                     int flags) noexcept {
     V const nought = zero<V>(), one = simd::broadcast<V>(1);
     auto const positive = t.advantage > nought, negative = t.advantage < nought;
     V const used = select(negative, simd::broadcast<V>(k.c[1]), simd::broadcast<V>(k.c[0]));
@@ -141,7 +143,9 @@ struct gmpo {
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 3;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
-    [[nodiscard]] constexpr status validate() const noexcept { return detail::check_clip(eps_low, eps_high, 0, "gmpo"); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return detail::check_clip(eps_low, eps_high, 0, "gmpo");
+    }
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
         V const zero = detail::zero<V>(), lo = simd::broadcast<V>(-eps_low), hi = simd::broadcast<V>(eps_high);

@@ -27,7 +27,8 @@ struct sapo {
         V const zero = detail::zero<V>(), one = simd::broadcast<V>(1), far = simd::broadcast<V>(80);
         auto const positive = t.advantage > zero;
         V const tau = select(positive, simd::broadcast<V>(tau_positive), simd::broadcast<V>(tau_negative));
-        V const four_over_tau = select(positive, simd::broadcast<V>(4 / tau_positive), simd::broadcast<V>(4 / tau_negative));
+        V const four_over_tau =
+            select(positive, simd::broadcast<V>(4 / tau_positive), simd::broadcast<V>(4 / tau_negative));
         V const z = tau * l.expm1;
         V const decay = zero_unless(z < far, simd::exp(-simd::min(z, far)));  // e^-z, 0 beyond 80
         V const gate = one / (one + decay);

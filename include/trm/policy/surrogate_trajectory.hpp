@@ -53,7 +53,8 @@ struct vespo : detail::trajectory_score {
     [[nodiscard]] sequence_constants constants(double const* sum, double, double limit) const noexcept {
         constexpr double lowest = -18.420680743952367;  // log 1e-8
         double const x = sum[0] < lowest ? lowest : sum[0] > limit ? limit : sum[0], gap = std::expm1(x);
-        return {{std::exp(k_positive * x - lambda_positive * gap), std::exp(k_negative * x - lambda_negative * gap), 0, 0}};
+        return {
+            {std::exp(k_positive * x - lambda_positive * gap), std::exp(k_negative * x - lambda_negative * gap), 0, 0}};
     }
 };
 

@@ -14,7 +14,7 @@ enum class ratio_kind : std::uint8_t {
     current_over_rollout,
     proximal_over_rollout,
     current_over_proximal,
-    surrogate,   ///< current_over_proximal if the batch has proximal_logp, else current_over_rollout
+    surrogate,  ///< current_over_proximal if the batch has proximal_logp, else current_over_rollout
     correction,  ///< proximal_over_rollout if the batch has proximal_logp, else current_over_rollout
 };
 
@@ -42,12 +42,12 @@ inline constexpr unsigned proximal_logp = 0x200;  ///< insists on the stream ins
 /// log_ratio_clamp; `unclamped` tells where that changed nothing.
 template <class V>
 struct log_ratio {
-    V target;     ///< log-probability under the numerator, at most 0
+    V target;  ///< log-probability under the numerator, at most 0
     V behaviour;  ///< log-probability under the denominator
-    V value;      ///< x = target - behaviour
-    V exp;        ///< e^x
-    V expm1;      ///< e^x - 1
-    V k3;         ///< e^x - 1 - x
+    V value;  ///< x = target - behaviour
+    V exp;  ///< e^x
+    V expm1;  ///< e^x - 1
+    V k3;  ///< e^x - 1 - x
     typename V::mask unclamped;
 };
 
@@ -84,22 +84,25 @@ struct token {
     mask marked;  ///< the batch's `marks`
     log_ratio<V> current_over_rollout, proximal_over_rollout, current_over_proximal;
     // decisions and loss
-    mask keep;     ///< passes every token criterion
-    V reasons;     ///< sum of 2^i over the criteria i that reject the token
-    V weight;      ///< stop-gradient factor of the surrogate
-    V value;       ///< surrogate term of the loss
-    V slope;       ///< d value / d logp
+    mask keep;  ///< passes every token criterion
+    V reasons;  ///< sum of 2^i over the criteria i that reject the token
+    V weight;  ///< stop-gradient factor of the surrogate
+    V value;  ///< surrogate term of the loss
+    V slope;  ///< d value / d logp
     mask clipped;  ///< the surrogate's clip acts
-    V penalty;     ///< penalties that see kept tokens only
+    V penalty;  ///< penalties that see kept tokens only
     V penalty_slope;
     V penalty_all;  ///< penalties that see every loss_mask token
     V penalty_all_slope;
 
     TRM_INLINE log_ratio<V> const& operator[](ratio_kind kind) const noexcept {
         switch (resolve(kind, Proximal)) {
-            case ratio_kind::proximal_over_rollout: return proximal_over_rollout;
-            case ratio_kind::current_over_proximal: return current_over_proximal;
-            default: return current_over_rollout;
+            case ratio_kind::proximal_over_rollout:
+                return proximal_over_rollout;
+            case ratio_kind::current_over_proximal:
+                return current_over_proximal;
+            default:
+                return current_over_rollout;
         }
     }
 };

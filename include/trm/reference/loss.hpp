@@ -44,7 +44,8 @@ ratio_kind described(Loss const& loss) {
 template <class Loss>
 unsigned reads(Loss const& loss) {
     unsigned bits = needs_of(loss.surrogate) | needs_of(loss.weight) | need::ratio(described(loss));
-    std::apply([&](auto const&... m) { ((bits |= needs_of_criterion<std::remove_cvref_t<decltype(m)>>()), ...); }, loss.mask.criteria);
+    std::apply([&](auto const&... m) { ((bits |= needs_of_criterion<std::remove_cvref_t<decltype(m)>>()), ...); },
+               loss.mask.criteria);
     std::apply([&](auto const&... p) { ((bits |= needs_of(p)), ...); }, loss.penalties);
     return bits;
 }
@@ -115,12 +116,18 @@ inline double divisor(aggregation const& a, std::vector<sequence> const& all, st
     double const given = a.divide_by.n;
     bool const is_given = a.divide_by.which == denominator::kind::given;
     switch (a.which) {
-        case kind::token_mean: return is_given ? given : tokens;
-        case kind::token_sum: return 1;
-        case kind::seq_mean_token_sum: return is_given ? given : sequences;
-        case kind::seq_mean_token_mean: return (is_given ? given : sequences) * own;
-        case kind::seq_mean_token_sum_norm: return (is_given ? given : sequences) * a.length;
-        case kind::prompt_mean: return (is_given ? given : static_cast<double>(prompts.size())) * prompts[all[i].group];
+        case kind::token_mean:
+            return is_given ? given : tokens;
+        case kind::token_sum:
+            return 1;
+        case kind::seq_mean_token_sum:
+            return is_given ? given : sequences;
+        case kind::seq_mean_token_mean:
+            return (is_given ? given : sequences) * own;
+        case kind::seq_mean_token_sum_norm:
+            return (is_given ? given : sequences) * a.length;
+        case kind::prompt_mean:
+            return (is_given ? given : static_cast<double>(prompts.size())) * prompts[all[i].group];
     }
     return 0;
 }

@@ -19,13 +19,13 @@ inline constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// One loss_mask token whose inputs are finite.
 struct token {
-    std::size_t at = 0;         ///< index into the batch's streams
+    std::size_t at = 0;  ///< index into the batch's streams
     std::int64_t position = 0;  ///< in its sequence, slots outside loss_mask included
     double logp = 0, rollout = 0, proximal = 0, ref = 0, advantage = 0, given = 0, factor = 1;
     bool has_proximal = false;
     bool marked = false;
     double limit = 20;  ///< clamp of log-ratios
-    bool keep = true;   ///< passes the mask: surrogates of whole sequences look at these tokens only
+    bool keep = true;  ///< passes the mask: surrogates of whole sequences look at these tokens only
 };
 
 /// All tokens of a sequence in order, whatever runs they came in.

@@ -59,7 +59,8 @@ inline terms surrogate(dro const& d, token const& t, pair const& l, decisions&) 
 }
 inline terms surrogate(kl_cov const& k, token const& t, pair const& l, decisions&) {
     double const r = std::exp(l.x), c = t.marked ? k.coefficient : 0;
-    return {-r * t.advantage + c * std::fabs(l.x), l.clamped ? 0 : -r * t.advantage + c * slope(abs_log_ratio{}, l.x), false};
+    return {-r * t.advantage + c * std::fabs(l.x), l.clamped ? 0 : -r * t.advantage + c * slope(abs_log_ratio{}, l.x),
+            false};
 }
 
 /// A sum and a mean over the tokens that pass every token criterion.
@@ -89,7 +90,8 @@ terms clipped_term(S const& c, double s, double A, decisions& decide) {
 template <std::derived_from<gspo> S>
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
     double const ratio = mean_ratio(policy, s);
-    double const slope = mean_kept(s, [&](token const& t) { return clipped_term(policy, ratio, t.advantage, decide).slope; });
+    double const slope =
+        mean_kept(s, [&](token const& t) { return clipped_term(policy, ratio, t.advantage, decide).slope; });
     std::vector<terms> out;
     for (token const& t : s.tokens) {
         terms const own = clipped_term(policy, ratio, t.advantage, decide);
@@ -145,7 +147,8 @@ template <std::derived_from<vespo> S>
 std::vector<terms> surrogates(S const& v, sequence const& s, decisions&) {
     double const x = log_product(v, s, std::log(1e-8), s.tokens.empty() ? 20 : s.tokens[0].limit);
     return scores(v, s, [&](bool negative) {
-        double const k = negative ? v.k_negative : v.k_positive, lambda = negative ? v.lambda_negative : v.lambda_positive;
+        double const k = negative ? v.k_negative : v.k_positive,
+                     lambda = negative ? v.lambda_negative : v.lambda_positive;
         return std::exp(k * x - lambda * std::expm1(x));
     });
 }
@@ -173,7 +176,8 @@ terms penalty(reference_kl<D, G> const& p, token const& t) {
         change = std::exp(y.x) * (change + (y.clamped ? 0 : value));
         value *= std::exp(y.x);
     }
-    bool const dead = (l.clamped || std::fabs(value) > p.output_clamp) && !std::is_same_v<G, kl_gradient::straight_through>;
+    bool const dead =
+        (l.clamped || std::fabs(value) > p.output_clamp) && !std::is_same_v<G, kl_gradient::straight_through>;
     value = std::fmax(-p.output_clamp, std::fmin(value, p.output_clamp));
     return {p.beta * value, dead ? 0 : p.beta * change, dead};
 }

@@ -55,7 +55,9 @@ struct backend {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return batch(a) < batch(b); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return batch(a) <= batch(b); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return batch(a) == batch(b); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return xsimd::select(truth_batch(m), batch(a), batch(b)); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        return xsimd::select(truth_batch(m), batch(a), batch(b));
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return xsimd::fma(batch(a), batch(b), batch(c)); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return select(less(b, a), a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return select(less(a, b), a, b); }
@@ -65,7 +67,8 @@ struct backend {
     static TRM_INLINE truth negate(truth a) noexcept { return !truth_batch(a); }
     static TRM_INLINE truth finite(reg v) noexcept {
         using I = integer_of<T>;
-        xsimd::batch<I, A> const exponent(sizeof(T) == 4 ? static_cast<I>(0x7f800000) : static_cast<I>(0x7ff0000000000000));
+        xsimd::batch<I, A> const exponent(sizeof(T) == 4 ? static_cast<I>(0x7f800000)
+                                                         : static_cast<I>(0x7ff0000000000000));
         return truth_batch(recast<T>((recast<I>(batch(v)) & exponent) != exponent));
     }
     static TRM_INLINE reg power(reg t) noexcept {
@@ -128,7 +131,9 @@ struct backend<float, sse2> {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return _mm_cmplt_ps(a, b); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm_cmple_ps(a, b); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm_cmpeq_ps(a, b); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b)); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        return _mm_or_ps(_mm_and_ps(m, a), _mm_andnot_ps(m, b));
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept {
 #if defined(__FMA__)
         return _mm_fmadd_ps(a, b, c);
@@ -164,7 +169,9 @@ struct backend<double, sse2> {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return _mm_cmplt_pd(a, b); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm_cmple_pd(a, b); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm_cmpeq_pd(a, b); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm_or_pd(_mm_and_pd(m, a), _mm_andnot_pd(m, b)); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        return _mm_or_pd(_mm_and_pd(m, a), _mm_andnot_pd(m, b));
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept {
 #if defined(__FMA__)
         return _mm_fmadd_pd(a, b, c);
@@ -205,15 +212,15 @@ struct backend<float, avx2> {
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
     static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm256_blendv_ps(b, a, m); }
-    static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept {
-        return _mm256_fmadd_ps(a, b, c);
-    }
+    static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm256_fmadd_ps(a, b, c); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm256_max_ps(a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm256_min_ps(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm256_and_ps(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm256_or_ps(a, b); }
-    static TRM_INLINE truth negate(truth m) noexcept { return _mm256_xor_ps(m, _mm256_castsi256_ps(_mm256_set1_epi32(-1))); }
+    static TRM_INLINE truth negate(truth m) noexcept {
+        return _mm256_xor_ps(m, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
+    }
     static TRM_INLINE truth finite(reg v) noexcept {
         __m256i const exponent = _mm256_set1_epi32(0x7f800000);
         __m256i const same = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_castps_si256(v), exponent), exponent);
@@ -238,15 +245,15 @@ struct backend<double, avx2> {
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
     static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm256_blendv_pd(b, a, m); }
-    static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept {
-        return _mm256_fmadd_pd(a, b, c);
-    }
+    static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm256_fmadd_pd(a, b, c); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm256_max_pd(a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm256_min_pd(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm256_and_pd(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm256_or_pd(a, b); }
-    static TRM_INLINE truth negate(truth m) noexcept { return _mm256_xor_pd(m, _mm256_castsi256_pd(_mm256_set1_epi32(-1))); }
+    static TRM_INLINE truth negate(truth m) noexcept {
+        return _mm256_xor_pd(m, _mm256_castsi256_pd(_mm256_set1_epi32(-1)));
+    }
     static TRM_INLINE truth finite(reg v) noexcept {
         __m256i const exponent = _mm256_set1_epi64x(0x7ff0000000000000);
         __m256i const same = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), exponent), exponent);

@@ -32,7 +32,9 @@ struct vec_mask {
         return *this;
     }
     friend TRM_INLINE vec_mask operator&(vec_mask a, vec_mask b) noexcept { return vec_mask(backend::both(a.r, b.r)); }
-    friend TRM_INLINE vec_mask operator|(vec_mask a, vec_mask b) noexcept { return vec_mask(backend::either(a.r, b.r)); }
+    friend TRM_INLINE vec_mask operator|(vec_mask a, vec_mask b) noexcept {
+        return vec_mask(backend::either(a.r, b.r));
+    }
     TRM_INLINE vec_mask operator!() const noexcept { return vec_mask(backend::negate(r)); }
     /// Lane i as bit i.
     friend TRM_INLINE std::uint32_t to_bits(vec_mask m) noexcept { return backend::bits(m.r); }

@@ -156,8 +156,10 @@ TRM_INLINE typename V::mask load_zeros(std::uint16_t const* from, std::size_t n)
 template <class V>
 TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
 #if defined(__AVX512F__)
-    if constexpr (detail::is_register<V, float, 64>) return detail::wrap_mask<V>(static_cast<__mmask16>((1u << n) - 1u));
-    if constexpr (detail::is_register<V, double, 64>) return detail::wrap_mask<V>(static_cast<__mmask8>((1u << n) - 1u));
+    if constexpr (detail::is_register<V, float, 64>)
+        return detail::wrap_mask<V>(static_cast<__mmask16>((1u << n) - 1u));
+    if constexpr (detail::is_register<V, double, 64>)
+        return detail::wrap_mask<V>(static_cast<__mmask8>((1u << n) - 1u));
 #endif
     using T = typename V::value_type;
     alignas(64) T index[V::size];
@@ -176,7 +178,8 @@ TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
 #elif defined(__AVX2__)
     for (; i + 32 <= n; i += 32) {
         __m256i const b = _mm256_loadu_si256(reinterpret_cast<__m256i const*>(bytes + i));
-        auto const zeros = static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(b, _mm256_setzero_si256())));
+        auto const zeros =
+            static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(b, _mm256_setzero_si256())));
         total += 32 - std::popcount(zeros);
     }
 #elif defined(__SSE2__)

@@ -17,12 +17,17 @@ struct row_gradient {
     using T = typename V::value_type;
     known_base<V> base;
     V slope, offset;
-    double at_target;                                    ///< d_logp / temperature
+    double at_target;  ///< d_logp / temperature
     double scale, lse, temperature, d_entropy, entropy;  ///< for the target, in double
 
     row_gradient(double temperature_, double lse_, double d_logp, double d_entropy_, double entropy_) noexcept
-        : base(temperature_, lse_), at_target(d_logp / temperature_), scale(-d_logp), lse(lse_),
-          temperature(temperature_), d_entropy(d_entropy_), entropy(entropy_) {
+        : base(temperature_, lse_),
+          at_target(d_logp / temperature_),
+          scale(-d_logp),
+          lse(lse_),
+          temperature(temperature_),
+          d_entropy(d_entropy_),
+          entropy(entropy_) {
         double const f = std::exp2(base.residue) / temperature;
         double const s = -d_entropy * ln2;
         slope = V(static_cast<T>(s * f));

@@ -88,8 +88,8 @@ struct pair_sums {
 };
 
 template <class V, class S1, class S2, class M1, class M2>
-[[nodiscard]] divergence_partial sum_pair(S1 const* x, double x_temperature, M1 x_mask, S2 const* y, double y_temperature,
-                                          M2 y_mask, std::int64_t n) noexcept {
+[[nodiscard]] divergence_partial sum_pair(S1 const* x, double x_temperature, M1 x_mask, S2 const* y,
+                                          double y_temperature, M2 y_mask, std::int64_t n) noexcept {
     using T = typename V::value_type;
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     constexpr int half = group / 2;
@@ -110,7 +110,7 @@ template <class V, class S1, class S2, class M1, class M2>
             s.watch(simd::max(simd::max(a[0], a[1]), simd::max(a[2], a[3])),
                     simd::max(simd::max(b[0], b[1]), simd::max(b[2], b[3])));
             V const least = simd::min(simd::min(simd::min(a[0], a[1]), simd::min(a[2], a[3])),
-                                        simd::min(simd::min(b[0], b[1]), simd::min(b[2], b[3])));
+                                      simd::min(simd::min(b[0], b[1]), simd::min(b[2], b[3])));
             if (any(least <= V(nothing<T>))) [[unlikely]]
                 for (int k = 0; k < half; ++k) holes.note(a[k], b[k]);
             for (int k = 0; k < half; ++k) s.add(k % s.lanes, a[k], b[k]);
@@ -119,7 +119,8 @@ template <class V, class S1, class S2, class M1, class M2>
     }
     for (; i < n; i += w) {
         auto const k = static_cast<std::size_t>(n - i < w ? n - i : w);
-        V const a = x_mask.apply_n(simd::load_n<V>(x + i, k), i, k), b = y_mask.apply_n(simd::load_n<V>(y + i, k), i, k);
+        V const a = x_mask.apply_n(simd::load_n<V>(x + i, k), i, k),
+                b = y_mask.apply_n(simd::load_n<V>(y + i, k), i, k);
         s.watch(a, b);
         holes.note(a, b);
         s.add(0, a, b);

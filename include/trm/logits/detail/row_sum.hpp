@@ -70,9 +70,9 @@ template <class V>
 struct lazy_base {
     using T = typename V::value_type;
     T m = nothing<T>;  ///< the base, a value that occurred in the row
-    T b;               ///< what `offset_product` wants: round(m c), or m
-    T c;               ///< log2(e) / temperature
-    T margin;          ///< 8 nats in units of x
+    T b;  ///< what `offset_product` wants: round(m c), or m
+    T c;  ///< log2(e) / temperature
+    T margin;  ///< 8 nats in units of x
     V vc, vb, limit;
 
     explicit TRM_INLINE lazy_base(double temperature) noexcept
