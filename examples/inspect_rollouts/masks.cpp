@@ -108,7 +108,7 @@ std::string presets(rollouts const& r, settings const& s) {
     out += line(r, text("TRM: max k2 <= %g", s.delta), max_k2(s.delta));
     if (!r.kl.empty()) out += line(r, text("TRM: max exact KL <= %g", s.delta), max_kl(s.delta));
     out += line(r, "TRM: mean k3 <= 0.01", mean_k3(0.01));
-    out += line(r, text("TRM: both, k2 %g and k3 0.01", s.delta), max_k2(s.delta) && mean_k3(0.01));
+    out += line(r, text("TRM: max k2 <= %g, mean k3 <= 0.001", s.delta), max_k2(s.delta) && mean_k3(0.001));
     return out;
 }
 
