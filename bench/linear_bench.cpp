@@ -21,8 +21,17 @@ struct problem {
     std::vector<float> logp, entropy, up, d_hidden, d_weight;
     std::vector<double> lse;
     problem(std::int64_t n, std::int64_t h, std::int64_t v)
-        : rows(n), width(h), vocab(v), hidden(std::size_t(n * h)), weight(std::size_t(v * h)), ids(std::size_t(n), 17),
-          logp(ids.size()), entropy(ids.size()), up(ids.size()), d_hidden(hidden.size()), d_weight(weight.size()),
+        : rows(n),
+          width(h),
+          vocab(v),
+          hidden(std::size_t(n * h)),
+          weight(std::size_t(v * h)),
+          ids(std::size_t(n), 17),
+          logp(ids.size()),
+          entropy(ids.size()),
+          up(ids.size()),
+          d_hidden(hidden.size()),
+          d_weight(weight.size()),
           lse(ids.size()) {
         std::uint64_t state = 88172645463325252u;
         auto const next = [&](float scale) {
@@ -92,9 +101,11 @@ void both_ways(benchmark::State& state, problem<S>& p, double kept, std::int64_t
         view.row_mask = mask.data();
         for (std::size_t r = 0; r < mask.size(); ++r) p.up[r] = mask[r] != 0 ? -1.0f : 0.0f;
         double const t = clock_of(exec);
-        (void)trm::linear_log_prob(view, p.ids, trm::log_prob_out<float>{.logp = p.logp, .logsumexp = p.lse}, ws, b, trm::linear_gather<float>{}, exec);
-        (void)trm::linear_gradient(view, p.ids, trm::logits_gradient_in<float>{.logsumexp = p.lse, .d_logp = p.up},
-                                   trm::linear_gradient_out{.d_hidden = p.d_hidden.data(), .d_weight = p.d_weight.data()}, ws, b, exec);
+        (void)trm::linear_log_prob(view, p.ids, trm::log_prob_out<float>{.logp = p.logp, .logsumexp = p.lse}, ws, b,
+                                   trm::linear_gather<float>{}, exec);
+        (void)trm::linear_gradient(
+            view, p.ids, trm::logits_gradient_in<float>{.logsumexp = p.lse, .d_logp = p.up},
+            trm::linear_gradient_out{.d_hidden = p.d_hidden.data(), .d_weight = p.d_weight.data()}, ws, b, exec);
         return clock_of(exec) - t;
     };
     std::vector<double> all, some;
@@ -146,7 +157,8 @@ void add_type(std::string const& type, std::int64_t rows, std::int64_t width, st
         static problem<S> p(rows, width, vocab);
         return p;
     };
-    auto const tail = "/" + type + "/N" + std::to_string(rows) + "/H" + std::to_string(width) + "/V" + std::to_string(vocab);
+    auto const tail =
+        "/" + type + "/N" + std::to_string(rows) + "/H" + std::to_string(width) + "/V" + std::to_string(vocab);
     for (bool entropy : {false, true}) {
         auto const name = std::string("linear/") + (entropy ? "logp+entropy" : "logp") + tail;
         add(name + "/1T", [=](benchmark::State& s) { forward(s, make(), 1, entropy, trm::serial_executor{}); });

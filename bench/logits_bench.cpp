@@ -89,8 +89,9 @@ void forward(benchmark::State& state, std::int64_t vocab, bool entropy, Exec con
     trm::log_prob_out<float> out{d.logp, d.lse, {}};
     if (entropy) out.entropy = d.entropy;
     std::int64_t const bytes = view.rows * vocab * std::int64_t(sizeof(S));
-    pairs(state, exec, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, exec); },
-          [&] { (void)trm::log_prob(view, d.ids, out, exec); });
+    pairs(
+        state, exec, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, exec); },
+        [&] { (void)trm::log_prob(view, d.ids, out, exec); });
 }
 
 enum class where { in_place, in_place_skip, streamed, regular };
@@ -109,7 +110,8 @@ void backward(benchmark::State& state, std::int64_t vocab, where to, double kept
     bool const in_place = to == where::in_place || to == where::in_place_skip;
     trm::logits_gradient_out<S> const out{
         in_place ? d.x.data() : d.y.data(), 0,
-        to == where::in_place_skip ? trm::logits_write::nonzero_rows : trm::logits_write::overwrite, to == where::streamed};
+        to == where::in_place_skip ? trm::logits_write::nonzero_rows : trm::logits_write::overwrite,
+        to == where::streamed};
     // In place destroys the logits; values of the same kind are put back outside the timed part.
     std::int64_t const n = view.rows * vocab, floats = n * std::int64_t(sizeof(S)) / 4;
     std::vector<S> const sample(d.x.data(), d.x.data() + vocab);
@@ -119,7 +121,8 @@ void backward(benchmark::State& state, std::int64_t vocab, where to, double kept
     std::vector<double> c, k;
     for (auto _ : state) {
         if (in_place)
-            for (std::int64_t r = 0; r < view.rows; ++r) std::memcpy(d.x.data() + r * vocab, sample.data(), std::size_t(vocab) * sizeof(S));
+            for (std::int64_t r = 0; r < view.rows; ++r)
+                std::memcpy(d.x.data() + r * vocab, sample.data(), std::size_t(vocab) * sizeof(S));
         double const t0 = clock_of(exec);
         blocks(floats, exec, [&](std::int64_t i, std::int64_t m) {
             in_place ? scale_in_place(py + i, m) : copy_stream(py + i, px + i, m);
@@ -168,16 +171,18 @@ void scalar_forward(benchmark::State& state, std::int64_t vocab) {
     auto view = d.view(vocab);
     view.rows = std::max<std::int64_t>(1, view.rows / 8);
     std::int64_t const bytes = view.rows * vocab * 4;
-    pairs(state, trm::serial_executor{}, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, trm::serial_executor{}); },
-          [&] {
-              for (std::int64_t r = 0; r < view.rows; ++r) {
-                  float const* x = view.row(r);
-                  float top = x[0], sum = 0;
-                  for (std::int64_t i = 1; i < vocab; ++i) top = x[i] > top ? x[i] : top;
-                  for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(x[i] - top);
-                  d.logp[std::size_t(r)] = x[17] - top - std::log(sum);
-              }
-          });
+    pairs(
+        state, trm::serial_executor{}, double(bytes), double(bytes),
+        [&] { read_ceiling(d, bytes, trm::serial_executor{}); },
+        [&] {
+            for (std::int64_t r = 0; r < view.rows; ++r) {
+                float const* x = view.row(r);
+                float top = x[0], sum = 0;
+                for (std::int64_t i = 1; i < vocab; ++i) top = x[i] > top ? x[i] : top;
+                for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(x[i] - top);
+                d.logp[std::size_t(r)] = x[17] - top - std::log(sum);
+            }
+        });
 }
 
 template <class F>
@@ -196,8 +201,10 @@ void add_type(std::string const& type) {
             add(name + "/2T", [=](benchmark::State& s) { forward<S>(s, vocab, entropy, both); });
         }
         auto const back = [=](std::string const& name, where to, double kept, bool entropy) {
-            add("backward/" + name + v + "/1T", [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, trm::serial_executor{}); });
-            add("backward/" + name + v + "/2T", [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, both); });
+            add("backward/" + name + v + "/1T",
+                [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, trm::serial_executor{}); });
+            add("backward/" + name + v + "/2T",
+                [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, both); });
         };
         back("in_place", where::in_place, 1.0, false);
         back("in_place_half_kept", where::in_place, 0.5, false);
@@ -205,8 +212,12 @@ void add_type(std::string const& type) {
         back("copy", where::regular, 1.0, false);
         if constexpr (sizeof(S) == 4) {
             for (int which = 0; which < 3; ++which) {
-                auto const name = std::string(which == 0 ? "divergence/kl" : which == 1 ? "divergence/kl+tv" : "divergence/kl+tv_known_lse") + v;
-                add(name + "/1T", [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, trm::serial_executor{}); });
+                auto const name = std::string(which == 0   ? "divergence/kl"
+                                              : which == 1 ? "divergence/kl+tv"
+                                                           : "divergence/kl+tv_known_lse") +
+                                  v;
+                add(name + "/1T",
+                    [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, trm::serial_executor{}); });
                 add(name + "/2T", [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, both); });
             }
             add("forward/scalar" + v + "/1T", [=](benchmark::State& s) { scalar_forward(s, vocab); });

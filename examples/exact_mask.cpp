@@ -124,9 +124,9 @@ int main() {
         trm::result const r = trm::checked(loss)(batch, d_logp);
 
         // 4. Backward into the logits. Rows of rejected sequences are zero-filled without being read.
-        trm::throw_if(trm::logits_gradient(
-            pi_view, targets, trm::logits_gradient_in<double>{.logsumexp = pi_lse, .d_logp = d_logp},
-            trm::logits_gradient_out<double>{.data = d_logits.data()}));
+        trm::throw_if(trm::logits_gradient(pi_view, targets,
+                                           trm::logits_gradient_in<double>{.logsumexp = pi_lse, .d_logp = d_logp},
+                                           trm::logits_gradient_out<double>{.data = d_logits.data()}));
 
         // A model's backward pass would continue from d_logits; here every row belongs to an entry of the table.
         table gradient(pi.size());
@@ -139,7 +139,8 @@ int main() {
         double error = 0;
         for (std::size_t i = 0; i < gradient.size(); ++i)
             error = std::max(error, std::fabs(gradient[i] - want.gradient[i]));
-        std::printf("%8.3f %10.4f %12.6f %12.1e %12.1e\n", delta, want.kept, r.loss, std::fabs(r.loss - want.loss), error);
+        std::printf("%8.3f %10.4f %12.6f %12.1e %12.1e\n", delta, want.kept, r.loss, std::fabs(r.loss - want.loss),
+                    error);
         ok = ok && std::fabs(r.loss - want.loss) < 1e-12 && error < 1e-12;
     }
     std::printf("%s\n", ok ? "agrees with the enumeration" : "DISAGREES with the enumeration");

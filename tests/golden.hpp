@@ -51,7 +51,8 @@ struct batch {
         current = read("current_logp");
         ref = j.contains("ref_logp") ? read("ref_logp") : rollout;
         advantages = read("advantages");
-        for (double m : matrix(j.at(j.contains("response_mask") ? "response_mask" : "loss_mask"))) mask.push_back(m != 0);
+        for (double m : matrix(j.at(j.contains("response_mask") ? "response_mask" : "loss_mask")))
+            mask.push_back(m != 0);
         auto const& any = j.at("rollout_logp");
         rows = static_cast<std::int64_t>(any.size());
         columns = rows > 0 ? static_cast<std::int64_t>(any[0].size()) : 0;

@@ -22,7 +22,8 @@ struct dual {
     friend dual log(dual a) { return {std::log(a.v), a.d / a.v}; }
 };
 
-std::vector<dual> log_softmax(std::vector<double> const& logits, std::size_t row, std::size_t n, std::size_t moved, double temperature) {
+std::vector<dual> log_softmax(std::vector<double> const& logits, std::size_t row, std::size_t n, std::size_t moved,
+                              double temperature) {
     std::vector<dual> z(n);
     dual sum;
     for (std::size_t v = 0; v < n; ++v) {
@@ -81,15 +82,21 @@ void run(chain const& c, double tolerance) {
         advantage.push_back(S(c.e.mu[y] * c.reward[y]));
     }
     trm::logits_view<S> const mu{.data = mu_logits.data(), .rows = std::int64_t(tokens), .vocab = std::int64_t(v)};
-    trm::logits_view<S> const pi{.data = pi_logits.data(), .rows = std::int64_t(tokens), .vocab = std::int64_t(v), .temperature = c.temperature};
+    trm::logits_view<S> const pi{
+        .data = pi_logits.data(), .rows = std::int64_t(tokens), .vocab = std::int64_t(v), .temperature = c.temperature};
     std::vector<S> mu_logp(tokens), logp(tokens), h(tokens), kl(tokens), d_logp(tokens), d_logits(tokens * v);
     std::vector<double> lse(tokens);
     REQUIRE(trm::log_prob(mu, ids, trm::log_prob_out<S>{.logp = mu_logp}).ok());
     REQUIRE(trm::log_prob(pi, ids, trm::log_prob_out<S>{logp, lse, h}).ok());
     REQUIRE(trm::exact_divergence(mu, pi, trm::divergence_out<S>{.kl_mu_pi = kl}).ok());
 
-    trm::masked_loss const loss{trm::sequence_mask{trm::given{}, trm::stat::max, trm::at_most(c.delta)}, trm::importance_ratio{}, trm::token_sum{}};
-    trm::batch_view<S> const batch{.logp = logp, .rollout_logp = mu_logp, .sequence_advantages = advantage, .given = kl, .layout = trm::packed{cu}};
+    trm::masked_loss const loss{trm::sequence_mask{trm::given{}, trm::stat::max, trm::at_most(c.delta)},
+                                trm::importance_ratio{}, trm::token_sum{}};
+    trm::batch_view<S> const batch{.logp = logp,
+                                   .rollout_logp = mu_logp,
+                                   .sequence_advantages = advantage,
+                                   .given = kl,
+                                   .layout = trm::packed{cu}};
     std::vector<std::uint8_t> keep(tokens);
     trm::result const r = loss(batch, trm::outputs<S>{.grad = d_logp, .keep = keep});
     REQUIRE(r.status.ok());
@@ -101,16 +108,21 @@ void run(chain const& c, double tolerance) {
     }
     CHECK(r.loss + entropy_term == Approx(c.definition(~std::size_t(0)).v).margin(tolerance));
 
-    REQUIRE(trm::logits_gradient(pi, ids, trm::logits_gradient_in<S>{lse, d_logp, entropy_up, h}, trm::logits_gradient_out<S>{d_logits.data()}).ok());
+    REQUIRE(trm::logits_gradient(pi, ids, trm::logits_gradient_in<S>{lse, d_logp, entropy_up, h},
+                                 trm::logits_gradient_out<S>{d_logits.data()})
+                .ok());
     std::vector<double> gradient(c.pi.size());
     for (std::size_t i = 0; i < tokens; ++i)
-        for (std::size_t k = 0; k < v; ++k) gradient[c.p.s.row(i / length, i % length) * v + k] += double(d_logits[i * v + k]);
-    for (std::size_t i = 0; i < gradient.size(); ++i) REQUIRE(gradient[i] == Approx(c.definition(i).d).margin(tolerance));
+        for (std::size_t k = 0; k < v; ++k)
+            gradient[c.p.s.row(i / length, i % length) * v + k] += double(d_logits[i * v + k]);
+    for (std::size_t i = 0; i < gradient.size(); ++i)
+        REQUIRE(gradient[i] == Approx(c.definition(i).d).margin(tolerance));
 }
 
 }  // namespace
 
-TEST_CASE("Exact mask, loss and d logits agree with enumeration and automatic differentiation", "[logits][loss][parity]") {
+TEST_CASE("Exact mask, loss and d logits agree with enumeration and automatic differentiation",
+          "[logits][loss][parity]") {
     std::mt19937_64 rng(51);
     int rejected = 0, kept = 0;
     for (std::size_t i = 0; i < 24; ++i) {

@@ -107,7 +107,8 @@ TEST_CASE("Divergence shards merge in any order", "[logits][property]") {
         for (double& v : y) v += normal(rng);
         std::vector<float> const a = rows::store<float>(x), b = rows::store<float>(y);
         answers whole;
-        trm::logits_view<float> mu{.data = a.data(), .rows = 1, .vocab = std::int64_t(n)}, pi{.data = b.data(), .rows = 1, .vocab = std::int64_t(n)};
+        trm::logits_view<float> mu{.data = a.data(), .rows = 1, .vocab = std::int64_t(n)},
+            pi{.data = b.data(), .rows = 1, .vocab = std::int64_t(n)};
         REQUIRE(trm::exact_divergence(mu, pi, whole.out()).ok());
         std::vector<std::size_t> const cuts{0, 1, 100, 1129, 3000, 4999, n};
         std::vector<trm::divergence_partial> parts(cuts.size() - 1);

@@ -47,15 +47,21 @@ void compare(kind k, std::size_t n, double temperature, bool entropy, bool strea
     for (double g : want) largest = std::max(largest, std::fabs(g));
 
     std::vector<S> out(n + 3), sum(n, rows::round_to<S>(0.5));
-    REQUIRE(trm::logits_gradient<Arch>(view, ids, in, trm::logits_gradient_out<S>{out.data() + 1, 0, trm::logits_write::overwrite, stream}).ok());
-    REQUIRE(trm::logits_gradient<Arch>(view, ids, in, trm::logits_gradient_out<S>{sum.data(), 0, trm::logits_write::accumulate}).ok());
+    REQUIRE(trm::logits_gradient<Arch>(
+                view, ids, in, trm::logits_gradient_out<S>{out.data() + 1, 0, trm::logits_write::overwrite, stream})
+                .ok());
+    REQUIRE(trm::logits_gradient<Arch>(view, ids, in,
+                                       trm::logits_gradient_out<S>{sum.data(), 0, trm::logits_write::accumulate})
+                .ok());
     REQUIRE(trm::logits_gradient<Arch>(view, ids, in, trm::logits_gradient_out<S>{s.data()}).ok());
     double worst = 0, worst_sum = 0, total = 0;
     bool in_place_same = true;
     for (std::size_t i = 0; i < n; ++i) {
         double const g = as_double(out[i + 1]);
-        worst = std::max(worst, std::fabs(g - want[i]) - relative<S>() * (std::fabs(want[i]) + 1e-3 * largest + (i == target ? unit : 0)));
-        worst_sum = std::max(worst_sum, std::fabs(as_double(sum[i]) - want[i] - 0.5) - relative<S>() * (std::fabs(want[i]) + 1));
+        worst = std::max(worst, std::fabs(g - want[i]) -
+                                    relative<S>() * (std::fabs(want[i]) + 1e-3 * largest + (i == target ? unit : 0)));
+        worst_sum = std::max(worst_sum,
+                             std::fabs(as_double(sum[i]) - want[i] - 0.5) - relative<S>() * (std::fabs(want[i]) + 1));
         in_place_same = in_place_same && as_double(s[i]) == g;
         total += g;
     }
@@ -100,7 +106,8 @@ TEST_CASE("d logits is the derivative of what log_prob computes", "[logits][prop
         for (auto& m : mask) m = rng() % 4 != 0;
         std::vector<std::int32_t> const ids{std::int32_t(rng() % n)};
         mask[std::size_t(ids[0])] = 1;
-        trm::logits_view<double> const view{.data = x.data(), .rows = 1, .vocab = std::int64_t(n), .temperature = 0.8, .vocab_mask = mask.data()};
+        trm::logits_view<double> const view{
+            .data = x.data(), .rows = 1, .vocab = std::int64_t(n), .temperature = 0.8, .vocab_mask = mask.data()};
         double logp, lse, h;
         trm::log_prob_out<double> const out{{&logp, 1}, {&lse, 1}, {&h, 1}};
         double const up = 0.9, up_h = 0.4;
@@ -110,7 +117,10 @@ TEST_CASE("d logits is the derivative of what log_prob computes", "[logits][prop
         };
         value();
         std::vector<double> g(n);
-        REQUIRE(trm::logits_gradient(view, ids, trm::logits_gradient_in<double>{{&lse, 1}, {&up, 1}, {&up_h, 1}, {&h, 1}}, trm::logits_gradient_out<double>{g.data()}).ok());
+        REQUIRE(trm::logits_gradient(view, ids,
+                                     trm::logits_gradient_in<double>{{&lse, 1}, {&up, 1}, {&up_h, 1}, {&h, 1}},
+                                     trm::logits_gradient_out<double>{g.data()})
+                    .ok());
         for (std::size_t i = 0; i < n; ++i) {
             double const keep = x[i], step = 1e-5;
             x[i] = keep + step;
@@ -133,7 +143,8 @@ TEST_CASE("Rejected rows are not read and cost a memset or nothing", "[logits][u
     for (std::size_t i = 0; i < n; ++i) x[4 * stride + i] = -std::numeric_limits<float>::infinity();
     std::vector<std::uint8_t> const row_mask{1, 1, 0, 1, 1};
     std::vector<std::int32_t> const ids{3, 4, -100, 5, 6};
-    trm::logits_view<float> const view{.data = x.data(), .rows = 5, .vocab = 70, .row_stride = 80, .row_mask = row_mask.data()};
+    trm::logits_view<float> const view{
+        .data = x.data(), .rows = 5, .vocab = 70, .row_stride = 80, .row_mask = row_mask.data()};
     std::vector<float> logp(5), h(5);
     std::vector<double> lse(5);
     REQUIRE(trm::log_prob(view, ids, trm::log_prob_out<float>{logp, lse, h}).ok());
@@ -186,7 +197,8 @@ TEST_CASE("The backward pass refuses inconsistent inputs", "[logits][unit]") {
     bad = in;
     bad.d_entropy = up;
     CHECK(trm::logits_gradient(view, ids, bad, out).code == trm::errc::missing_stream);
-    CHECK(trm::logits_gradient(view, ids, in, trm::logits_gradient_out<float>{g.data(), 2}).code == trm::errc::bad_layout);
+    CHECK(trm::logits_gradient(view, ids, in, trm::logits_gradient_out<float>{g.data(), 2}).code ==
+          trm::errc::bad_layout);
     CHECK(trm::logits_gradient(view, ids, in, trm::logits_gradient_out<float>{}).code == trm::errc::missing_stream);
     ids[1] = 3;
     CHECK(trm::logits_gradient(view, ids, in, out) == trm::status{trm::errc::bad_layout, -1, 1, ""});

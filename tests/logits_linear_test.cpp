@@ -36,12 +36,19 @@ struct problem {
         }
     }
     trm::linear_view<H, W> view() const {
-        return {.hidden = hidden.data(), .weight = weight.data(), .rows = rows, .width = width, .vocab = vocab, .temperature = temperature, .row_mask = mask.data()};
+        return {.hidden = hidden.data(),
+                .weight = weight.data(),
+                .rows = rows,
+                .width = width,
+                .vocab = vocab,
+                .temperature = temperature,
+                .row_mask = mask.data()};
     }
     std::vector<double> logits(std::int64_t r) const {
         std::vector<double> z(std::size_t(vocab), 0.0);
         for (std::int64_t v = 0; v < vocab; ++v) {
-            for (std::int64_t k = 0; k < width; ++k) z[std::size_t(v)] += h[std::size_t(r * width + k)] * w[std::size_t(v * width + k)];
+            for (std::int64_t k = 0; k < width; ++k)
+                z[std::size_t(v)] += h[std::size_t(r * width + k)] * w[std::size_t(v * width + k)];
             z[std::size_t(v)] /= temperature;
         }
         return z;
@@ -76,13 +83,20 @@ struct results {
 };
 
 template <class H, class W, class Exec = trm::serial_executor>
-results run(problem<H, W> const& p, trm::linear_blocks b, std::vector<float> const& up, std::vector<float> const& up_h, Exec const& exec = {}) {
+results run(problem<H, W> const& p, trm::linear_blocks b, std::vector<float> const& up, std::vector<float> const& up_h,
+            Exec const& exec = {}) {
     auto const n = std::size_t(p.rows);
-    results r{std::vector<float>(n, 9), std::vector<float>(n, 9), std::vector<double>(n, 9), std::vector<float>(n * std::size_t(p.width), 9), std::vector<float>(std::size_t(p.vocab * p.width), 9)};
-    std::vector<std::byte> ws(std::size_t(std::max(trm::linear_workspace<H, W>(p.width, b), trm::linear_gradient_workspace<H, W>(p.width, b))));
-    REQUIRE(trm::linear_log_prob(p.view(), p.ids, trm::log_prob_out<float>{r.logp, r.lse, r.entropy}, ws, b, trm::linear_gather<float>{}, exec).ok());
+    results r{std::vector<float>(n, 9), std::vector<float>(n, 9), std::vector<double>(n, 9),
+              std::vector<float>(n * std::size_t(p.width), 9), std::vector<float>(std::size_t(p.vocab * p.width), 9)};
+    std::vector<std::byte> ws(std::size_t(
+        std::max(trm::linear_workspace<H, W>(p.width, b), trm::linear_gradient_workspace<H, W>(p.width, b))));
+    REQUIRE(trm::linear_log_prob(p.view(), p.ids, trm::log_prob_out<float>{r.logp, r.lse, r.entropy}, ws, b,
+                                 trm::linear_gather<float>{}, exec)
+                .ok());
     trm::logits_gradient_in<float> const in{r.lse, up, up_h, r.entropy};
-    REQUIRE(trm::linear_gradient(p.view(), p.ids, in, trm::linear_gradient_out{r.d_hidden.data(), r.d_weight.data()}, ws, b, exec).ok());
+    REQUIRE(trm::linear_gradient(p.view(), p.ids, in, trm::linear_gradient_out{r.d_hidden.data(), r.d_weight.data()},
+                                 ws, b, exec)
+                .ok());
     return r;
 }
 
@@ -107,7 +121,8 @@ void against_oracle(std::int64_t rows, std::int64_t width, std::int64_t vocab, t
         CHECK(got.logp[i] == Approx(z[std::size_t(p.ids[i])] - lse).epsilon(2e-6).margin(4e-6));
         CHECK(got.entropy[i] == Approx(trm::reference::entropy(z)).epsilon(4e-6));
         if (up[i] == 0) continue;
-        std::vector<double> const g = trm::reference::logits_gradient(z, std::size_t(p.ids[i]), double(up[i]), double(up_h[i]), p.temperature);
+        std::vector<double> const g =
+            trm::reference::logits_gradient(z, std::size_t(p.ids[i]), double(up[i]), double(up_h[i]), p.temperature);
         for (std::int64_t v = 0; v < vocab; ++v)
             for (std::int64_t k = 0; k < width; ++k) {
                 d_hidden[std::size_t(r * width + k)] += g[std::size_t(v)] * p.w[std::size_t(v * width + k)];
@@ -115,8 +130,10 @@ void against_oracle(std::int64_t rows, std::int64_t width, std::int64_t vocab, t
             }
     }
     double worst_h = 0, worst_w = 0;
-    for (std::size_t i = 0; i < d_hidden.size(); ++i) worst_h = std::max(worst_h, std::fabs(double(got.d_hidden[i]) - d_hidden[i]));
-    for (std::size_t i = 0; i < d_weight.size(); ++i) worst_w = std::max(worst_w, std::fabs(double(got.d_weight[i]) - d_weight[i]));
+    for (std::size_t i = 0; i < d_hidden.size(); ++i)
+        worst_h = std::max(worst_h, std::fabs(double(got.d_hidden[i]) - d_hidden[i]));
+    for (std::size_t i = 0; i < d_weight.size(); ++i)
+        worst_w = std::max(worst_w, std::fabs(double(got.d_weight[i]) - d_weight[i]));
     CHECK(worst_h < 5e-6);
     CHECK(worst_w < 5e-6);
 }
@@ -124,7 +141,8 @@ void against_oracle(std::int64_t rows, std::int64_t width, std::int64_t vocab, t
 }  // namespace
 
 TEST_CASE("The fused head matches the oracle, forward and backward", "[logits][linear][parity]") {
-    for (trm::linear_blocks b : {trm::linear_blocks{8, 100, 1}, trm::linear_blocks{5, 997, 3}, trm::linear_blocks{64, 2048, 1}}) {
+    for (trm::linear_blocks b :
+         {trm::linear_blocks{8, 100, 1}, trm::linear_blocks{5, 997, 3}, trm::linear_blocks{64, 2048, 1}}) {
         against_oracle<float, float>(37, 24, 1003, b);
         against_oracle<trm::bf16, trm::bf16>(23, 17, 1003, b);
         against_oracle<float, trm::f16>(9, 33, 601, b);
@@ -133,7 +151,8 @@ TEST_CASE("The fused head matches the oracle, forward and backward", "[logits][l
     against_oracle<trm::bf16, float>(4, 3, 2, {2, 1, 2});
 }
 
-TEST_CASE("The fused head gives the same bits for any executor and any number of workers", "[logits][linear][property]") {
+TEST_CASE("The fused head gives the same bits for any executor and any number of workers",
+          "[logits][linear][property]") {
     problem<float, float> const p(61, 40, 3001, 32);
     std::vector<float> const up(61, 1.5f), up_h(61, -0.5f);
     results const one = run(p, {8, 512, 1}, up, up_h);
@@ -150,7 +169,8 @@ TEST_CASE("The fused head's gradient is the derivative of its forward pass", "[l
     auto const value = [&] {
         results const r = run(p, b, up, up_h);
         double s = 0;
-        for (std::size_t i = 0; i < up.size(); ++i) s += double(up[i]) * double(r.logp[i]) + double(up_h[i]) * double(r.entropy[i]);
+        for (std::size_t i = 0; i < up.size(); ++i)
+            s += double(up[i]) * double(r.logp[i]) + double(up_h[i]) * double(r.entropy[i]);
         return s;
     };
     std::mt19937_64 rng(34);
@@ -159,8 +179,10 @@ TEST_CASE("The fused head's gradient is the derivative of its forward pass", "[l
         std::vector<float> const h0 = p.hidden, w0 = p.weight;
         std::vector<double> dh(h0.size()), dw(w0.size());
         double want = 0;
-        for (std::size_t i = 0; i < dh.size(); ++i) dh[i] = round % 2 != 0 ? normal(rng) : 0, want += dh[i] * double(at.d_hidden[i]);
-        for (std::size_t i = 0; i < dw.size(); ++i) dw[i] = round % 2 == 0 ? normal(rng) : 0, want += dw[i] * double(at.d_weight[i]);
+        for (std::size_t i = 0; i < dh.size(); ++i)
+            dh[i] = round % 2 != 0 ? normal(rng) : 0, want += dh[i] * double(at.d_hidden[i]);
+        for (std::size_t i = 0; i < dw.size(); ++i)
+            dw[i] = round % 2 == 0 ? normal(rng) : 0, want += dw[i] * double(at.d_weight[i]);
         double side[2];
         for (int s = 0; s < 2; ++s) {
             double const step = s == 0 ? 4e-3 : -4e-3;
@@ -182,14 +204,17 @@ TEST_CASE("The fused head accumulates, gathers stored ids and drops rows", "[log
     std::vector<float> const nan(12, std::numeric_limits<float>::quiet_NaN());
     std::copy(nan.begin(), nan.end(), p.hidden.begin() + 4 * 12);
     trm::linear_blocks const b{4, 70, 1};
-    std::vector<std::byte> ws(std::size_t(std::max(trm::linear_workspace<float, float>(12, b), trm::linear_gradient_workspace<float, float>(12, b))));
+    std::vector<std::byte> ws(std::size_t(
+        std::max(trm::linear_workspace<float, float>(12, b), trm::linear_gradient_workspace<float, float>(12, b))));
     std::vector<float> logp(10), gathered(30, 5);
     std::vector<double> lse(10);
     std::vector<std::int32_t> wanted(30);
     for (std::size_t i = 0; i < 30; ++i) wanted[i] = std::int32_t(i * 97 % 300);
     wanted[0] = p.ids[0];
     wanted[1] = 300;  // outside
-    REQUIRE(trm::linear_log_prob(p.view(), p.ids, trm::log_prob_out<float>{logp, lse, {}}, ws, b, trm::linear_gather<float>{wanted, 3, gathered}).ok());
+    REQUIRE(trm::linear_log_prob(p.view(), p.ids, trm::log_prob_out<float>{logp, lse, {}}, ws, b,
+                                 trm::linear_gather<float>{wanted, 3, gathered})
+                .ok());
     CHECK(gathered[0] == Approx(logp[0]).margin(1e-6));
     CHECK(gathered[1] == -std::numeric_limits<float>::infinity());
     CHECK(gathered[12] == 0);
@@ -200,7 +225,10 @@ TEST_CASE("The fused head accumulates, gathers stored ids and drops rows", "[log
     std::vector<float> up(10, 0.5f), dh(120, 2.0f), dw(3600, 2.0f), dh0(120, 7.0f), dw0(3600, 7.0f);
     up[2] = 0;
     trm::logits_gradient_in<float> const in{.logsumexp = lse, .d_logp = up};
-    trm::linear_gradient_out out{.d_hidden = dh.data(), .d_weight = dw.data(), .hidden_mode = trm::logits_write::accumulate, .accumulate_weight = true};
+    trm::linear_gradient_out out{.d_hidden = dh.data(),
+                                 .d_weight = dw.data(),
+                                 .hidden_mode = trm::logits_write::accumulate,
+                                 .accumulate_weight = true};
     REQUIRE(trm::linear_gradient(p.view(), p.ids, in, out, ws, b).ok());
     out = {.d_hidden = dh0.data(), .d_weight = dw0.data()};
     REQUIRE(trm::linear_gradient(p.view(), p.ids, in, out, ws, b).ok());
@@ -214,7 +242,8 @@ TEST_CASE("The fused head accumulates, gathers stored ids and drops rows", "[log
     REQUIRE(trm::linear_gradient(p.view(), p.ids, in, out, ws, b).ok());
     for (std::size_t i = 0; i < 120; ++i) CHECK(dh[i] == (i / 12 == 2 || i / 12 == 4 ? 3.0f : dh0[i]));
 
-    CHECK(trm::linear_log_prob(p.view(), p.ids, trm::log_prob_out<float>{logp, lse, {}}, std::span(ws).first(100), b).code == trm::errc::size_mismatch);
+    CHECK(trm::linear_log_prob(p.view(), p.ids, trm::log_prob_out<float>{logp, lse, {}}, std::span(ws).first(100), b)
+              .code == trm::errc::size_mismatch);
     p.ids[3] = 300;
     CHECK(trm::linear_gradient(p.view(), p.ids, in, out, ws, b) == trm::status{trm::errc::bad_layout, -1, 3, ""});
 }
@@ -223,10 +252,13 @@ TEST_CASE("Two fused heads give the exact KL of their logits", "[logits][linear]
     problem<float, float> pi(21, 16, 777, 36);
     problem<trm::bf16, trm::bf16> mu(21, 16, 777, 36);  // the same numbers, rounded
     trm::linear_blocks const b{8, 200, 2};
-    std::vector<std::byte> ws(std::size_t(trm::linear_divergence_workspace<trm::bf16, trm::bf16, float, float>(16, 16, b)));
+    std::vector<std::byte> ws(
+        std::size_t(trm::linear_divergence_workspace<trm::bf16, trm::bf16, float, float>(16, 16, b)));
     std::vector<float> logp(21), h(21), kl(21), rl(21);
     std::vector<double> lse(21), mu_lse(21), pi_lse(21);
-    REQUIRE(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{logp, lse, h}, trm::divergence_out<float>{kl, rl, {}, mu_lse, pi_lse}, ws, b, together{}).ok());
+    REQUIRE(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{logp, lse, h},
+                                   trm::divergence_out<float>{kl, rl, {}, mu_lse, pi_lse}, ws, b, together{})
+                .ok());
     for (std::size_t r = 0; r < 21; ++r) {
         if (pi.mask[r] == 0) {
             CHECK(kl[r] == 0);
@@ -241,5 +273,7 @@ TEST_CASE("Two fused heads give the exact KL of their logits", "[logits][linear]
         CHECK(logp[r] == Approx(y[std::size_t(pi.ids[r])] - trm::reference::logsumexp(y)).margin(5e-6));
     }
     std::vector<float> tv(21);
-    CHECK(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{}, trm::divergence_out<float>{kl, rl, tv}, ws, b).code == trm::errc::unsupported);
+    CHECK(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{},
+                                 trm::divergence_out<float>{kl, rl, tv}, ws, b)
+              .code == trm::errc::unsupported);
 }

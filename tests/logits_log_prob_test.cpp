@@ -70,7 +70,8 @@ TEST_CASE("Vocabulary shards merge in any order to the whole row", "[logits][pro
         std::vector<std::size_t> const cuts{0, 1, 2, 130, 1000, 1001, 4096, n};
         std::vector<trm::logits_partial> parts(cuts.size() - 1);
         for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
-            trm::logits_view<float> const v{.data = s.data() + cuts[i], .rows = 1, .vocab = std::int64_t(cuts[i + 1] - cuts[i])};
+            trm::logits_view<float> const v{
+                .data = s.data() + cuts[i], .rows = 1, .vocab = std::int64_t(cuts[i + 1] - cuts[i])};
             REQUIRE(trm::log_prob_partials(v, std::int64_t(cuts[i]), ids, std::span(&parts[i], 1)).ok());
         }
         double const want = trm::reference::logsumexp(z);
@@ -82,7 +83,9 @@ TEST_CASE("Vocabulary shards merge in any order to the whole row", "[logits][pro
             all.merge(left);
             all.merge(right);
             double logp = 7, lse = 7, h = 7;
-            REQUIRE(trm::finish(std::span<trm::logits_partial const>(&all, 1), trm::log_prob_out<double>{{&logp, 1}, {&lse, 1}, {&h, 1}}).ok());
+            REQUIRE(trm::finish(std::span<trm::logits_partial const>(&all, 1),
+                                trm::log_prob_out<double>{{&logp, 1}, {&lse, 1}, {&h, 1}})
+                        .ok());
             INFO(rows::name(kind(k)));
             CHECK(std::fabs(lse - want) <= 1e-6);
             CHECK(std::fabs(logp - (z[target] - want)) <= 1e-6);
@@ -109,7 +112,12 @@ TEST_CASE("Vocabulary masks equal -inf, shared or per row, with tails and stride
                     y[r * n + i] = mask[shared ? i : r * n + i] != 0 ? value : -std::numeric_limits<float>::infinity();
                 }
             std::vector<std::int32_t> const ids{2, std::int32_t(n - 1), 0};
-            trm::logits_view<float> const masked{.data = x.data(), .rows = 3, .vocab = std::int64_t(n), .row_stride = std::int64_t(stride), .vocab_mask = mask.data(), .vocab_mask_stride = shared ? 0 : std::int64_t(n)};
+            trm::logits_view<float> const masked{.data = x.data(),
+                                                 .rows = 3,
+                                                 .vocab = std::int64_t(n),
+                                                 .row_stride = std::int64_t(stride),
+                                                 .vocab_mask = mask.data(),
+                                                 .vocab_mask_stride = shared ? 0 : std::int64_t(n)};
             trm::logits_view<float> const holes{.data = y.data(), .rows = 3, .vocab = std::int64_t(n)};
             std::vector<float> a(3), b(3), ha(3), hb(3);
             std::vector<double> la(3), lb(3);
@@ -137,7 +145,8 @@ TEST_CASE("A broken row spoils itself only, a skipped row is not read", "[logits
             x[2 * n + at] = inf;
             for (std::size_t i = 0; i < n; ++i) x[3 * n + i] = -inf, x[4 * n + i] = nan;
             std::vector<std::uint8_t> const row_mask{1, 1, 1, 1, 0, 1};
-            trm::logits_view<float> const v{.data = x.data(), .rows = 6, .vocab = std::int64_t(n), .row_mask = row_mask.data()};
+            trm::logits_view<float> const v{
+                .data = x.data(), .rows = 6, .vocab = std::int64_t(n), .row_mask = row_mask.data()};
             std::vector<std::int32_t> const ids{0, 1, 2, 0, -1, 2};
             std::vector<float> logp(6, 7), h(6, 7);
             std::vector<double> lse(6, 7);
@@ -162,7 +171,9 @@ TEST_CASE("The forward pass refuses inconsistent inputs", "[logits][unit]") {
     std::vector<float> x(12), logp(3), short_span(2);
     std::vector<std::int32_t> ids{0, 3, 1};
     trm::logits_view<float> const v{.data = x.data(), .rows = 3, .vocab = 4};
-    auto const call = [&](trm::logits_view<float> const& view) { return trm::log_prob(view, ids, trm::log_prob_out<float>{.logp = logp}); };
+    auto const call = [&](trm::logits_view<float> const& view) {
+        return trm::log_prob(view, ids, trm::log_prob_out<float>{.logp = logp});
+    };
     CHECK(call(v).ok());
     auto bad = v;
     bad.row_stride = 3;
@@ -179,7 +190,8 @@ TEST_CASE("The forward pass refuses inconsistent inputs", "[logits][unit]") {
         CHECK(call(bad).code == trm::errc::bad_threshold);
     }
     CHECK(trm::log_prob(v, ids, trm::log_prob_out<float>{.logp = short_span}).code == trm::errc::size_mismatch);
-    CHECK(trm::log_prob(v, std::span<std::int32_t const>(ids).first(2), trm::log_prob_out<float>{.logp = logp}).code == trm::errc::size_mismatch);
+    CHECK(trm::log_prob(v, std::span<std::int32_t const>(ids).first(2), trm::log_prob_out<float>{.logp = logp}).code ==
+          trm::errc::size_mismatch);
     ids[1] = 4;
     CHECK(call(v) == trm::status{trm::errc::bad_layout, -1, 1, ""});
     ids[1] = -1;

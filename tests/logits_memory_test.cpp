@@ -93,7 +93,9 @@ TEST_CASE("Logits kernels allocate nothing", "[logits][unit]") {
     heap::result const r = heap::of([&] {
         ok = ok && trm::log_prob(v, ids, trm::log_prob_out<float>{logp, lse, h}).ok();
         ok = ok && trm::exact_divergence(v, u, trm::divergence_out<float>{.kl_mu_pi = kl, .tv = tv}).ok();
-        ok = ok && trm::logits_gradient(v, ids, trm::logits_gradient_in<float>{lse, logp, logp, h}, trm::logits_gradient_out<float>{d.data()}).ok();
+        ok = ok && trm::logits_gradient(v, ids, trm::logits_gradient_in<float>{lse, logp, logp, h},
+                                        trm::logits_gradient_out<float>{d.data()})
+                       .ok();
     });
     CHECK(ok);
     CHECK(r.calls == 0);
@@ -113,12 +115,16 @@ TEST_CASE("The fused head's memory does not depend on the vocabulary", "[logits]
         std::vector<float> weight(std::size_t(vocab * width));
         for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = float(i % 17) * 0.01f;
         std::vector<float> d_weight(weight.size());
-        trm::linear_view<float, float> const v{.hidden = hidden.data(), .weight = weight.data(), .rows = rows, .width = width, .vocab = vocab};
+        trm::linear_view<float, float> const v{
+            .hidden = hidden.data(), .weight = weight.data(), .rows = rows, .width = width, .vocab = vocab};
         bool ok = true;
         auto const all = [&] {
-            std::vector<std::byte> ws(std::size_t(std::max(trm::linear_workspace<float, float>(width, b), trm::linear_gradient_workspace<float, float>(width, b))));
+            std::vector<std::byte> ws(std::size_t(std::max(trm::linear_workspace<float, float>(width, b),
+                                                           trm::linear_gradient_workspace<float, float>(width, b))));
             ok = ok && trm::linear_log_prob(v, ids, trm::log_prob_out<float>{logp, lse, h}, ws, b).ok();
-            ok = ok && trm::linear_gradient(v, ids, trm::logits_gradient_in<float>{.logsumexp = lse, .d_logp = logp}, trm::linear_gradient_out{d_hidden.data(), d_weight.data()}, ws, b).ok();
+            ok = ok && trm::linear_gradient(v, ids, trm::logits_gradient_in<float>{.logsumexp = lse, .d_logp = logp},
+                                            trm::linear_gradient_out{d_hidden.data(), d_weight.data()}, ws, b)
+                           .ok();
         };
         peaks[big] = heap::of(all).peak;
         CHECK(ok);
@@ -127,5 +133,7 @@ TEST_CASE("The fused head's memory does not depend on the vocabulary", "[logits]
         CHECK(peaks[big] < rows * vocab * 4 / 4);
     }
     CHECK(peaks[1] <= peaks[0] + 4096);
-    WARN("fused head, V = 151936: peak " << double(peaks[1]) / (1 << 20) << " MiB, stated workspace " << double(trm::linear_gradient_workspace<float, float>(width, b)) / (1 << 20) << " MiB, N x V " << double(rows * 151936 * 4) / (1 << 20) << " MiB");
+    WARN("fused head, V = 151936: peak " << double(peaks[1]) / (1 << 20) << " MiB, stated workspace "
+                                         << double(trm::linear_gradient_workspace<float, float>(width, b)) / (1 << 20)
+                                         << " MiB, N x V " << double(rows * 151936 * 4) / (1 << 20) << " MiB");
 }

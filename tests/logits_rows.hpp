@@ -28,16 +28,29 @@ inline std::vector<double> make(kind k, std::size_t n, std::size_t alive, std::m
     std::vector<double> x(n);
     for (std::size_t i = 0; i < n; ++i) {
         switch (k) {
-            case kind::wide: x[i] = 12 * normal(rng); break;
-            case kind::ascending: x[i] = -50 + 100 * double(i) / double(n) + 0.1 * normal(rng); break;
-            case kind::equal: x[i] = 3.25; break;
-            case kind::one_hot: x[i] = i == alive ? 1e4 : -1e4; break;
-            case kind::huge: x[i] = 1e4 + 3 * normal(rng) - (rng() % 3 == 0 ? 2e4 : 0); break;
-            case kind::holes: x[i] = rng() % 3 != 0 && i != alive ? -inf : 2.5 * normal(rng); break;
+            case kind::wide:
+                x[i] = 12 * normal(rng);
+                break;
+            case kind::ascending:
+                x[i] = -50 + 100 * double(i) / double(n) + 0.1 * normal(rng);
+                break;
+            case kind::equal:
+                x[i] = 3.25;
+                break;
+            case kind::one_hot:
+                x[i] = i == alive ? 1e4 : -1e4;
+                break;
+            case kind::huge:
+                x[i] = 1e4 + 3 * normal(rng) - (rng() % 3 == 0 ? 2e4 : 0);
+                break;
+            case kind::holes:
+                x[i] = rng() % 3 != 0 && i != alive ? -inf : 2.5 * normal(rng);
+                break;
             case kind::lowest:
                 x[i] = rng() % 3 != 0 && i != alive ? double(std::numeric_limits<float>::lowest()) : 2.5 * normal(rng);
                 break;
-            default: x[i] = 2.5 * normal(rng);
+            default:
+                x[i] = 2.5 * normal(rng);
         }
     }
     return x;
@@ -69,7 +82,8 @@ inline std::vector<double> scaled(std::vector<double> x, double temperature) {
 }
 
 inline std::vector<std::size_t> const& sizes() {
-    static std::vector<std::size_t> const s{1, 2, 3, 7, 15, 16, 17, 63, 127, 128, 129, 255, 257, 1000, 4096, 16383, 33001, 151936};
+    static std::vector<std::size_t> const s{1,   2,   3,   7,   15,   16,   17,    63,    127,
+                                            128, 129, 255, 257, 1000, 4096, 16383, 33001, 151936};
     return s;
 }
 

@@ -32,7 +32,14 @@ struct pair_of_rows {
         for (auto id : ids) mu.push_back(T(lx[std::size_t(id)])), pi.push_back(T(ly[std::size_t(id)]));
         T const mu_target = T(lx[std::size_t(target)]), pi_target = T(ly[std::size_t(target)]);
         T kl = 7, rl = 7, tv = 7;
-        trm::topk_view<T> v{.rows = 1, .k = k, .ids = ids, .mu_logp = mu, .pi_logp = pi, .targets = {&target, 1}, .mu_target_logp = {&mu_target, 1}, .pi_target_logp = {&pi_target, 1}};
+        trm::topk_view<T> v{.rows = 1,
+                            .k = k,
+                            .ids = ids,
+                            .mu_logp = mu,
+                            .pi_logp = pi,
+                            .targets = {&target, 1},
+                            .mu_target_logp = {&mu_target, 1},
+                            .pi_target_logp = {&pi_target, 1}};
         REQUIRE(trm::topk_divergence(v, trm::topk_out<T>{{&kl, 1}, {&rl, 1}, {&tv, 1}}).ok());
         return {double(kl), double(rl), double(tv)};
     }
@@ -46,10 +53,12 @@ TEST_CASE("Top-k bounds grow with k, never exceed the exact divergence, and reac
         for (double distance : {1e-3, 0.2, 3.0})
             for (int round = 0; round < 20; ++round) {
                 pair_of_rows const p(n, distance, rng);
-                double const kl = trm::reference::kl(p.x, p.y), rl = trm::reference::kl(p.y, p.x), tv = trm::reference::tv(p.x, p.y);
+                double const kl = trm::reference::kl(p.x, p.y), rl = trm::reference::kl(p.y, p.x),
+                             tv = trm::reference::tv(p.x, p.y);
                 auto const target = std::int32_t(rng() % n);
                 trm::partition_bounds last;
-                for (std::int64_t k : {std::int64_t(0), std::int64_t(1), std::int64_t(n / 3), std::int64_t(n / 2), std::int64_t(n)}) {
+                for (std::int64_t k :
+                     {std::int64_t(0), std::int64_t(1), std::int64_t(n / 3), std::int64_t(n / 2), std::int64_t(n)}) {
                     trm::partition_bounds const b = p.bound<double>(k, target), f = p.bound<float>(k, target);
                     CHECK(b.kl_mu_pi <= kl + 1e-12);
                     CHECK(b.kl_pi_mu <= rl + 1e-12);
@@ -88,7 +97,8 @@ TEST_CASE("Top-k details: listed target, unused slots, impossible tokens, equal 
     pair_of_rows const p(50, 0.5, rng);
     std::int32_t const listed = p.order[2];
     std::vector<double> mu, pi;
-    for (std::size_t i = 0; i < 5; ++i) mu.push_back(p.lx[std::size_t(p.order[i])]), pi.push_back(p.ly[std::size_t(p.order[i])]);
+    for (std::size_t i = 0; i < 5; ++i)
+        mu.push_back(p.lx[std::size_t(p.order[i])]), pi.push_back(p.ly[std::size_t(p.order[i])]);
     trm::partition_bounds const plain = trm::partition_divergence<double>(mu, pi);
     CHECK(p.bound<double>(5, listed).kl_mu_pi == plain.kl_mu_pi);
     CHECK(p.bound<double>(5, p.order[30]).kl_mu_pi > plain.kl_mu_pi);
@@ -130,7 +140,8 @@ TEST_CASE("Stored ids are looked up in the logits", "[logits][unit]") {
     std::vector<trm::bf16> const s = rows::store<trm::bf16>(x);
     std::vector<std::uint8_t> mask(n, 1);
     mask[7] = 0;
-    trm::logits_view<trm::bf16> v{.data = s.data(), .rows = 2, .vocab = std::int64_t(n), .temperature = 0.5, .vocab_mask = mask.data()};
+    trm::logits_view<trm::bf16> v{
+        .data = s.data(), .rows = 2, .vocab = std::int64_t(n), .temperature = 0.5, .vocab_mask = mask.data()};
     std::vector<std::int32_t> const targets{1, 2};
     std::vector<std::int32_t> ids{3, 7, -1, 39, 1, 0};
     std::vector<double> logp(2), lse(2), got(6);
@@ -141,5 +152,6 @@ TEST_CASE("Stored ids are looked up in the logits", "[logits][unit]") {
     CHECK(got[2] == -rows::inf);
     CHECK(got[3] == Approx(2 * x[n + 39] - lse[1]));
     ids[5] = 40;
-    CHECK(trm::gather_log_prob(v, ids, 3, std::span<double const>(lse), std::span(got)) == trm::status{trm::errc::bad_layout, -1, 1, ""});
+    CHECK(trm::gather_log_prob(v, ids, 3, std::span<double const>(lse), std::span(got)) ==
+          trm::status{trm::errc::bad_layout, -1, 1, ""});
 }

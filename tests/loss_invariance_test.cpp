@@ -4,7 +4,6 @@
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
-
 using namespace trm;
 
 namespace {
@@ -141,7 +140,8 @@ TEST_CASE("every surrogate: ranks that share sequences, statistics and counts re
         batch_view<double> views[2] = {ranks[0].view(), ranks[1].view()};
         std::vector<std::uint8_t> own_marks[2];
         auto const n = static_cast<std::size_t>(b.sequences);
-        std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width())), maxima(n * static_cast<std::size_t>(loss.max_width()), -INFINITY);
+        std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width())),
+            maxima(n * static_cast<std::size_t>(loss.max_width()), -INFINITY);
         for (int k = 0; k < 2; ++k) {
             for (std::int64_t o : ranks[k].origin) own_marks[k].push_back(marks[static_cast<std::size_t>(o)]);
             views[k].marks = own_marks[k];

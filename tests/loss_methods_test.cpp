@@ -8,7 +8,9 @@ using namespace trm;
 
 namespace {
 
-batches::shape ordinary() { return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 500, 1, 300}, true, 0.3, 0.004}; }
+batches::shape ordinary() {
+    return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 500, 1, 300}, true, 0.3, 0.004};
+}
 
 /// With and without proximal_logp, masked per token and per sequence.
 template <class T, class S>

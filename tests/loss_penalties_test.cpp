@@ -10,7 +10,9 @@ using namespace trm;
 
 namespace {
 
-batches::shape ordinary() { return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 500, 1, 300}, true, 0.3, 0.01}; }
+batches::shape ordinary() {
+    return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 500, 1, 300}, true, 0.3, 0.01};
+}
 
 template <class T, class Loss>
 void compare(Loss const& loss, std::uint64_t seed, double zeros = 0, double bound = parity::bounds_of<T>.term) {
@@ -38,7 +40,10 @@ masked_loss const further{token_mask{probability_change{}, at_least(-0.15)} &&
                               sequence_mask{k3_reversed{}, stat::mean, at_most(0.07)},
                           importance_ratio{}, token_mean{}};
 masked_loss const repaired{
-    token_mask{k3{}, at_most(0.131)}, kl_cov{0.3}, token_mean{}, no_weight{},
+    token_mask{k3{}, at_most(0.131)},
+    kl_cov{0.3},
+    token_mean{},
+    no_weight{},
     reference_kl{k3{}, 0.11, kl_gradient::pathwise{}, sees::all_tokens, 1.0, 0.25},
     reference_kl{k1{}, 0.13, kl_gradient::straight_through{}},
     reference_kl{k3{}, 0.17, kl_gradient::straight_through{}, sees::kept_tokens, 5.0, 0.2},
@@ -60,7 +65,9 @@ TEST_CASE("A = 0 takes the branch that the mask names", "[loss][parity]") {
     double const logp[] = {-1.0, -0.2, -1.0, -0.2}, rollout[] = {-0.2, -1.0, -0.2, -1.0}, advantage[] = {0, 0, -1, 1};
     std::int32_t const cu[] = {0, 4};
     batch_view<double> const view{.logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = packed{cu}};
-    auto const kept = [&](auto const& mask) { return parity::run_of<double>(masked_loss{mask, importance_ratio{}, token_mean{}}, view).keep; };
+    auto const kept = [&](auto const& mask) {
+        return parity::run_of<double>(masked_loss{mask, importance_ratio{}, token_mean{}}, view).keep;
+    };
     CHECK(kept(dppo_tv()) == std::vector<std::uint8_t>{0, 1, 0, 0});
     CHECK(kept(dppo_tv(0.2, 0.2, zero_advantage::keep)) == std::vector<std::uint8_t>{1, 1, 0, 0});
 }
@@ -92,6 +99,7 @@ TEST_CASE("policies refuse what has no meaning", "[loss][unit]") {
     CHECK_FALSE(reference_kl{k3{}, nan}.validate().ok());
     CHECK_FALSE(reference_kl{k3{}, 1.0, kl_gradient::pathwise{}, sees::all_tokens, 0.0}.validate().ok());
     CHECK((cispo{}.validate().ok() && sapo{}.validate().ok() && dro{0.1}.validate().ok() && gspo{}.validate().ok() &&
-           gspo_token{}.validate().ok() && gmpo{}.validate().ok() && vespo{}.validate().ok() && topr{}.validate().ok() &&
-           kl_cov{}.validate().ok() && dppo_kl().validate().ok() && reference_kl{k3{}, 1.0}.validate().ok()));
+           gspo_token{}.validate().ok() && gmpo{}.validate().ok() && vespo{}.validate().ok() &&
+           topr{}.validate().ok() && kl_cov{}.validate().ok() && dppo_kl().validate().ok() &&
+           reference_kl{k3{}, 1.0}.validate().ok()));
 }

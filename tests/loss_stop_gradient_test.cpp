@@ -5,7 +5,6 @@
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
-
 #include <array>
 
 using namespace trm;
@@ -37,7 +36,8 @@ double clip(double v, double lo, double hi) { return v < lo ? lo : v > hi ? hi :
 template <class F>
 void check(spec_loss const& loss, F&& f) {
     std::array<std::int32_t, 2> const cu{0, n};
-    batch_view<double> view{.logp = e.logp, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
+    batch_view<double> view{
+        .logp = e.logp, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
     view.marks = e.marks;
     vector grad;
     auto const got = loss(view, grad);
@@ -110,7 +110,8 @@ TEST_CASE("surrogates of whole sequences", "[loss][property]") {
     double const now = s(e.logp);
     INFO("sequence ratio " << now);
     for (auto const& [low, high] : {std::pair{0.5, 0.5}, std::pair{0.5, now - 1 - 0.01}, std::pair{0.5, 0.0}}) {
-        check(plain(gspo{low, high}), [&](vector const& l, vector const&, std::size_t t) { return ppo(s(l), e.A[t], low, high, 0); });
+        check(plain(gspo{low, high}),
+              [&](vector const& l, vector const&, std::size_t t) { return ppo(s(l), e.A[t], low, high, 0); });
         check(plain(gspo_token{low, high}), [&](vector const& l, vector const& sg, std::size_t t) {
             return ppo(s(sg) * std::exp(l[t] - sg[t]), e.A[t], low, high, 0);
         });
@@ -157,21 +158,21 @@ TEST_CASE("KL to the reference", "[loss][property]") {
     check(kl(estimator::k1, 0.3), [&](vector const& l, vector const&, std::size_t t) { return -0.3 * y(l, t); });
     check(kl(estimator::abs_log_ratio, 0.3),
           [&](vector const& l, vector const&, std::size_t t) { return 0.3 * std::fabs(y(l, t)); });
-    check(kl(estimator::k3, 0.3, pathwise{}, 0.5, 0.1),
-          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * clip(k3_of(clip(y(l, t), -0.5, 0.5)), -0.1, 0.1); });
-    check(kl(estimator::k3, 0.3, straight_through{}, 0.5, 0.1),
-          [&](vector const& l, vector const& sg, std::size_t t) {
-              double const value = clip(k3_of(clip(y(sg, t), -0.5, 0.5)), -0.1, 0.1);
-              return 0.3 * (value + (y(l, t) * y(l, t) - y(sg, t) * y(sg, t)) / 2);
-          });
-    check(kl(estimator::k3, 0.3, score_function{}, 20, 0.1),
-          [&](vector const& l, vector const& sg, std::size_t t) {
-              return 0.3 * clip(std::exp(l[t] - sg[t]) * k3_of(y(l, t)), -0.1, 0.1);
-          });
+    check(kl(estimator::k3, 0.3, pathwise{}, 0.5, 0.1), [&](vector const& l, vector const&, std::size_t t) {
+        return 0.3 * clip(k3_of(clip(y(l, t), -0.5, 0.5)), -0.1, 0.1);
+    });
+    check(kl(estimator::k3, 0.3, straight_through{}, 0.5, 0.1), [&](vector const& l, vector const& sg, std::size_t t) {
+        double const value = clip(k3_of(clip(y(sg, t), -0.5, 0.5)), -0.1, 0.1);
+        return 0.3 * (value + (y(l, t) * y(l, t) - y(sg, t) * y(sg, t)) / 2);
+    });
+    check(kl(estimator::k3, 0.3, score_function{}, 20, 0.1), [&](vector const& l, vector const& sg, std::size_t t) {
+        return 0.3 * clip(std::exp(l[t] - sg[t]) * k3_of(y(l, t)), -0.1, 0.1);
+    });
     check(kl(estimator::k1, 0.3, score_function{}),
           [&](vector const& l, vector const& sg, std::size_t t) { return -0.3 * std::exp(l[t] - sg[t]) * y(l, t); });
-    check(kl(estimator::k3, 0.3, importance<>{}, 20, 0.15),
-          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * clip(r(l, t) * k3_of(y(l, t)), -0.15, 0.15); });
+    check(kl(estimator::k3, 0.3, importance<>{}, 20, 0.15), [&](vector const& l, vector const&, std::size_t t) {
+        return 0.3 * clip(r(l, t) * k3_of(y(l, t)), -0.15, 0.15);
+    });
 }
 
 TEST_CASE("the three unbiased gradients agree on policy: log p - log f", "[loss][property]") {

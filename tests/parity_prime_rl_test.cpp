@@ -65,7 +65,8 @@ void check_case(json const& c, golden::batch<T> const& b, Preset const& preset) 
                     auto const k = static_cast<std::size_t>(i * b.columns + t);
                     if (b.mask[k] != 0) kl += static_cast<double>(b.ref[k]) - static_cast<double>(b.current[k]);
                 }
-                CHECK(golden::near(std::fabs(kl / static_cast<double>(b.count(i))), std::fabs(golden::number(value)), 1e-9, 1));
+                CHECK(golden::near(std::fabs(kl / static_cast<double>(b.count(i))), std::fabs(golden::number(value)),
+                                   1e-9, 1));
                 continue;
             }
             bool found = false;
@@ -90,7 +91,8 @@ void check_all() {
         INFO(name << " " << c.at("batch") << " " << p);
         golden::batch<T> const b(all.at("batches").at(c.at("batch").get<std::string>()));
         auto const v = [&](char const* key) { return p.at(key).get<double>(); };
-        if (name == "prime_default") check_case<T>(c, b, presets::prime_rl(v("dppo_mask_low"), v("dppo_mask_high"), v("kl_tau")));
+        if (name == "prime_default")
+            check_case<T>(c, b, presets::prime_rl(v("dppo_mask_low"), v("dppo_mask_high"), v("kl_tau")));
         else if (name == "prime_ipo") check_case<T>(c, b, presets::prime_rl_ipo(v("ipo_threshold"), v("kl_tau")));
         else check_case<T>(c, b, presets::prime_rl_ref_kl(v("threshold"), v("kl_coef")));
         if (p.contains("adv_tau")) CHECK(v("adv_tau") == 1);

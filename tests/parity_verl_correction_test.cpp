@@ -74,15 +74,18 @@ TEST_CASE("verl's rejection masks and metrics", "[parity]") {
         REQUIRE(rs.status.ok());
         result r;
         check_mask<double>(c, b, rejection(rs), &r);
-        check_mask<float>(c, golden::batch<float>(all.at("batches").at(c.at("batch").get<std::string>())), rejection(rs));
+        check_mask<float>(c, golden::batch<float>(all.at("batches").at(c.at("batch").get<std::string>())),
+                          rejection(rs));
         auto const empty = static_cast<double>(b.rows - b.non_empty());
         check_metrics(verl_rejection_metrics(correction_view(b), rs, empty), c.at("metrics"));
 
         diagnostics const& d = r.diagnostics;  // the fractions are there without another pass
         for (int i = 0; i < rs.size; ++i) {
             auto const metric = "rollout_rs_" + std::string(rs.criteria[i].name) + "_";
-            CHECK(near_or_float(d.rejected_token_fraction(i), golden::number(c.at("metrics").at(metric + "masked_fraction"))));
-            CHECK(near_or_float(d.rejected_sequence_fraction(i), golden::number(c.at("metrics").at(metric + "seq_masked_fraction"))));
+            CHECK(near_or_float(d.rejected_token_fraction(i),
+                                golden::number(c.at("metrics").at(metric + "masked_fraction"))));
+            CHECK(near_or_float(d.rejected_sequence_fraction(i),
+                                golden::number(c.at("metrics").at(metric + "seq_masked_fraction"))));
         }
         CHECK(near_or_float(1 - d.kept_fraction(), golden::number(c.at("metrics").at("rollout_rs_masked_fraction"))));
         ++cases;
@@ -121,7 +124,9 @@ TEST_CASE("verl's importance weights and metrics", "[parity]") {
         }
         auto const empty = static_cast<double>(b.rows - b.non_empty());
         check_metrics(verl_weight_metrics(correction_view(b), per_token, is, normalise_them, empty), c.at("metrics"));
-        if (!normalise_them) CHECK(golden::near(r.diagnostics.mean_weight(), golden::number(c.at("metrics").at("rollout_is_mean")), 1e-9));
+        if (!normalise_them)
+            CHECK(
+                golden::near(r.diagnostics.mean_weight(), golden::number(c.at("metrics").at("rollout_is_mean")), 1e-9));
         ++cases;
     }
     CHECK(cases == 24);
@@ -141,7 +146,8 @@ TEST_CASE("verl's off-policy metrics; what an empty row does to them", "[parity]
         // verl's row means divide by n_i + 1e-8, inside the exponential of a perplexity: 1e-8 log_ppl / n_i relative.
         check_metrics(verl_offpolicy_metrics(r.diagnostics, empty), c.at("metrics"), 4e-9);
         // Ours leave the row out: a perplexity of 1 for nothing is no measurement.
-        double const verl_ppl = golden::number(c.at("metrics").at("training_ppl")), n = static_cast<double>(b.non_empty());
+        double const verl_ppl = golden::number(c.at("metrics").at("training_ppl")),
+                     n = static_cast<double>(b.non_empty());
         CHECK(r.diagnostics.ppl() == Approx((verl_ppl * (n + empty) - empty) / n).epsilon(4e-9));
         if (c.at("batch") == "empty_row") CHECK(r.diagnostics.ppl() > verl_ppl + 0.1);
         ++cases;
@@ -161,7 +167,9 @@ TEST_CASE("an effective sample size of zero weights is 0; verl divides by zero",
 }
 
 TEST_CASE("verl's strings", "[unit]") {
-    auto const ok = [](char const* options, char const* thresholds) { return presets::verl(options, thresholds).status.ok(); };
+    auto const ok = [](char const* options, char const* thresholds) {
+        return presets::verl(options, thresholds).status.ok();
+    };
     CHECK(presets::verl("", "").size == 0);
     auto const k1 = presets::verl("token_k1", "2.0").criteria[0].keep;
     CHECK(k1.lower == Approx(-std::log(2.0)));
@@ -170,17 +178,30 @@ TEST_CASE("verl's strings", "[unit]") {
     CHECK(presets::verl("seq_mean_k3,token_k2", "0.1").criteria[1].keep.upper == 0.1);
     CHECK(presets::verl("seq_mean_k3,token_k2", "0.1").criteria[1].keep.lower == -INFINITY);
     CHECK(ok("token_k1", "1"));
-    for (auto const& [options, thresholds] : std::vector<std::pair<char const*, char const*>>{
-             {"seq_max_k1", "2"}, {"token_k4", "2"}, {"token", "2"}, {"geometric", "2"}, {"token_k1", ""}, {"token_k1", "0.5"},
-             {"token_k1", "2_0.5"}, {"token_k2", "0.5_2"}, {"token_k2", "-1"}, {"token_k2", "0"}, {"token_k2", "nan"},
-             {"token_k2", "1x"}, {"token_k2,token_k2", "1,2"}, {"token_k2,token_k3,token_k1", "1,2"}, {"token_k1", "_2"}}) {
+    for (auto const& [options, thresholds] :
+         std::vector<std::pair<char const*, char const*>>{{"seq_max_k1", "2"},
+                                                          {"token_k4", "2"},
+                                                          {"token", "2"},
+                                                          {"geometric", "2"},
+                                                          {"token_k1", ""},
+                                                          {"token_k1", "0.5"},
+                                                          {"token_k1", "2_0.5"},
+                                                          {"token_k2", "0.5_2"},
+                                                          {"token_k2", "-1"},
+                                                          {"token_k2", "0"},
+                                                          {"token_k2", "nan"},
+                                                          {"token_k2", "1x"},
+                                                          {"token_k2,token_k2", "1,2"},
+                                                          {"token_k2,token_k3,token_k1", "1,2"},
+                                                          {"token_k1", "_2"}}) {
         INFO(options << " " << thresholds);
         CHECK_FALSE(ok(options, thresholds));
     }
     // The band is on the inverse ratio: 0.6_1.4 keeps r = 1.5 and rejects r = 0.65.
     std::vector<double> const rollout{-2, -2}, logp{-2 + std::log(1.5), -2 + std::log(0.65)}, advantages{1, 1};
     std::vector<std::int32_t> const cu{0, 2};
-    batch_view<double> const view{.logp = logp, .rollout_logp = rollout, .advantages = advantages, .layout = packed{cu}};
+    batch_view<double> const view{
+        .logp = logp, .rollout_logp = rollout, .advantages = advantages, .layout = packed{cu}};
     std::vector<std::uint8_t> keep(2);
     outputs<double> out;
     out.keep = keep;

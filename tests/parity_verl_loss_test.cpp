@@ -70,10 +70,14 @@ any_weight weight_of(std::string const& name) {
 
 any_penalty reference_of(std::string const& estimator) {
     using e = any_estimator::id;
-    e const which = estimator[1] == '1' ? e::k1 : estimator[1] == '2' ? e::k2 : estimator == "abs" ? e::abs_log_ratio : e::k3;
+    e const which = estimator[1] == '1'   ? e::k1
+                    : estimator[1] == '2' ? e::k2
+                    : estimator == "abs"  ? e::abs_log_ratio
+                                          : e::k3;
     double const output = which == e::k3 ? 10.0 : INFINITY;
     if (estimator.back() == '+')
-        return reference_kl<any_estimator, kl_gradient::straight_through>{{which}, 1.0, {}, sees::all_tokens, 20.0, output};
+        return reference_kl<any_estimator, kl_gradient::straight_through>{{which},          1.0,  {},
+                                                                          sees::all_tokens, 20.0, output};
     return reference_kl<any_estimator>{{which}, 1.0, {}, sees::all_tokens, 20.0, output};
 }
 

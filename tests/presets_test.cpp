@@ -24,7 +24,8 @@ struct data {
     batches::ragged<double> b;
     std::vector<row> rows;
 
-    data(double spread, bool bypass, std::uint64_t seed) : b(batches::make<double>({batches::short_lengths(60, seed), true, spread, 0}, seed)) {
+    data(double spread, bool bypass, std::uint64_t seed)
+        : b(batches::make<double>({batches::short_lengths(60, seed), true, spread, 0}, seed)) {
         for (std::size_t i = 0; i + 1 < b.cu.size(); ++i) {
             rows.emplace_back();
             for (auto k = static_cast<std::size_t>(b.cu[i]); k < static_cast<std::size_t>(b.cu[i + 1]); ++k)
@@ -86,7 +87,8 @@ void check(char const* name, Preset const& preset, formula const& f, bool bypass
             double own = 0;
             for (tok const& t : s) {
                 bool const k = f.keep(s, t);
-                if ((keep[t.at] != 0) != k) FAIL_CHECK("spread " << spread << ": token " << t.at << " kept " << int(keep[t.at]));
+                if ((keep[t.at] != 0) != k)
+                    FAIL_CHECK("spread " << spread << ": token " << t.at << " kept " << int(keep[t.at]));
                 double const v = (k ? f.weight(s, t) * f.term(s, t) + f.kept_penalty(t) : 0.0) + f.penalty(t);
                 own += v;
                 size += std::fabs(v);
@@ -131,7 +133,9 @@ bool verl_geometric(row const& s, tok const&) {
     double const k1 = mean(s, [](tok const& t) { return -l(t); });
     return std::log(0.999) <= k1 && k1 <= std::log(1.001);
 }
-bool verl_k3(row const& s, tok const&) { return mean(s, [](tok const& t) { return k3_of(l(t)); }) <= 0.01; }
+bool verl_k3(row const& s, tok const&) {
+    return mean(s, [](tok const& t) { return k3_of(l(t)); }) <= 0.01;
+}
 double binary_gap(tok const& t) { return std::exp(t.p) - std::exp(t.mu); }
 double kl_tau(tok const& t) { return 1e-3 * (t.p - t.mu) * (t.p - t.mu); }
 double nemo_kl(tok const& t) { return 0.01 * std::fmin(k3_of(clip(t.f - t.p, -20, 20)), 10); }
@@ -144,10 +148,13 @@ TEST_CASE("presets: the paper", "[presets][parity]") {
            [](row const&, tok const&) { return 1.0; }, mean_of::sequence_sums});
     check("trm_max", presets::trm_max(0.02),
           {ratio_term,
-           [](row const& s, tok const&) { return every(s, [](tok const& t) { return (t.p - t.mu) * (t.p - t.mu) / 2 <= 0.02; }); },
+           [](row const& s, tok const&) {
+               return every(s, [](tok const& t) { return (t.p - t.mu) * (t.p - t.mu) / 2 <= 0.02; });
+           },
            [](row const&, tok const&) { return 1.0; }, mean_of::sequence_sums});
     check("trm_mean", presets::trm_mean(0.002),
-          {ratio_term, [](row const& s, tok const&) { return mean(s, [](tok const& t) { return k3_of(t.p - t.mu); }) <= 0.002; },
+          {ratio_term,
+           [](row const& s, tok const&) { return mean(s, [](tok const& t) { return k3_of(t.p - t.mu); }) <= 0.002; },
            [](row const&, tok const&) { return 1.0; }, mean_of::sequence_sums});
 }
 
@@ -180,18 +187,22 @@ TEST_CASE("presets: verl, bypass", "[presets][parity]") {
     check("bypass_pg_is", presets::bypass_pg_is(), {reinforce_term, all, seq_tis}, true);
     check("bypass_pg_token_icepop", presets::bypass_pg_token_icepop(), {reinforce_term, all, icepop}, true);
     check("bypass_pg_geo_rs", presets::bypass_pg_geo_rs(), {reinforce_term, verl_geometric}, true);
-    check("bypass_pg_geo_rs_seq_tis", presets::bypass_pg_geo_rs_seq_tis(), {reinforce_term, verl_geometric, seq_tis}, true);
-    check("bypass_pg_geo_rs_token_tis", presets::bypass_pg_geo_rs_token_tis(), {reinforce_term, verl_geometric, token_tis}, true);
+    check("bypass_pg_geo_rs_seq_tis", presets::bypass_pg_geo_rs_seq_tis(), {reinforce_term, verl_geometric, seq_tis},
+          true);
+    check("bypass_pg_geo_rs_token_tis", presets::bypass_pg_geo_rs_token_tis(),
+          {reinforce_term, verl_geometric, token_tis}, true);
 }
 
 TEST_CASE("presets: prime-rl", "[presets][parity]") {
     auto const one = formula{}.weight;
     check("prime_rl", presets::prime_rl(),
-          {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.2 : binary_gap(t) >= -0.2; }, one,
-           mean_of::tokens, kl_tau},
+          {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.2 : binary_gap(t) >= -0.2; },
+           one, mean_of::tokens, kl_tau},
           true);
     check("prime_rl_ipo", presets::prime_rl_ipo(),
-          {ratio_term, [](row const&, tok const& t) { return std::fabs(binary_gap(t)) <= 0.1; }, one, mean_of::tokens, kl_tau}, true);
+          {ratio_term, [](row const&, tok const& t) { return std::fabs(binary_gap(t)) <= 0.1; }, one, mean_of::tokens,
+           kl_tau},
+          true);
     check("prime_rl_ref_kl", presets::prime_rl_ref_kl(),
           {[](row const&, tok const& t) { return -(t.f - t.p) * std::exp(t.p - t.mu); },
            [](row const&, tok const& t) { return binary_gap(t) >= -0.2; }, one, mean_of::tokens, kl_tau},
@@ -216,14 +227,16 @@ TEST_CASE("presets: slime", "[presets][parity]") {
             for (tok const& t : s) {
                 bool const keep = !veto && r(t) >= 0.5 && r(t) <= 2;
                 rejected += !keep;
-                if (keep) value += std::fmin(r(t), 2) / (weights / tokens) * ppo_term(s, t) / static_cast<double>(s.size());
+                if (keep)
+                    value += std::fmin(r(t), 2) / (weights / tokens) * ppo_term(s, t) / static_cast<double>(s.size());
             }
             vetoed += veto;
             ++sequences;
         }
         auto view = d.b.view();
         view.token_weights = {};
-        result const got = spec_loss(to_spec(spread == 2.0 ? presets::slime_mis(0.5, 2.0, floor) : presets::slime_mis()))(view);
+        result const got =
+            spec_loss(to_spec(spread == 2.0 ? presets::slime_mis(0.5, 2.0, floor) : presets::slime_mis()))(view);
         REQUIRE(got.status.ok());
         CHECK(got.loss == Approx(value / sequences).epsilon(1e-11));
         CHECK(got.diagnostics.tokens - got.diagnostics.kept_tokens == rejected);
@@ -257,14 +270,17 @@ TEST_CASE("presets: TRL", "[presets][parity]") {
            all, trl_weight, mean_of::sequence_sums});
     check("trl_opsm", presets::trl_opsm(1e-3),
           {ppo_term,
-           [](row const& s, tok const& t) { return t.A >= 0 || mean(s, [](tok const& u) { return u.mu - u.p; }) <= 1e-3; },
+           [](row const& s, tok const& t) {
+               return t.A >= 0 || mean(s, [](tok const& u) { return u.mu - u.p; }) <= 1e-3;
+           },
            trl_weight});
 }
 
 TEST_CASE("presets: OpenRLHF, SkyRL, AReaL", "[presets][parity]") {
     auto const all = formula{}.keep;
     auto const raw = [](row const&, tok const& t) { return r(t); };
-    check("openrlhf_tis", presets::openrlhf_tis(), {ppo_term, all, [](row const&, tok const& t) { return clip(r(t), 0.5, 5); }});
+    check("openrlhf_tis", presets::openrlhf_tis(),
+          {ppo_term, all, [](row const&, tok const& t) { return clip(r(t), 0.5, 5); }});
     check("openrlhf_icepop", presets::openrlhf_icepop(), {ppo_term, all, icepop});
     auto const geometric = [](double lo, double hi) {
         return [=](row const& s, tok const&) {
@@ -280,9 +296,11 @@ TEST_CASE("presets: OpenRLHF, SkyRL, AReaL", "[presets][parity]") {
                       geometric(0.99, 1.01)(s, t);
            },
            token_tis});
-    check("areal_decoupled", presets::areal_decoupled(1.5), {ppo_term, [](row const&, tok const& t) { return r(t) <= 1.5; }, raw});
+    check("areal_decoupled", presets::areal_decoupled(1.5),
+          {ppo_term, [](row const&, tok const& t) { return r(t) <= 1.5; }, raw});
     check("skyrl_dppo", presets::skyrl_dppo(),
-          {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.2 : binary_gap(t) >= -0.2; }}, true);
+          {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.2 : binary_gap(t) >= -0.2; }},
+          true);
 }
 
 TEST_CASE("presets: NeMo-RL", "[presets][parity]") {
@@ -298,7 +316,10 @@ TEST_CASE("presets: NeMo-RL", "[presets][parity]") {
            },
            [](row const&, tok const& t) { return r(t); }, mean_of::tokens, nemo_kl});
     check("nemo_sequence_error", presets::nemo_sequence_error(1.05),
-          {ppo_term, [](row const& s, tok const&) { return mean(s, [](tok const& t) { return std::exp(std::fabs(l(t))); }) <= 1.05; },
+          {ppo_term,
+           [](row const& s, tok const&) {
+               return mean(s, [](tok const& t) { return std::exp(std::fabs(l(t))); }) <= 1.05;
+           },
            formula{}.weight, mean_of::kept_tokens, zero, nemo_kl});
 }
 
@@ -308,10 +329,12 @@ TEST_CASE("presets: KPop, M2PO, DPPO", "[presets][parity]") {
         return p * (a - b) + (1 - p) * std::log((1 - p) / (1 - q));
     };
     check("kpop", presets::kpop(),
-          {ratio_term, [&](row const&, tok const& t) { return bernoulli(t.mu, t.p) + bernoulli(t.p, t.mu) <= 0.1; }}, true);
+          {ratio_term, [&](row const&, tok const& t) { return bernoulli(t.mu, t.p) + bernoulli(t.p, t.mu) <= 0.1; }},
+          true);
     auto const score = [](row const&, tok const& t) { return -t.A * std::fmin(std::exp(t.p - t.mu), 20) * t.p; };
     check("dppo_tv_score", presets::dppo_tv_score(0.15, 0.15),
-          {score, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.15 : binary_gap(t) >= -0.15; }}, true);
+          {score, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.15 : binary_gap(t) >= -0.15; }},
+          true);
     check("dppo_kl_score", presets::dppo_kl_score(0.05, 0.05),
           {score,
            [&](row const&, tok const& t) {

@@ -16,8 +16,10 @@ trm::status spec_loss::select(trm::batch_view<T> const& batch, std::span<std::ui
     trm::workspace scratch;
     return trm::any_loss(spec).select(batch, rejected, marks, scratch);
 }
-template trm::status spec_loss::select(trm::batch_view<float> const&, std::span<std::uint16_t>, std::span<std::uint8_t>) const;
-template trm::status spec_loss::select(trm::batch_view<double> const&, std::span<std::uint16_t>, std::span<std::uint8_t>) const;
+template trm::status spec_loss::select(trm::batch_view<float> const&, std::span<std::uint16_t>,
+                                       std::span<std::uint8_t>) const;
+template trm::status spec_loss::select(trm::batch_view<double> const&, std::span<std::uint16_t>,
+                                       std::span<std::uint8_t>) const;
 
 std::int64_t spec_loss::sum_width() const { return trm::any_loss(spec).sum_width(); }
 std::int64_t spec_loss::max_width() const { return trm::any_loss(spec).max_width(); }

@@ -34,7 +34,8 @@ public:
     // the phases, in double
     [[nodiscard]] std::int64_t sum_width() const;
     [[nodiscard]] std::int64_t max_width() const;
-    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats) const;
+    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch,
+                                      trm::sequence_statistics const& stats) const;
     [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
                                     trm::counts& total) const;
     [[nodiscard]] trm::result apply(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,

@@ -84,12 +84,12 @@ inline double kl(const double* a, const double* b, std::size_t n) {
 /// Every response with its probability under mu and, token by token, what a trainer would have recorded.
 struct enumeration {
     shape s;
-    std::vector<double> mu, pi;             // [responses]
+    std::vector<double> mu, pi;  // [responses]
     std::vector<double> log_ratio, kl, tv;  // [responses * length]
-    std::vector<std::int64_t> offsets;      // [responses + 1]
+    std::vector<std::int64_t> offsets;  // [responses + 1]
     double eps = 0.0, delta = 0.0, seq_kl = 0.0, seq_tv = 0.0;
-    std::vector<double> mean_tv;      // [length]
-    std::vector<double> excess;       // S(y) from products, [responses]
+    std::vector<double> mean_tv;  // [length]
+    std::vector<double> excess;  // S(y) from products, [responses]
     std::vector<double> first_order;  // sum_t (rho_t - 1)
 };
 
@@ -172,9 +172,15 @@ inline std::vector<double> make_rewards(const enumeration& e, rewards kind, std:
     std::vector<double> r(e.mu.size());
     for (std::size_t id = 0; id < r.size(); ++id) {
         switch (kind) {
-            case rewards::random: r[id] = unit(rng); break;
-            case rewards::binary: r[id] = static_cast<double>(rng() & 1); break;
-            case rewards::adversarial: r[id] = e.excess[id] > 0.0 ? 1.0 : 0.0; break;
+            case rewards::random:
+                r[id] = unit(rng);
+                break;
+            case rewards::binary:
+                r[id] = static_cast<double>(rng() & 1);
+                break;
+            case rewards::adversarial:
+                r[id] = e.excess[id] > 0.0 ? 1.0 : 0.0;
+                break;
         }
     }
     return r;

@@ -35,7 +35,7 @@ struct diagnostics {
     double rejected_tokens[max_criteria] = {};  ///< tokens that criterion i rejects, alone or not
     double rejected_sequences[max_criteria] =
         {};  ///< sequences in which criterion i rejects something; of a sequence in
-        ///< several runs, a token criterion counts the share of those runs
+    ///< several runs, a token criterion counts the share of those runs
 
     [[nodiscard]] double finite_tokens() const noexcept { return tokens - nonfinite_tokens; }
     [[nodiscard]] double kept_fraction() const noexcept { return over(kept_tokens, tokens); }

@@ -9,10 +9,8 @@
 int main() {
     std::vector<float> const logp{-1.0f, -2.0f}, rollout_logp{-1.0f, -1.0f}, advantages{1.0f, 1.0f};
     std::vector<std::int32_t> const cu_seqlens{0, 2};
-    trm::batch_view<float> const batch{.logp = logp,
-                                       .rollout_logp = rollout_logp,
-                                       .advantages = advantages,
-                                       .layout = trm::packed{cu_seqlens}};
+    trm::batch_view<float> const batch{
+        .logp = logp, .rollout_logp = rollout_logp, .advantages = advantages, .layout = trm::packed{cu_seqlens}};
     trm::masked_loss const loss{trm::token_mask{trm::abs_log_ratio{}, trm::at_most(0.5)}, trm::importance_ratio{},
                                 trm::token_sum{}};
     std::vector<float> grad(2);
