@@ -109,7 +109,8 @@ TEST_CASE("surrogates of whole sequences", "[loss][property]") {
     auto const s = [](vector const& l) { return std::exp(mean([&](std::size_t t) { return x(l, t); })); };
     double const now = s(e.logp);
     INFO("sequence ratio " << now);
-    for (auto const& [low, high] : {std::pair{0.5, 0.5}, std::pair{0.5, now - 1 - 0.01}, std::pair{0.5, 0.0}}) {
+    for (auto const& eps : {std::pair{0.5, 0.5}, std::pair{0.5, now - 1 - 0.01}, std::pair{0.5, 0.0}}) {
+        auto const low = eps.first, high = eps.second;  // clang 14 captures no structured bindings
         check(plain(gspo{low, high}),
               [&](vector const& l, vector const&, std::size_t t) { return ppo(s(l), e.A[t], low, high, 0); });
         check(plain(gspo_token{low, high}), [&](vector const& l, vector const& sg, std::size_t t) {
