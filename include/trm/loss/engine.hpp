@@ -364,10 +364,21 @@ private:
     void pass(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
               run_tally<Core>& tally) const noexcept {
         using V = simd::vec<T, Arch>;
-        if (io.proximal != nullptr) {
-            run_tokens<V, Apply, true>(core, io, run, scalars, tally);
+        auto const go = [&]<pass_kind Kind>(std::integral_constant<pass_kind, Kind>) {
+            if (io.proximal != nullptr) {
+                run_tokens<V, Kind, true>(core, io, run, scalars, tally);
+            } else {
+                run_tokens<V, Kind, false>(core, io, run, scalars, tally);
+            }
+        };
+        if constexpr (!Apply) {
+            go(std::integral_constant<pass_kind, pass_kind::measure>{});
+        } else if constexpr (Core::block > 1) {
+            go(std::integral_constant<pass_kind, pass_kind::apply>{});
+        } else if (is_plain<Core>(io, scalars)) {
+            go(std::integral_constant<pass_kind, pass_kind::plain>{});
         } else {
-            run_tokens<V, Apply, false>(core, io, run, scalars, tally);
+            go(std::integral_constant<pass_kind, pass_kind::apply>{});
         }
     }
     /// Must a rejected sequence be computed again, instead of filled with zeros?

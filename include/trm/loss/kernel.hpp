@@ -296,17 +296,41 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
     }
 }
 
-/// One pass over a run of tokens. Apply = false only measures: statistics, no loss, no outputs. Apply = true does both, with
-/// the verdict, weight and constants of the sequence as given.
-template <class V, bool Apply, bool Proximal, class Core, class S>
+/// What a pass does: `measure` takes statistics only; `apply` also computes loss and outputs, with the verdict, weight and
+/// constants of the sequence as given; `plain` is `apply` for the common call, no stream or output but the gradient, whose
+/// absence the compiler then knows.
+enum class pass_kind : std::uint8_t { measure, apply, plain };
+
+/// Is this call a plain one? Not for policies chosen at run time, whose kernels are large.
+template <class Core, class S, class T>
+[[nodiscard]] constexpr bool is_plain(stream_pointers<S, T> const& io, run_scalars const& run) noexcept {
+    bool const only_gradient =
+        io.grad != nullptr && io.weights == nullptr && io.keep == nullptr && io.reasons == nullptr;
+    bool const only_streams = io.mask == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+    return Core::block == 1 && only_gradient && only_streams && !io.accumulate && run.verdict.keep;
+}
+
+/// One pass over a run of tokens.
+template <class V, pass_kind Kind, bool Proximal, class Core, class S>
 void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type> const& streams, token_run where,
                 run_scalars const& scalars, run_tally<Core>& result) noexcept {
     constexpr auto width = static_cast<std::int64_t>(V::size);
     constexpr std::int64_t block = Core::block * width;
     Core const core = policies;  // local copies: nothing aliases them, thresholds stay in registers
-    auto const io = streams;
+    constexpr bool Apply = Kind != pass_kind::measure;
+    auto io = streams;
     run_scalars const run = scalars;
-    run_registers<V> const numbers(run);
+    run_registers<V> numbers(run);
+    if constexpr (Kind == pass_kind::plain) {
+        io.mask = nullptr;
+        io.rejected = nullptr;
+        io.token_weight = nullptr;
+        io.weights = nullptr;
+        io.keep = nullptr;
+        io.reasons = nullptr;
+        io.accumulate = false;
+        numbers.kept = !simd::first_n<V>(0);
+    }
     lane_tally<V, Core> lanes;
     run_tally<Core> tally;
     lanes.clear(core);
@@ -317,7 +341,8 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     auto const stages = [&](int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
         each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { t[j].keep = t[j].keep & t[j].allowed; });
-        each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
+        if (core.has_token_criteria() || io.rejected != nullptr)
+            each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
             each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) {
@@ -362,6 +387,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         finish(partial, at, 0, n);
     }
     lanes.template flush<Apply>(core, tally, run.diagnose);
+    if (!core.has_token_criteria() && io.rejected == nullptr) tally.passing = tally.finite;
     result = tally;
 }
 
