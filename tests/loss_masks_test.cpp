@@ -50,9 +50,7 @@ batches::shape many() { return {batches::short_lengths(400, 11), true, 0.3, 0.00
 
 }  // namespace
 
-TEST_CASE("token masks match the oracle", "[loss][parity]") {
-    compare<float, float>(token_criteria, edges(), 1, 9);
-}
+TEST_CASE("token masks match the oracle", "[loss][parity]") { compare<float, float>(token_criteria, edges(), 1, 9); }
 
 TEST_CASE("sequence masks match the oracle", "[loss][parity]") {
     SECTION("f32") { compare<float, float>(sequence_criteria, many(), 1, 9); }

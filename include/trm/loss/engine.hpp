@@ -230,7 +230,8 @@ struct engine {
                               std::span<std::uint8_t> marks, workspace& scratch) const {
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         std::size_t channels = 1;
-        core.each_selection([&](auto const& c, int) { channels = std::max(channels, static_cast<std::size_t>(c.channels)); });
+        core.each_selection(
+            [&](auto const& c, int) { channels = std::max(channels, static_cast<std::size_t>(c.channels)); });
         std::size_t const doubles = (channels + 1) * extent + extent / sizeof(double) + 1;
         double* const memory = scratch.reserve(workspace::purpose::selection, doubles);
         if (memory == nullptr) return false;
