@@ -16,6 +16,9 @@ function(trm_add_test file)
   endif()
 endfunction()
 
+# All kernel tests: what the other compiler and the sanitizers build in continuous integration.
+add_custom_target(kernel_tests)
+
 # trm_add_kernel_test(<file> [LABELS ...] [LINK ...] [FAST_MATH])
 # The same file for every entry of TRM_KERNEL_MARCHES: <name> (BASELINE), <name>.x86-64-v3, ...; with FAST_MATH also
 # <name>.fast-math. Levels that this CPU cannot run are compiled and linked only.
@@ -30,6 +33,7 @@ function(trm_add_kernel_test file)
       set(no_run NO_RUN)
     endif()
     trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run})
+    add_dependencies(kernel_tests ${test})
   endforeach()
   if(arg_FAST_MATH)
     trm_add_test(${file} NAME ${name}.fast-math MARCH BASELINE ${common} OPTIONS -ffast-math)
