@@ -63,7 +63,7 @@ TRM_INLINE exp_k3_result<V> exp_k3(V x) noexcept {
     V const s = exp2_of_shifted(t);
     V f = exact(fma(n, V(-C::ln2_high), x));
     f = exact(fma(n, V(-C::ln2_low), f));
-    V const tail = exact(f * f) * detail::horner(f);
+    V const tail = pin(exact(f * f) * detail::horner(f));  // never fused: e^x may not depend on who else uses it
     V const linear = exact(fma(s, f, exact(s - V(typename V::value_type(1)))));
     return {fma(s, f + tail, s), fma(s, tail, linear), fma(s, tail, exact(linear - x))};
 }
