@@ -2,8 +2,10 @@
 // Losses as text: round trip of every policy and parameter, mistakes and their places, hostile text.
 #include "catch.hpp"
 #include "random_spec.hpp"
+#include "spec_loss.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <string>
 
@@ -188,6 +190,30 @@ TEST_CASE("every policy and parameter survives printing and parsing", "[property
     CHECK(penalties.size() == specs::size_of<any_penalty>);
     CHECK(weights.size() == specs::size_of<decltype(any_weight::policy)>);
     CHECK(surrogates.size() == specs::size_of<decltype(any_surrogate::policy)>);
+}
+
+TEST_CASE("a printed loss gives the same bits", "[property]") {
+    batches::random r(4);
+    auto const b = batches::make<double>({{5, 40, 0, 130, 17}, true, 0.3, 0.01}, 5);
+    std::vector<std::uint8_t> marks(b.tokens());
+    for (std::size_t i = 0; i < marks.size(); i += 3) marks[i] = 1;
+    auto view = b.view();
+    view.marks = marks;
+    std::size_t evaluated = 0, moved = 0;
+    for (std::size_t n = 0; n < 2000; ++n) {
+        spec_loss const before(specs::make(n, r)), after(parse_spec(print_spec(before.spec)));
+        std::vector<double> grad(b.tokens()), again(b.tokens());
+        result const x = before(view, grad), y = after(view, again);
+        REQUIRE(x.status == y.status);
+        INFO(print_spec(before.spec) << "\n" << x.status.what);
+        REQUIRE((x.status.ok() || x.status.code == errc::bad_denominator));
+        REQUIRE(std::bit_cast<std::uint64_t>(x.loss) == std::bit_cast<std::uint64_t>(y.loss));
+        REQUIRE(std::memcmp(grad.data(), again.data(), grad.size() * sizeof(double)) == 0);
+        evaluated += x.status.ok();
+        moved += x.loss != 0;
+    }
+    CHECK(evaluated > 1900);
+    CHECK(moved > 500);
 }
 
 TEST_CASE("names are unique and no name is the start of a grammar word", "[unit]") {

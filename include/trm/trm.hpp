@@ -10,6 +10,8 @@
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>
 #include <trm/logits/topk.hpp>
+#include <trm/loss/any_loss.hpp>
 #include <trm/loss/checked.hpp>
 #include <trm/loss/masked_loss.hpp>
+#include <trm/loss/spec.hpp>
 #include <trm/policy/selection.hpp>

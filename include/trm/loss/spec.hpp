@@ -50,8 +50,9 @@ inline void read_denominator(spec_node const& n, denominator& to, spec_problem& 
     }
 }
 /// Two criteria that look at the same thing and leave nothing.
-inline void refuse_contradiction(std::vector<any_criterion> const& mask, std::size_t added, std::size_t at,
-                                 spec_problem& problem) {
+template <class Criterion>
+void refuse_contradiction(std::vector<Criterion> const& mask, std::size_t added, std::size_t at,
+                          spec_problem& problem) {
     for (std::size_t i = 0; i < added; ++i)
         for (std::size_t j = added; j < mask.size(); ++j)
             std::visit(
@@ -68,7 +69,8 @@ inline void refuse_contradiction(std::vector<any_criterion> const& mask, std::si
                 mask[j]);
 }
 
-inline void read_sections(std::vector<spec_section> const& sections, loss_spec& spec, spec_problem& problem) {
+template <class Spec>
+void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_problem& problem) {
     std::vector<std::string> const keys = {"mask",      "weight",    "surrogate",       "penalty",
                                            "aggregate", "divide_by", "log_ratio_clamp", "strict"};
     std::vector<std::string_view> seen;
@@ -121,7 +123,8 @@ inline void read_sections(std::vector<spec_section> const& sections, loss_spec& 
         problem.set(divided_at, "divide_by contradicts token_sum, which divides by nothing");
 }
 
-[[nodiscard]] inline std::vector<spec_section> sections_of(loss_spec const& spec) {
+template <class Spec>
+[[nodiscard]] std::vector<spec_section> sections_of(Spec const& spec) {
     std::vector<spec_section> all;
     auto const add = [&](char const* key, std::vector<spec_node> items, char joint = 0) {
         spec_section s;
@@ -131,13 +134,12 @@ inline void read_sections(std::vector<spec_section> const& sections, loss_spec& 
         if (!s.items.empty()) all.push_back(std::move(s));
     };
     std::vector<spec_node> items;
-    for (any_criterion const& c : spec.mask) items.push_back(criterion_node(c));
+    for (auto const& c : spec.mask) items.push_back(criterion_node(c));
     add("mask", std::move(items), '&');
     if (spec.weight.policy.index() != 0) add("weight", {policy_node_over(spec.weight)});
     add("surrogate", {policy_node_over(spec.surrogate)});
     items.clear();
-    for (any_penalty const& p : spec.penalties)
-        items.push_back(std::visit([](auto const& q) { return policy_node(q); }, p));
+    for (auto const& p : spec.penalties) items.push_back(std::visit([](auto const& q) { return policy_node(q); }, p));
     add("penalty", std::move(items), '+');
     spec_node aggregate = word_node(word_of(spec.aggregate.which));
     if (spec.aggregate.which == aggregation::kind::seq_mean_token_sum_norm) {
@@ -210,10 +212,11 @@ struct spec_result {
 
 namespace detail {
 
-inline void parse_spec(std::string_view text, spec_result& r) {
+template <class Spec>
+void parse_spec(std::string_view text, spec_result& r) {
     spec_problem problem;
     auto const sections = spec_reader(text, problem).sections();
-    if (!problem.found) read_sections(sections, r.spec, problem);
+    if (!problem.found) read_sections<Spec>(sections, r.spec, problem);
     if (!problem.found) return;
     r.spec = {};
     r.status = {errc::bad_spec, -1, -1, "spec"};
@@ -228,25 +231,27 @@ inline void parse_spec(std::string_view text, spec_result& r) {
 
 }  // namespace detail
 
-/// The loss that a text describes. Never throws.
-[[nodiscard]] inline spec_result parse_spec(std::string_view text) noexcept {
+/// The loss that a text describes. Never throws. (A template so that only those who call it pay for compiling it.)
+template <class Spec = loss_spec>
+[[nodiscard]] spec_result parse_spec(std::string_view text) noexcept {
     spec_result r;
 #if TRM_EXCEPTIONS
     try {
-        detail::parse_spec(text, r);
+        detail::parse_spec<Spec>(text, r);
     } catch (std::bad_alloc const&) {
         r = {};
         r.status = {errc::out_of_memory, -1, -1, "spec"};
     }
 #else
-    detail::parse_spec(text, r);
+    detail::parse_spec<Spec>(text, r);
 #endif
     return r;
 }
 
 /// The canonical text of a spec: every parameter spelled out, numbers as short as they read back exactly. Parsing it gives the
 /// same spec.
-[[nodiscard]] inline std::string print_spec(loss_spec const& spec) {
+template <class Spec = loss_spec>
+[[nodiscard]] std::string print_spec(std::type_identity_t<Spec> const& spec) {
     std::string text = "trm1:";
     for (auto const& section : detail::sections_of(spec)) {
         text += text.size() > 5 ? "; " : " ";

@@ -37,11 +37,12 @@ template <class M>
         return {};
     }
 }
-inline void unknown_criterion(spec_node const& n, spec_problem& problem) {
+template <class Criterion>
+void unknown_criterion(spec_node const& n, spec_problem& problem) {
     std::vector<std::string> known = words_of<any_divergence::id>();
     std::string list;
     for (std::string const& d : known) list += d + ", ";
-    for (std::string name : names_of<any_criterion>()) {
+    for (std::string name : names_of<Criterion>()) {
         if (std::find(known.begin(), known.end(), name) != known.end()) continue;
         list += name + ", ";
         known.push_back(std::move(name));
@@ -78,7 +79,8 @@ void read_test(spec_node const& n, any_divergence::id which, M& to, spec_problem
 }
 
 /// Bands on ratios as people say them, in the logarithms that the library works with.
-inline bool read_ratio_band(spec_node const& n, std::vector<any_criterion>& mask, spec_problem& problem) {
+template <class Criterion>
+bool read_ratio_band(spec_node const& n, std::vector<Criterion>& mask, spec_problem& problem) {
     bool const geometric = n.text == "geometric_ratio", product = n.text == "product_ratio", any = n.text == "veto";
     if (!geometric && !product && !any) return false;
     any_divergence log_ratio(any_divergence::id::k1);
@@ -111,12 +113,13 @@ inline bool read_ratio_band(spec_node const& n, std::vector<any_criterion>& mask
     return true;
 }
 
-inline void read_criterion(spec_node const& n, std::vector<any_criterion>& mask, spec_problem& problem) {
+template <class Criterion>
+void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_problem& problem) {
     if (n.is != spec_node::kind::word) return problem.set(n.at, "expected a criterion such as k2 <= 0.1");
     if (read_ratio_band(n, mask, problem)) return;
     auto const own = read_measured(n.text);
     bool known = false;
-    bool const done = any_alternative<any_criterion>([&](auto type) {
+    bool const done = any_alternative<Criterion>([&](auto type) {
         using M = typename decltype(type)::type;
         using S = spec_of<M>;
         M m{};
@@ -151,15 +154,15 @@ inline void read_criterion(spec_node const& n, std::vector<any_criterion>& mask,
         return true;
     });
     if (done) return;
-    if (!known) return unknown_criterion(n, problem);
+    if (!known) return unknown_criterion<Criterion>(n, problem);
     bool whole = false;
-    any_alternative<any_criterion>([&](auto type) {
+    any_alternative<Criterion>([&](auto type) {
         using M = typename decltype(type)::type;
         whole = whole || (n.text == spec_of<M>::name && !statistic_of_criterion<M>().empty());
         return false;
     });
     if (!n.items.empty() && n.items[0].is == spec_node::kind::word && !read_measured(n.items[0].text))
-        return unknown_criterion(n.items[0], problem);
+        return unknown_criterion<Criterion>(n.items[0], problem);
     problem.set(n.items.empty() ? n.at : n.items[0].at,
                 n.text + " takes a criterion of " +
                     (whole ? "a sequence, such as seq_max_k2 <= 0.1" : "a token, such as k2 <= 0.1"));
@@ -177,7 +180,8 @@ template <class M>
     }
     return t;
 }
-[[nodiscard]] inline spec_node criterion_node(any_criterion const& criterion) {
+template <class Criterion>
+[[nodiscard]] spec_node criterion_node(Criterion const& criterion) {
     return std::visit(
         [](auto const& m) {
             using M = std::remove_cvref_t<decltype(m)>;

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// Criteria that compare tokens or sequences with each other: against the oracle, against bounds/, and ties by hand.
+#include "loss_parity.hpp"
+
+#include <trm/bounds/length_neutral.hpp>
+#include <trm/policy/length_neutral_mask.hpp>
+
+#include <set>
+
+using namespace trm;
+
+namespace {
+
+batches::ragged<double> sample(std::uint64_t seed) {
+    auto b = batches::make<double>({batches::short_lengths(150, seed), true, 0.3, 0.001}, seed);
+    for (std::size_t i = 200; i < b.tokens(); i += 701) {  // not finite, and not outside loss_mask
+        b.logp[i] = batches::nan;
+        b.mask[i] = 1;
+    }
+    return b;
+}
+/// Packed, padded and cut into runs, against the oracle; each criterion must reject something and not everything.
+template <class Mask>
+void compare(Mask const& mask, int criteria, std::uint64_t seed) {
+    auto const b = sample(seed);
+    batches::random r(seed);
+    batches::ragged<double> const layouts[] = {b, batches::padded(b, 0),
+                                               batches::segmented(b, batches::cut(b.cu, 3, r))};
+    masked_loss const loss{mask, importance_ratio{}, token_mean{over_kept}};
+    for (auto const& l : layouts) {
+        auto const want = parity::compare<double>(loss, l.view());
+        for (int i = 0; i < criteria; ++i) {
+            INFO("criterion " << i);
+            CHECK(want.diagnostics.rejected_tokens[i] > 0);
+            CHECK(want.diagnostics.rejected_tokens[i] < 0.8 * want.diagnostics.tokens);
+        }
+        CHECK(want.diagnostics.nonfinite_tokens > 5);
+    }
+}
+
+/// A selection over scores and advantages given by hand: one sequence, or sequences of two tokens. Returns what it rejects.
+template <class M>
+std::vector<int> rejected_by(M const& m, std::vector<double> const& scores, std::int64_t length,
+                             std::vector<double> const& advantages = {}) {
+    std::vector<std::int64_t> cu{0};
+    std::vector<std::int32_t> groups;
+    while (cu.back() < std::ssize(scores) / m.channels) {
+        groups.push_back(static_cast<std::int32_t>(groups.size()));
+        cu.push_back(cu.back() + length);
+    }
+    auto const extent = static_cast<std::size_t>(cu.back());
+    std::vector<std::uint8_t> const active(extent, 1);
+    std::vector<double> const a = advantages.empty() ? std::vector<double>(extent, 1.0) : advantages;
+    std::vector<std::uint16_t> reasons(extent);
+    m.select({packed{cu}, groups, scores, active, a, extent}, {reasons, 4});
+    std::vector<int> out;
+    for (std::size_t i = 0; i < extent; ++i)
+        if (reasons[i] == 4) out.push_back(static_cast<int>(i));
+    return out;
+}
+using ints = std::vector<int>;
+
+}  // namespace
+
+TEST_CASE("selections match the oracle", "[loss][parity]") {
+    compare(prefix_mask{k2{}, at_most(0.3)} && group_mask{k3{}, stat::mean, at_most(0.12)} &&
+                group_mask{abs_log_ratio{}, stat::max, at_most(2.0)} &&
+                signed_sequence_mask{k1{}, stat::mean, at_most(0.02)} &&
+                signed_sequence_mask{k2{}, stat::sum, at_most(1.7), advantage_sign::positive},
+            5, 31);
+    compare(quantile_mask{k2{}, 0.9, at_most(0.14)} && top_mean_mask{k3{}, 3, within(0.01, 0.3)} &&
+                quantile_mask{over<ratio_kind::proximal_over_rollout>(k1{}), 0.0, at_least(-0.4)},
+            3, 32);
+    compare(budget_mask{k2{}, 0.035} && clip_cov{0.05, 3.0, 0.02, 0.2, 0.28, 12345}, 2, 33);
+    compare(length_neutral_mask{0.2, 60, 0.1, 0.05} && length_neutral_mask{0.25, 100}, 2, 34);
+}
+
+TEST_CASE("quantiles do not interpolate, ranks are rounded up", "[loss][unit]") {
+    std::vector<double> const d = {4, 1, 3, 2};
+    auto const at = [&](double q, double limit) {
+        return rejected_by(quantile_mask{k2{}, q, at_most(limit)}, d, 4).empty();
+    };
+    CHECK(at(0, 1));
+    CHECK(!at(0, 0.999));
+    CHECK(at(0.25, 1));
+    CHECK(!at(0.26, 1));
+    CHECK(at(0.5, 2));
+    CHECK(at(0.75, 3));
+    CHECK(!at(0.76, 3));
+    CHECK(at(1, 4));
+    CHECK(!at(1, 3.999));
+}
+
+TEST_CASE("the mean of the largest takes what there is", "[loss][unit]") {
+    CHECK(rejected_by(top_mean_mask{k2{}, 3, at_most(3)}, {5, 1, 7, 9}, 2) == ints{2, 3});
+    CHECK(rejected_by(top_mean_mask{k2{}, 1, at_most(6)}, {5, 1, 7, 0}, 2) == ints{2, 3});
+    CHECK(rejected_by(top_mean_mask{k2{}, 2, at_most(2.99)}, {5, 1, 2, 2}, 2) == ints{0, 1});
+}
+
+TEST_CASE("a budget drops the largest, fewest first, until the mean is strictly below", "[loss][unit]") {
+    std::vector<double> const d = {4, 1, 1, 0};
+    CHECK(rejected_by(budget_mask{k2{}, 1.5000001}, d, 4) == ints{});
+    CHECK(rejected_by(budget_mask{k2{}, 1.5}, d, 4) == ints{0});
+    CHECK(rejected_by(budget_mask{k2{}, 0.6}, d, 4) == ints{0, 1});  // equal values in token order
+    CHECK(rejected_by(budget_mask{k2{}, 0.5}, d, 4) == ints{0, 1, 2});
+    CHECK(rejected_by(budget_mask{k2{}, 0}, d, 4) == ints{0, 1, 2});  // keeps the smallest even so
+    CHECK(rejected_by(budget_mask{k2{}, 2}, {2, 2, 2}, 3) == ints{0, 1});
+    CHECK(rejected_by(budget_mask{k2{}, 0}, {3}, 1) == ints{});
+}
+
+TEST_CASE("prefix, group and signed masks reject what they say", "[loss][unit]") {
+    std::vector<double> const d = {0, 2, 0, 3, 0, 0};
+    CHECK(rejected_by(prefix_mask{k2{}, at_most(1)}, d, 3) == ints{1, 2, 3, 4, 5});
+    CHECK(rejected_by(prefix_mask{k2{}, at_most(2)}, d, 3) == ints{3, 4, 5});
+    CHECK(rejected_by(group_mask{k2{}, stat::max, at_most(2)}, d, 3) == ints{3, 4, 5});
+    std::vector<double> const a = {1, -1, 0, -1, 1, -1};
+    CHECK(rejected_by(signed_sequence_mask{k2{}, stat::max, at_most(1)}, d, 3, a) == ints{1, 3, 5});
+    CHECK(rejected_by(signed_sequence_mask{k2{}, stat::max, at_most(2), advantage_sign::positive}, d, 3, a) == ints{4});
+}
+
+TEST_CASE("clip_cov chooses by its seed alone", "[loss][unit]") {
+    std::size_t const n = 400;
+    std::vector<double> scores(2 * n), advantages(n);
+    batches::random r(5);
+    for (std::size_t i = 0; i < n; ++i) {
+        scores[i] = -std::fabs(r.normal());
+        scores[n + i] = 1;
+        advantages[i] = r.normal();
+    }
+    clip_cov c{0.0, 10.0, 0.01, 0.2, 0.2, 7};
+    auto const first = rejected_by(c, scores, 20, advantages);
+    CHECK(first.size() == 4);
+    CHECK(rejected_by(c, scores, 20, advantages) == first);
+    std::set<ints> seen;
+    for (c.seed = 0; c.seed < 20; ++c.seed) seen.insert(rejected_by(c, scores, 20, advantages));
+    CHECK(seen.size() == 20);
+    c.fraction = 0;
+    CHECK(rejected_by(c, scores, 20, advantages).size() == 1);
+    c.fraction = 1;
+    auto const all = rejected_by(c, scores, 20, advantages);
+    CHECK(all.size() > 100);
+    CHECK(all.size() < 300);
+    c.seed = 1;
+    CHECK(rejected_by(c, scores, 20, advantages) == all);
+}
+
+TEST_CASE("the length-neutral mask keeps what bounds::decide keeps", "[loss][parity]") {
+    auto b = sample(41);
+    length_neutral_mask const mask{0.1, 60, 0.1, 0.05};
+    for (bool const rows : {false, true}) {
+        auto const l = rows ? batches::padded(b, 0) : b;
+        auto view = l.view();
+        view.loss_mask = l.mask;
+        std::vector<std::uint8_t> want(static_cast<std::size_t>(l.sequences));
+        REQUIRE(bounds::decide(bounds::trajectories_of(view), mask.rule(), mask.threshold, {}, want).ok());
+        masked_loss loss{mask, policy_gradient{}, token_mean{}};
+        auto const got = parity::run_of<double>(loss, view);
+        int kept = 0;
+        for (std::int64_t i = 0; i < l.sequences; ++i) {
+            token_run const run = view.layout.run(i);
+            kept += want[static_cast<std::size_t>(i)];
+            bool agree = true;
+            for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
+                auto const at = static_cast<std::size_t>(t);
+                if (l.mask[at] == 0 || !is_finite(l.logp[at])) continue;
+                agree = agree && (got.keep[at] != 0) == (want[static_cast<std::size_t>(i)] != 0);
+            }
+            CHECK(agree);
+        }
+        CHECK(kept > 20);
+        CHECK(kept < l.sequences - 20);
+    }
+}
