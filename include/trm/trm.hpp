@@ -13,5 +13,6 @@
 #include <trm/loss/any_loss.hpp>
 #include <trm/loss/checked.hpp>
 #include <trm/loss/masked_loss.hpp>
+#include <trm/loss/quantiles.hpp>
 #include <trm/loss/spec.hpp>
 #include <trm/policy/selection.hpp>
