@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <set>
 #include <string>
 
@@ -229,6 +231,34 @@ TEST_CASE("names are unique and no name is the start of a grammar word", "[unit]
     unique(detail::names_of<decltype(any_weight::policy)>());
     unique(detail::names_of<decltype(any_surrogate::policy)>());
     unique(detail::names_of<any_penalty>());
+}
+
+TEST_CASE("the README names every policy, word and parameter", "[unit]") {
+    std::ifstream file(TRM_TEST_SPEC_README);
+    std::string const page{std::istreambuf_iterator<char>(file), {}};
+    REQUIRE(page.size() > 1000);
+    auto const has = [&](std::string const& word) {
+        INFO(word);
+        CHECK(page.find(word) != std::string::npos);
+    };
+    auto const policies = [&]<class Variant>(std::type_identity<Variant>) {
+        detail::any_alternative<Variant>([&](auto type) {
+            using S = spec_of<typename decltype(type)::type>;
+            has(S::name);
+            std::apply([&](auto const&... f) { ((has(f.name)), ...); }, S::fields);
+            if constexpr (requires { S::choice; }) has(S::choice.word);
+            return false;
+        });
+    };
+    policies(std::type_identity<any_criterion>{});
+    policies(std::type_identity<decltype(any_weight::policy)>{});
+    policies(std::type_identity<decltype(any_surrogate::policy)>{});
+    policies(std::type_identity<any_penalty>{});
+    for (auto const& words :
+         {detail::words_of<any_divergence::id>(), detail::words_of<ratio_kind>(), detail::words_of<aggregation::kind>(),
+          detail::words_of<sees>(), detail::words_of<normalise>(), detail::words_of<zero_advantage>(),
+          detail::words_of<advantage_sign>(), detail::words_of<any_estimator::id>()})
+        for (auto const& word : words) has(word);
 }
 
 TEST_CASE("any text is either a spec or refused at a place inside it", "[property]") {
