@@ -40,3 +40,13 @@ function(trm_add_bench name)
   cmake_parse_arguments(arg "" "" "LINK" ${ARGN})
   trm_add_executable(${name} SOURCES ${name}.cpp LINK ${arg_LINK} benchmark::benchmark)
 endfunction()
+
+# trm_add_emulated_test(<target> <cpu>): <target>.on-<cpu> runs the target on a CPU that this machine need not be, with
+# qemu's user mode. Not under sanitizers, whose memory map does not fit the emulator's.
+find_program(TRM_QEMU qemu-x86_64 DOC "Emulates x86-64 CPUs for tests")
+function(trm_add_emulated_test target cpu)
+  if(TRM_QEMU AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
+    add_test(NAME ${target}.on-${cpu} COMMAND ${TRM_QEMU} -cpu ${cpu} $<TARGET_FILE:${target}>)
+    set_tests_properties(${target}.on-${cpu} PROPERTIES LABELS emulated TIMEOUT 600)
+  endif()
+endfunction()
