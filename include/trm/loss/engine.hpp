@@ -117,7 +117,7 @@ struct engine {
         if (batch.layout.is_segments()) {  // runs share rows: in order, on one thread
             for (std::int64_t i = 0; i < batch.layout.runs(); ++i) one(i);
         } else {
-            blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t i) { one(i); });
+            blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t i, bool) { one(i); });
         }
     }
 
@@ -155,8 +155,8 @@ struct engine {
         double const weight_factor = mean_weight > 1e-8 ? 1 / mean_weight : 1.0;
         double const prompts =
             static_cast<double>(std::ranges::count_if(prompt_tokens, [](double p) { return p > 0; }));
-        partial parts[max_blocks];
-        blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
+        partials parts;
+        blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i, bool first) {
             token_run const run = batch.layout.run(i);
             double const* sums = stats.sums.data() + run.sequence * sum_width();
             double const* maxima = stats.maxima.data() + run.sequence * max_width();
@@ -176,7 +176,8 @@ struct engine {
             run_tally<Core> tally;
             pass<T, true>(io, run, scalars, tally);
             count_rejected(batch, run, tally);
-            conclude(parts[block], tally, verdict, scalars.scale, sums[0], sums[1], sums[2], sums[3], sums[4]);
+            conclude(parts.at(block, first), tally, verdict, scalars.scale, sums[0], sums[1], sums[2], sums[3],
+                     sums[4]);
         });
         return combine(parts, batch.layout.runs());
     }
@@ -196,8 +197,8 @@ struct engine {
         counts const n = count_all(batch);
         auto const io = pointers<T>(batch, out);
         bool const can_undo = !out.accumulate && !(replays(io) && overwrites_input(io));
-        partial parts[max_blocks];
-        blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i) {
+        partials parts;
+        blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i, bool first) {
             token_run const where = batch.layout.run(i);
             double const tokens =
                 aggregate.which == kind::seq_mean_token_mean ? static_cast<double>(selected_tokens(batch, where)) : 0.0;
@@ -218,7 +219,7 @@ struct engine {
                 if (!verdict.keep) undo(io, where, scalars, verdict, tally);
             }
             count_rejected(batch, where, tally);
-            conclude(parts[block], tally, verdict, scalars.scale, static_cast<double>(tally.tokens),
+            conclude(parts.at(block, first), tally, verdict, scalars.scale, static_cast<double>(tally.tokens),
                      static_cast<double>(tally.finite), static_cast<double>(tally.passing), tally.x, tally.logp);
         });
         return combine(parts, batch.layout.runs());
@@ -302,21 +303,37 @@ private:
         double loss = 0;
         struct diagnostics diagnostics;
     };
+    /// One partial per block, in memory that is not touched before the block is.
+    struct partials {
+        alignas(partial) std::byte memory[max_blocks * sizeof(partial)];
 
+        [[nodiscard]] partial& at(std::int64_t block, bool first) noexcept {
+            void* const place = memory + block * static_cast<std::int64_t>(sizeof(partial));
+            return first ? *::new (place) partial : *std::launder(static_cast<partial*>(place));
+        }
+    };
+    static constexpr std::int64_t runs_per_block(std::int64_t runs) noexcept {
+        return (runs + max_blocks - 1) / max_blocks;
+    }
+    static constexpr std::int64_t block_count(std::int64_t runs) noexcept {
+        return runs == 0 ? 0 : (runs + runs_per_block(runs) - 1) / runs_per_block(runs);
+    }
+
+    /// f(block, run, is it the block's first run) for every run.
     template <class Executor, class F>
     static void blocks(std::int64_t runs, Executor&& execute, F&& f) {
-        std::int64_t const per_block = (runs + max_blocks - 1) / max_blocks;
-        if (per_block == 0) return;
-        execute((runs + per_block - 1) / per_block, [&](std::int64_t block) {
-            std::int64_t const end = std::min(runs, (block + 1) * per_block);
-            for (std::int64_t i = block * per_block; i < end; ++i) f(block, i);
+        if (runs == 0) return;
+        execute(block_count(runs), [&](std::int64_t block) {
+            std::int64_t const begin = block * runs_per_block(runs), end = std::min(runs, begin + runs_per_block(runs));
+            for (std::int64_t i = begin; i < end; ++i) f(block, i, i == begin);
         });
     }
-    [[nodiscard]] static result combine(partial const* parts, std::int64_t runs) noexcept {
+    [[nodiscard]] static result combine(partials& parts, std::int64_t runs) noexcept {
         result r;
-        for (std::int64_t b = 0; b < std::min(runs, max_blocks); ++b) {
-            r.loss += parts[b].loss;
-            r.diagnostics.merge(parts[b].diagnostics);
+        for (std::int64_t b = 0; b < block_count(runs); ++b) {
+            partial const& part = parts.at(b, false);
+            r.loss += part.loss;
+            r.diagnostics.merge(part.diagnostics);
         }
         return r;
     }
@@ -505,10 +522,10 @@ private:
             add.kept_tokens = static_cast<double>(t.passing);
             add.kept_x = split ? t.passing_x : t.x;
             add.kept_k3 = split ? t.passing_k3 : t.k3;
-            add.positive_tokens = static_cast<double>(t.positive);
-            add.negative_tokens = static_cast<double>(t.negative);
-            add.clipped_positive = static_cast<double>(t.clipped_positive);
-            add.clipped_negative = static_cast<double>(t.clipped_negative);
+            add.positive_tokens = t.positive;
+            add.negative_tokens = t.negative;
+            add.clipped_positive = t.clipped_positive;
+            add.clipped_negative = t.clipped_negative;
             add.sum_weight = core.has_weight() ? t.weight : add.kept_tokens;
             add.sum_weight_squared = core.has_weight() ? t.weight_squared : add.kept_tokens;
             add.max_weight = core.has_weight() ? t.max_weight : add.kept_tokens > 0 ? 1.0 : 0.0;

@@ -53,21 +53,28 @@ struct run_registers {
     }
 };
 
-/// Sums, counts and extrema of a run; what `merge` adds up to is the sequence.
-template <class Core>
-struct run_tally {
-    double sums[Core::sum_capacity + 1] = {};
-    double maxima[Core::max_capacity + 1];
+/// Counts of a run.
+struct token_counts {
     std::int64_t tokens = 0, finite = 0, passing = 0;
-    std::int64_t positive = 0, negative = 0, clipped_positive = 0, clipped_negative = 0;
     std::int64_t rejected[max_criteria] = {};
-    double objective = 0, regulariser = 0;
-    double x = 0, k3 = 0, r_squared = 0, logp = 0, passing_x = 0, passing_k3 = 0, weight = 0, weight_squared = 0;
-    double max_x, max_negative_x, max_weight = 0;
+};
 
-    run_tally() noexcept {
+/// Sums, counts and extrema of a run, set by the pass; what `merge` adds up to is the sequence.
+template <class Core>
+struct run_tally : token_counts {
+    double sums[Core::sum_capacity + 1];
+    double maxima[Core::max_capacity + 1];
+    double positive, negative, clipped_positive, clipped_negative;
+    double objective, regulariser;
+    double x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
+    double max_x, max_negative_x, max_weight;
+
+    TRM_INLINE void clear(Core const& core) noexcept {
         constexpr double lowest = -std::numeric_limits<double>::infinity();
-        for (double& m : maxima) m = lowest;
+        for (int i = 0; i < core.sum_width(); ++i) sums[i] = 0;
+        for (int i = 0; i < core.max_width(); ++i) maxima[i] = lowest;
+        positive = negative = clipped_positive = clipped_negative = objective = regulariser = 0;
+        x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = max_weight = 0;
         max_x = max_negative_x = lowest;
     }
 };
@@ -89,6 +96,7 @@ struct lane_tally {
     V sums[Core::sum_capacity + 1];
     V maxima[Core::max_capacity + 1];
     V objective, regulariser, x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
+    V positive, negative, clipped_positive, clipped_negative;
     V max_x, max_negative_x, max_weight;
 
     TRM_INLINE void clear_sums(Core const& core) noexcept {
@@ -96,6 +104,7 @@ struct lane_tally {
         each_slot<Core, Core::sum_capacity>(core.sum_width(),
                                             [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
         objective = regulariser = x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
+        positive = negative = clipped_positive = clipped_negative = zero;
     }
     TRM_INLINE void clear(Core const& core) noexcept {
         clear_sums(core);
@@ -106,7 +115,7 @@ struct lane_tally {
         max_weight = V(typename V::value_type(0));
     }
     template <bool Apply>
-    TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
+    TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) noexcept {
         each_slot<Core, Core::sum_capacity>(
             core.sum_width(), [&](int i) __attribute__((always_inline)) { to.sums[i] += simd::sum(sums[i]); });
         if (diagnose) {
@@ -115,12 +124,18 @@ struct lane_tally {
         }
         if constexpr (Apply) {
             to.objective += simd::sum(objective);
-            to.regulariser += simd::sum(regulariser);
+            if (core.has_penalties()) to.regulariser += simd::sum(regulariser);
             if (diagnose) {
                 to.k3 += simd::sum(k3);
                 to.r_squared += simd::sum(r_squared);
-                to.passing_x += simd::sum(passing_x);
-                to.passing_k3 += simd::sum(passing_k3);
+                to.positive += simd::sum(positive);
+                to.negative += simd::sum(negative);
+                to.clipped_positive += simd::sum(clipped_positive);
+                to.clipped_negative += simd::sum(clipped_negative);
+                if (splits) {
+                    to.passing_x += simd::sum(passing_x);
+                    to.passing_k3 += simd::sum(passing_k3);
+                }
                 if (core.has_weight()) {
                     to.weight += simd::sum(weight);
                     to.weight_squared += simd::sum(weight_squared);
@@ -130,8 +145,8 @@ struct lane_tally {
         clear_sums(core);
     }
     template <bool Apply>
-    TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose) noexcept {
-        flush_sums<Apply>(core, to, diagnose);
+    TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) noexcept {
+        flush_sums<Apply>(core, to, diagnose, splits);
         each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
             to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
         });
@@ -143,11 +158,41 @@ struct lane_tally {
     }
 };
 
-/// Loads one register of tokens; lanes beyond n (n < V::size unless Full) are inactive. Returns how many lanes loss_mask
-/// selects. A lane is active if it is selected and everything the loss reads there is finite.
+/// What the loss reads of one register of tokens, as it stands in memory.
+template <class V>
+struct raw_tokens {
+    V logp, rollout, proximal, ref, given, advantage;
+};
+
+/// Which log-ratios a loss wants, and the streams that it reads.
+template <bool Proximal, class Core>
+struct wanted {
+    bool current_over_rollout, proximal_over_rollout, current_over_proximal, ref, given, advantage, marks;
+
+    explicit TRM_INLINE wanted(Core const& core) noexcept {
+        unsigned const needs = core.needs();
+        auto const wants = [&](ratio_kind kind) __attribute__((always_inline)) {
+            auto const asked = [&](ratio_kind k) {
+                return (needs & need::ratio(k)) != 0 && resolve(k, Proximal) == kind;
+            };
+            return resolve(core.diagnose_over(), Proximal) == kind || asked(kind) || asked(ratio_kind::surrogate) ||
+                   asked(ratio_kind::correction);
+        };
+        current_over_rollout = wants(ratio_kind::current_over_rollout);
+        proximal_over_rollout = Proximal && wants(ratio_kind::proximal_over_rollout);
+        current_over_proximal = Proximal && wants(ratio_kind::current_over_proximal);
+        ref = (needs & need::ref_logp) != 0;
+        given = (needs & need::given) != 0;
+        advantage = (needs & need::advantage) != 0;
+        marks = (needs & need::marks) != 0;
+    }
+};
+
+/// Reads one register of tokens, n of them (all unless !Full); zeros in the other lanes.
 template <class V, bool Proximal, bool Full, class Core, class S>
-TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                          std::size_t n, run_registers<V> const& numbers, token<V, Proximal>& t) noexcept {
+TRM_INLINE void read_stage(wanted<Proximal, Core> const& want, stream_pointers<S, typename V::value_type> const& io,
+                           std::int64_t at, std::size_t n, run_registers<V> const& numbers,
+                           raw_tokens<V>& raw) noexcept {
     auto const read = [&](auto const* from) __attribute__((always_inline)) {
         if constexpr (Full) {
             return simd::load<V>(from + at);
@@ -155,7 +200,53 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
             return simd::load_n<V>(from + at, n);
         }
     };
-    auto selected = Full ? V(typename V::value_type(0)) <= V(typename V::value_type(0)) : simd::first_n<V>(n);
+    V const zero(typename V::value_type(0));
+    raw.logp = read(io.logp);
+    raw.rollout = read(io.rollout);
+    raw.proximal = raw.logp;
+    if constexpr (Proximal) raw.proximal = read(io.proximal);
+    raw.ref = want.ref ? read(io.ref) : zero;
+    raw.given = want.given ? read(io.given) : zero;
+    raw.advantage = want.advantage && io.advantage != nullptr ? read(io.advantage) : numbers.advantage;
+}
+
+/// At least |x| of every log-ratio wanted, and not a number if anything that the loss reads is not finite.
+template <class V, bool Proximal, class Core>
+TRM_INLINE V unrest(wanted<Proximal, Core> const& want, raw_tokens<V> const& raw) noexcept {
+    V const nil = simd::pin(V(typename V::value_type(0)));  // the compiler may not know what it multiplies with
+    V worst = nil;
+    if (want.current_over_rollout) worst = abs(raw.logp - raw.rollout);
+    if (want.proximal_over_rollout) worst = worst + abs(raw.proximal - raw.rollout);
+    if (want.current_over_proximal) worst = worst + abs(raw.logp - raw.proximal);
+    if (want.advantage) worst = fma(raw.advantage, nil, worst);
+    if (want.ref) worst = fma(raw.ref - raw.logp, nil, worst);
+    if (want.given) worst = fma(raw.given, nil, worst);
+    return worst;
+}
+
+/// A register whose lanes are all selected, finite and within the clamp: nothing to select, nothing to clamp.
+template <class V, bool Proximal, class Core>
+TRM_INLINE void tame_stage(wanted<Proximal, Core> const& want, raw_tokens<V> const& raw, bool small,
+                           token<V, Proximal>& t) noexcept {
+    t.active = V::mask::everywhere();
+    t.allowed = V::mask::everywhere();
+    t.marked = !V::mask::everywhere();
+    t.logp = raw.logp;
+    t.ref_logp = raw.ref;
+    t.given = raw.given;
+    t.advantage = raw.advantage;
+    if (want.current_over_rollout) set_tame_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, small);
+    if (want.proximal_over_rollout) set_tame_log_ratio(t.proximal_over_rollout, raw.proximal, raw.rollout, small);
+    if (want.current_over_proximal) set_tame_log_ratio(t.current_over_proximal, raw.logp, raw.proximal, small);
+}
+
+/// Any register; lanes beyond n (n < V::size unless Full) are inactive. Returns how many lanes loss_mask selects. A lane
+/// is active if it is selected and everything the loss reads there is finite.
+template <class V, bool Proximal, bool Full, class Core, class S>
+TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S, typename V::value_type> const& io,
+                           std::int64_t at, std::size_t n, run_registers<V> const& numbers, raw_tokens<V> const& raw,
+                           token<V, Proximal>& t) noexcept {
+    auto selected = Full ? V::mask::everywhere() : simd::first_n<V>(n);
     int selected_count = static_cast<int>(n);
     if (io.mask != nullptr) {
         if constexpr (Full) {
@@ -166,51 +257,28 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
         selected_count = count(selected);
     }
     auto active = selected;
-    unsigned const needs = core.needs();
-    auto const wants = [&](ratio_kind kind) __attribute__((always_inline)) {
-        auto const asked = [&](ratio_kind k) { return (needs & need::ratio(k)) != 0 && resolve(k, Proximal) == kind; };
-        return resolve(core.diagnose_over(), Proximal) == kind || asked(kind) || asked(ratio_kind::surrogate) ||
-               asked(ratio_kind::correction);
-    };
-    bool const current_over_rollout = wants(ratio_kind::current_over_rollout);
-    bool const proximal_over_rollout = Proximal && wants(ratio_kind::proximal_over_rollout);
-    bool const current_over_proximal = Proximal && wants(ratio_kind::current_over_proximal);
-
-    V const logp = read(io.logp), rollout = read(io.rollout);
-    V proximal = logp;
-    if constexpr (Proximal) proximal = read(io.proximal);
-    if (current_over_rollout) active = active & finite(logp - rollout);
-    if (proximal_over_rollout) active = active & finite(proximal - rollout);
-    if (current_over_proximal) active = active & finite(logp - proximal);
-    V const zero(typename V::value_type(0));
-    V ref = zero, given = zero, advantage = numbers.advantage;
-    if ((needs & need::ref_logp) != 0) {
-        ref = read(io.ref);
-        active = active & finite(ref - logp);
-    }
-    if ((needs & need::given) != 0) {
-        given = read(io.given);
-        active = active & finite(given);
-    }
-    if ((needs & need::advantage) != 0) {
-        if (io.advantage != nullptr) advantage = read(io.advantage);
-        active = active & finite(advantage);
-    }
-    if (io.token_weight != nullptr) active = active & finite(read(io.token_weight));
+    if (want.current_over_rollout) active = active & finite(raw.logp - raw.rollout);
+    if (want.proximal_over_rollout) active = active & finite(raw.proximal - raw.rollout);
+    if (want.current_over_proximal) active = active & finite(raw.logp - raw.proximal);
+    if (want.ref) active = active & finite(raw.ref - raw.logp);
+    if (want.given) active = active & finite(raw.given);
+    if (want.advantage) active = active & finite(raw.advantage);
+    if (io.token_weight != nullptr)
+        active = active & finite(Full ? simd::load<V>(io.token_weight + at) : simd::load_n<V>(io.token_weight + at, n));
 
     t.active = active;
     t.allowed = selected;
     if (io.rejected != nullptr) t.allowed = simd::load_zeros<V>(io.rejected + at, n);
-    if ((needs & need::marks) != 0)
+    if (want.marks)
         t.marked = active & (Full ? simd::load_mask<V>(io.marks + at) : simd::load_mask_n<V>(io.marks + at, n));
-    t.logp = zero_unless(active, logp);
-    t.ref_logp = zero_unless(active, ref);
-    t.given = zero_unless(active, given);
-    t.advantage = zero_unless(active, advantage);
+    t.logp = zero_unless(active, raw.logp);
+    t.ref_logp = zero_unless(active, raw.ref);
+    t.given = zero_unless(active, raw.given);
+    t.advantage = zero_unless(active, raw.advantage);
     V const limit = numbers.limit;
-    if (current_over_rollout) set_log_ratio(t.current_over_rollout, logp, rollout, active, limit);
-    if (proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, proximal, rollout, active, limit);
-    if (current_over_proximal) set_log_ratio(t.current_over_proximal, logp, proximal, active, limit);
+    if (want.current_over_rollout) set_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, active, limit);
+    if (want.proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, raw.proximal, raw.rollout, active, limit);
+    if (want.current_over_proximal) set_log_ratio(t.current_over_proximal, raw.logp, raw.proximal, active, limit);
     return selected_count;
 }
 
@@ -218,7 +286,7 @@ TRM_INLINE int load_stage(Core const& core, stream_pointers<S, typename V::value
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
                              std::size_t n, run_scalars const& run, run_registers<V> const& numbers,
-                             token<V, Proximal> const& t, lane_tally<V, Core>& lanes, run_tally<Core>& tally) noexcept {
+                             token<V, Proximal> const& t, lane_tally<V, Core>& lanes) noexcept {
     using T = typename V::value_type;
     V weight = simd::pin(t.weight);
     if (io.token_weight != nullptr)
@@ -287,18 +355,18 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
             lanes.weight_squared = fma(w, w, lanes.weight_squared);
             lanes.max_weight = simd::max(w, lanes.max_weight);
         }
-        V const zero(T(0));
+        V const zero(T(0)), one(T(1));
         auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
-        tally.positive += count(positive);
-        tally.negative += count(negative);
-        tally.clipped_positive += count(positive & t.clipped);
-        tally.clipped_negative += count(negative & t.clipped);
+        lanes.positive = add_where(positive, lanes.positive, one);
+        lanes.negative = add_where(negative, lanes.negative, one);
+        lanes.clipped_positive = add_where(positive & t.clipped, lanes.clipped_positive, one);
+        lanes.clipped_negative = add_where(negative & t.clipped, lanes.clipped_negative, one);
     }
 }
 
 /// What a pass does: `measure` takes statistics only; `apply` also computes loss and outputs, with the verdict, weight and
-/// constants of the sequence as given; `plain` is `apply` for the common call, no stream or output but the gradient, whose
-/// absence the compiler then knows.
+/// constants of the sequence as given; `plain` is `apply` for the common call, no output but the gradient, whose absence
+/// the compiler then knows.
 enum class pass_kind : std::uint8_t { measure, apply, plain };
 
 /// Is this call a plain one? Not for policies chosen at run time, whose kernels are large.
@@ -306,42 +374,47 @@ template <class Core, class S, class T>
 [[nodiscard]] constexpr bool is_plain(stream_pointers<S, T> const& io, run_scalars const& run) noexcept {
     bool const only_gradient =
         io.grad != nullptr && io.weights == nullptr && io.keep == nullptr && io.reasons == nullptr;
-    bool const only_streams = io.mask == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+    bool const only_streams = io.rejected == nullptr && io.token_weight == nullptr;
     return Core::block == 1 && only_gradient && only_streams && !io.accumulate && run.verdict.keep;
 }
 
-/// One pass over a run of tokens.
+/// One pass over a run of tokens. Policies chosen at compile time see two registers at a time; where every token of the
+/// two is selected, finite and within the clamp (nearly always), masks are constants and most of the work falls away. The
+/// results are the same bits.
 template <class V, pass_kind Kind, bool Proximal, class Core, class S>
 void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type> const& streams, token_run where,
                 run_scalars const& scalars, run_tally<Core>& result) noexcept {
     constexpr auto width = static_cast<std::int64_t>(V::size);
     constexpr std::int64_t block = Core::block * width;
+    constexpr int pair = 2;
     Core const core = policies;  // local copies: nothing aliases them, thresholds stay in registers
     constexpr bool Apply = Kind != pass_kind::measure;
     auto io = streams;
     run_scalars const run = scalars;
     run_registers<V> numbers(run);
     if constexpr (Kind == pass_kind::plain) {
-        io.mask = nullptr;
         io.rejected = nullptr;
         io.token_weight = nullptr;
         io.weights = nullptr;
         io.keep = nullptr;
         io.reasons = nullptr;
         io.accumulate = false;
-        numbers.kept = !simd::first_n<V>(0);
+        numbers.kept = V::mask::everywhere();
     }
+    wanted<Proximal, Core> const want(core);
     lane_tally<V, Core> lanes;
-    run_tally<Core> tally;
+    token_counts tally;
+    result.clear(core);
     lanes.clear(core);
-    token<V, Proximal> t[Core::block];
+    bool const splits =
+        core.has_token_criteria() || io.rejected != nullptr;  // can a token of a kept sequence be rejected?
     std::int64_t at = where.begin;
     std::int64_t const end = where.begin + where.size;
 
-    auto const stages = [&](int n) __attribute__((always_inline)) {
+    auto const stages = [&](token<V, Proximal>* t, int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
         each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { t[j].keep = t[j].keep & t[j].allowed; });
-        if (core.has_token_criteria() || io.rejected != nullptr)
+        if (splits)
             each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums);
         if (run.diagnose)
@@ -355,40 +428,73 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
             core.penalty_stage(t, n, numbers.limit);
         }
     };
-    auto const load = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j, std::size_t n)
-                          __attribute__((always_inline)) {
-                              tally.tokens += load_stage<V, Proximal, Full>(core, io, first, n, numbers, t[j]);
-                              tally.finite += count(t[j].active);
-                          };
-    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, int j,
-                                       std::size_t n) __attribute__((always_inline)) {
-        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, numbers, t[j], lanes, tally);
+    auto const admit = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, std::size_t n,
+                                      token<V, Proximal>& t) __attribute__((always_inline)) {
+        raw_tokens<V> raw;
+        read_stage<V, Proximal, Full>(want, io, first, n, numbers, raw);
+        tally.tokens += admit_stage<V, Proximal, Full>(want, io, first, n, numbers, raw, t);
+        tally.finite += count(t.active);
+    };
+    auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, std::size_t n,
+                                       token<V, Proximal> const& t) __attribute__((always_inline)) {
+        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, numbers, t, lanes);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};
+    auto const one = [&]<bool Full>(std::bool_constant<Full> whole, std::int64_t first, std::size_t n)
+                         __attribute__((always_inline)) {
+                             token<V, Proximal> t;
+                             admit(whole, first, n, t);
+                             stages(&t, 1);
+                             finish(whole, first, n, t);
+                         };
+    bool const may_be_tame = io.rejected == nullptr && io.token_weight == nullptr && !want.marks;
+    V const calm = simd::broadcast<V>(std::min(simd::small_exponent, run.limit));
+    auto const two = [&](std::int64_t first) __attribute__((always_inline)) {
+        raw_tokens<V> raw[pair];
+        unrolled<pair>([&](auto j) __attribute__((always_inline)) {
+            read_stage<V, Proximal, true>(want, io, first + j * width, V::size, numbers, raw[j]);
+        });
+        V const a = unrest(want, raw[0]), b = unrest(want, raw[1]);
+        bool const small = all((a <= calm) & (b <= calm));
+        bool const tame = small || all((a <= numbers.limit) & (b <= numbers.limit));
+        bool const whole = io.mask == nullptr ||
+                           all(simd::load_mask<V>(io.mask + first) & simd::load_mask<V>(io.mask + first + width));
+        if (may_be_tame && tame && whole) [[likely]] {
+            tally.tokens += pair * width;
+            tally.finite += pair * width;
+            unrolled<pair>([&](auto j) __attribute__((always_inline)) {
+                token<V, Proximal> t;
+                tame_stage(want, raw[j], small, t);
+                stages(&t, 1);
+                finish(full, first + j * width, V::size, t);
+            });
+        } else {
+            for (int j = 0; j < pair; ++j) one(full, first + j * width, V::size);
+        }
+    };
 
     while (end - at >= block) {
         constexpr std::int64_t tile = lane_tally<V, Core>::tile * width;
         std::int64_t const tile_end = at + std::min(tile, (end - at) / block * block);
         bool const whole = tile_end - at == tile;  // the cut into tiles may not depend on what follows the run
-        for (; at < tile_end; at += block) {
-            each_slot<Core, 1>(Core::block,
-                               [&](int j) __attribute__((always_inline)) { load(full, at + j * width, j, V::size); });
-            stages(Core::block);
-            each_slot<Core, 1>(Core::block,
-                               [&](int j) __attribute__((always_inline)) { finish(full, at + j * width, j, V::size); });
+        if constexpr (Core::block == 1) {
+            for (; tile_end - at >= pair * width; at += pair * width) two(at);
+            for (; at < tile_end; at += width) one(full, at, V::size);
+        } else {
+            token<V, Proximal> t[Core::block];
+            for (; at < tile_end; at += block) {
+                for (int j = 0; j < Core::block; ++j) admit(full, at + j * width, V::size, t[j]);
+                stages(t, Core::block);
+                for (int j = 0; j < Core::block; ++j) finish(full, at + j * width, V::size, t[j]);
+            }
         }
-        if (whole && at < end) lanes.template flush_sums<Apply>(core, tally, run.diagnose);
+        if (whole && at < end) lanes.template flush_sums<Apply>(core, result, run.diagnose, splits);
     }
-    for (; at < end; at += width) {
-        auto const n = static_cast<std::size_t>(std::min(width, end - at));
-        load(partial, at, 0, n);
-        stages(1);
-        finish(partial, at, 0, n);
-    }
-    lanes.template flush<Apply>(core, tally, run.diagnose);
-    if (!core.has_token_criteria() && io.rejected == nullptr) tally.passing = tally.finite;
-    result = tally;
+    for (; at < end; at += width) one(partial, at, static_cast<std::size_t>(std::min(width, end - at)));
+    lanes.template flush<Apply>(core, result, run.diagnose, splits);
+    if (!splits) tally.passing = tally.finite;
+    static_cast<token_counts&>(result) = tally;
 }
 
 /// Writes a selection's scores, the advantages and the active lanes of a run of tokens.
@@ -398,12 +504,15 @@ void score_tokens(Core const& core, stream_pointers<S, typename V::value_type> c
                   std::uint8_t* active, std::size_t extent) noexcept {
     run_registers<V> const numbers(run);
     auto const pass = [&]<bool Proximal>(std::bool_constant<Proximal>) {
+        wanted<Proximal, Core> const want(core);
         std::int64_t const end = where.begin + where.size;
         for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
             auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, end - at));
             token<V, Proximal> t{};
             V out[Criterion::channels];
-            (void)load_stage<V, Proximal, false>(core, io, at, n, numbers, t);
+            raw_tokens<V> raw;
+            read_stage<V, Proximal, false>(want, io, at, n, numbers, raw);
+            (void)admit_stage<V, Proximal, false>(want, io, at, n, numbers, raw, t);
             criterion.score(t, out);
             alignas(64) typename V::value_type score[Criterion::channels][V::size], advantage[V::size];
             for (int c = 0; c < Criterion::channels; ++c) out[c].write(score[c]);

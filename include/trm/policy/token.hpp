@@ -65,6 +65,27 @@ TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V
     l.k3 = e.k3;
 }
 
+/// The same for a register without an exception: every lane active, x = target - behaviour finite and within the clamp.
+/// `small`: |x| <= simd::small_exponent in every lane.
+template <class V>
+TRM_INLINE void set_tame_log_ratio(log_ratio<V>& l, V target, V behaviour, bool small) noexcept {
+    l.target = target;
+    l.behaviour = behaviour;
+    l.value = target - behaviour;
+    l.unclamped = V::mask::everywhere();
+    if (small) {
+        auto const e = simd::exp_k3_small(l.value);
+        l.exp = e.exp;
+        l.expm1 = e.expm1;
+        l.k3 = e.k3;
+    } else {
+        auto const e = simd::exp_k3(l.value);
+        l.exp = e.exp;
+        l.expm1 = e.expm1;
+        l.k3 = e.k3;
+    }
+}
+
 /// Up to four numbers that a policy derives from the statistics of a whole sequence, the same for all its tokens.
 struct sequence_constants {
     double c[4] = {0, 0, 0, 0};

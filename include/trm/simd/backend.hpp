@@ -65,6 +65,10 @@ struct backend {
     static TRM_INLINE truth both(truth a, truth b) noexcept { return truth_batch(a) & truth_batch(b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return truth_batch(a) | truth_batch(b); }
     static TRM_INLINE truth negate(truth a) noexcept { return !truth_batch(a); }
+    static TRM_INLINE truth everywhere() noexcept { return truth_batch(true); }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept {
+        return batch(a) + batch(select(m, b, batch(T(0))));
+    }
     static TRM_INLINE truth finite(reg v) noexcept {
         using I = integer_of<T>;
         xsimd::batch<I, A> const exponent(sizeof(T) == 4 ? static_cast<I>(0x7f800000)
@@ -110,6 +114,8 @@ struct backend<T, scalar> {
     static TRM_INLINE bool both(bool a, bool b) noexcept { return a && b; }
     static TRM_INLINE bool either(bool a, bool b) noexcept { return a || b; }
     static TRM_INLINE bool negate(bool a) noexcept { return !a; }
+    static constexpr bool everywhere() noexcept { return true; }
+    static TRM_INLINE T add_where(bool m, T a, T b) noexcept { return a + (m ? b : T(0)); }
     static TRM_INLINE bool finite(T v) noexcept { return is_finite(v); }
     static TRM_INLINE T power(T t) noexcept {
         using U = std::make_unsigned_t<integer_of<T>>;
@@ -146,7 +152,9 @@ struct backend<float, sse2> {
     static TRM_INLINE reg abs(reg v) noexcept { return _mm_andnot_ps(_mm_set1_ps(-0.0f), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm_and_ps(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm_or_ps(a, b); }
-    static TRM_INLINE truth negate(truth m) noexcept { return _mm_xor_ps(m, _mm_castsi128_ps(_mm_set1_epi32(-1))); }
+    static TRM_INLINE truth negate(truth m) noexcept { return _mm_xor_ps(m, everywhere()); }
+    static TRM_INLINE truth everywhere() noexcept { return _mm_castsi128_ps(_mm_set1_epi32(-1)); }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept { return _mm_add_ps(a, _mm_and_ps(m, b)); }
     static TRM_INLINE truth finite(reg v) noexcept {
         __m128i const exponent = _mm_set1_epi32(0x7f800000);
         return negate(_mm_castsi128_ps(_mm_cmpeq_epi32(_mm_and_si128(_mm_castps_si128(v), exponent), exponent)));
@@ -184,7 +192,9 @@ struct backend<double, sse2> {
     static TRM_INLINE reg abs(reg v) noexcept { return _mm_andnot_pd(_mm_set1_pd(-0.0), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm_and_pd(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm_or_pd(a, b); }
-    static TRM_INLINE truth negate(truth m) noexcept { return _mm_xor_pd(m, _mm_castsi128_pd(_mm_set1_epi32(-1))); }
+    static TRM_INLINE truth negate(truth m) noexcept { return _mm_xor_pd(m, everywhere()); }
+    static TRM_INLINE truth everywhere() noexcept { return _mm_castsi128_pd(_mm_set1_epi32(-1)); }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept { return _mm_add_pd(a, _mm_and_pd(m, b)); }
     static TRM_INLINE truth finite(reg v) noexcept {  // the exponent is in the upper half: compare halves, copy down
         __m128i const exponent = _mm_set1_epi64x(0x7ff0000000000000);
         __m128i const same = _mm_cmpeq_epi32(_mm_and_si128(_mm_castpd_si128(v), exponent), exponent);
@@ -211,16 +221,18 @@ struct backend<float, avx2> {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm256_blendv_ps(b, a, m); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        return reinterpret_cast<__v8si>(m) < 0 ? a : b;  // the blend instruction, folded where m is a constant
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm256_fmadd_ps(a, b, c); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm256_max_ps(a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm256_min_ps(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm256_and_ps(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm256_or_ps(a, b); }
-    static TRM_INLINE truth negate(truth m) noexcept {
-        return _mm256_xor_ps(m, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
-    }
+    static TRM_INLINE truth negate(truth m) noexcept { return _mm256_xor_ps(m, everywhere()); }
+    static TRM_INLINE truth everywhere() noexcept { return _mm256_castsi256_ps(_mm256_set1_epi32(-1)); }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept { return _mm256_add_ps(a, _mm256_and_ps(m, b)); }
     static TRM_INLINE truth finite(reg v) noexcept {
         __m256i const exponent = _mm256_set1_epi32(0x7f800000);
         __m256i const same = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_castps_si256(v), exponent), exponent);
@@ -244,16 +256,18 @@ struct backend<double, avx2> {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return _mm256_cmp_pd(a, b, _CMP_LT_OQ); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm256_blendv_pd(b, a, m); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        return reinterpret_cast<__v4di>(m) < 0 ? a : b;  // the blend instruction, folded where m is a constant
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm256_fmadd_pd(a, b, c); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm256_max_pd(a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm256_min_pd(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm256_and_pd(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm256_or_pd(a, b); }
-    static TRM_INLINE truth negate(truth m) noexcept {
-        return _mm256_xor_pd(m, _mm256_castsi256_pd(_mm256_set1_epi32(-1)));
-    }
+    static TRM_INLINE truth negate(truth m) noexcept { return _mm256_xor_pd(m, everywhere()); }
+    static TRM_INLINE truth everywhere() noexcept { return _mm256_castsi256_pd(_mm256_set1_epi32(-1)); }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept { return _mm256_add_pd(a, _mm256_and_pd(m, b)); }
     static TRM_INLINE truth finite(reg v) noexcept {
         __m256i const exponent = _mm256_set1_epi64x(0x7ff0000000000000);
         __m256i const same = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_castpd_si256(v), exponent), exponent);
@@ -280,7 +294,10 @@ struct backend<float, avx512> {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm512_mask_blend_ps(m, b, a); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        if (__builtin_constant_p(m) && m == everywhere()) return a;  // g++ does not fold the instruction
+        return _mm512_mask_blend_ps(m, b, a);
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm512_fmadd_ps(a, b, c); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm512_max_ps(a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm512_min_ps(a, b); }
@@ -288,6 +305,8 @@ struct backend<float, avx512> {
     static TRM_INLINE truth both(truth a, truth b) noexcept { return static_cast<truth>(a & b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return static_cast<truth>(a | b); }
     static TRM_INLINE truth negate(truth m) noexcept { return static_cast<truth>(~m & 0xffffu); }
+    static constexpr truth everywhere() noexcept { return 0xffffu; }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept { return _mm512_mask_add_ps(a, m, a, b); }
     static TRM_INLINE truth finite(reg v) noexcept {  // 0x99: quiet and signalling NaN, both infinities
         return negate(_mm512_fpclass_ps_mask(v, 0x99));
     }
@@ -309,7 +328,10 @@ struct backend<double, avx512> {
     static TRM_INLINE truth less(reg a, reg b) noexcept { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
     static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
     static TRM_INLINE truth equal(reg a, reg b) noexcept { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept { return _mm512_mask_blend_pd(m, b, a); }
+    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
+        if (__builtin_constant_p(m) && m == everywhere()) return a;  // g++ does not fold the instruction
+        return _mm512_mask_blend_pd(m, b, a);
+    }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm512_fmadd_pd(a, b, c); }
     static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm512_max_pd(a, b); }
     static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm512_min_pd(a, b); }
@@ -317,6 +339,8 @@ struct backend<double, avx512> {
     static TRM_INLINE truth both(truth a, truth b) noexcept { return static_cast<truth>(a & b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return static_cast<truth>(a | b); }
     static TRM_INLINE truth negate(truth m) noexcept { return static_cast<truth>(~m & 0xffu); }
+    static constexpr truth everywhere() noexcept { return 0xffu; }
+    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept { return _mm512_mask_add_pd(a, m, a, b); }
     static TRM_INLINE truth finite(reg v) noexcept {  // 0x99: quiet and signalling NaN, both infinities
         return negate(_mm512_fpclass_pd_mask(v, 0x99));
     }

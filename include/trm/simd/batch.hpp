@@ -36,6 +36,8 @@ struct vec_mask {
         return vec_mask(backend::either(a.r, b.r));
     }
     TRM_INLINE vec_mask operator!() const noexcept { return vec_mask(backend::negate(r)); }
+    /// True in every lane, as a constant that the compiler sees through.
+    static TRM_INLINE vec_mask everywhere() noexcept { return vec_mask(backend::everywhere()); }
     /// Lane i as bit i.
     friend TRM_INLINE std::uint32_t to_bits(vec_mask m) noexcept { return backend::bits(m.r); }
     friend TRM_INLINE bool any(vec_mask m) noexcept { return backend::bits(m.r) != 0; }
@@ -86,6 +88,8 @@ struct vec {
     friend TRM_INLINE vec select(mask m, vec a, vec b) noexcept { return of(backend::select(m.r, a.r, b.r)); }
     /// a * b + c, rounded once where the machine can, twice (product, then sum) where it cannot.
     friend TRM_INLINE vec fma(vec a, vec b, vec c) noexcept { return of(backend::fma(a.r, b.r, c.r)); }
+    /// a + b where the mask is true, a elsewhere (a must not be -0).
+    friend TRM_INLINE vec add_where(mask m, vec a, vec b) noexcept { return of(backend::add_where(m.r, a.r, b.r)); }
     friend TRM_INLINE vec abs(vec v) noexcept { return of(backend::abs(v.r)); }
     /// Natural logarithm of positive finite lanes (xsimd: 0.8 ulp). With -ffast-math lane by lane through <cmath>: the
     /// compiler would delete the corrections in xsimd's logarithms.
@@ -192,27 +196,6 @@ TRM_INLINE V zero_unless(typename V::mask m, V v) noexcept {
 template <class T, class A>
 constexpr int width() noexcept {
     return static_cast<int>(vec<T, A>::size);
-}
-
-/// Sum of the lanes in double, halves added pairwise: the same bits on every machine of the same width.
-template <class V>
-TRM_INLINE double sum(V v) noexcept {
-    alignas(64) typename V::value_type buffer[V::size];
-    v.write(buffer);
-    alignas(64) double wide[V::size];
-    for (std::size_t i = 0; i < V::size; ++i) wide[i] = static_cast<double>(buffer[i]);
-    for (std::size_t half = V::size / 2; half > 0; half /= 2)
-        for (std::size_t i = 0; i < half; ++i) wide[i] += wide[i + half];
-    return wide[0];
-}
-/// Largest lane; lanes must not be NaN.
-template <class V>
-TRM_INLINE typename V::value_type reduce_max(V v) noexcept {
-    alignas(64) typename V::value_type buffer[V::size];
-    v.write(buffer);
-    auto best = buffer[0];
-    for (std::size_t i = 1; i < V::size; ++i) best = buffer[i] > best ? buffer[i] : best;
-    return best;
 }
 
 }  // namespace simd

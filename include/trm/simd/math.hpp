@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/simd/batch.hpp>
+#include <trm/simd/reduce.hpp>
 
 #include <limits>
 
@@ -66,6 +66,17 @@ TRM_INLINE exp_k3_result<V> exp_k3(V x) noexcept {
     V const tail = pin(exact(f * f) * detail::horner(f));  // never fused: e^x may not depend on who else uses it
     V const linear = exact(fma(s, f, exact(s - V(typename V::value_type(1)))));
     return {fma(s, f + tail, s), fma(s, tail, linear), fma(s, tail, exact(linear - x))};
+}
+
+/// Up to here `exp_k3` finds n = 0, so that nothing is left of the range reduction.
+inline constexpr double small_exponent = 0.34;
+
+/// `exp_k3` for |x| <= small_exponent: the same bits, at two thirds of the cost.
+template <class V>
+TRM_INLINE exp_k3_result<V> exp_k3_small(V x) noexcept {
+    V const tail = pin(exact(x * x) * detail::horner(x));
+    V const expm1 = exact(x + tail);
+    return {expm1 + V(typename V::value_type(1)), expm1, tail};
 }
 
 /// e^x; domain and accuracy of `exp_k3`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/simd/batch.hpp>
+#include <trm/simd/reduce.hpp>
 
 #include <cstring>
 
