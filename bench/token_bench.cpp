@@ -1,252 +1,176 @@
 // SPDX-License-Identifier: Apache-2.0
-// The token pipeline against the machine's own ceiling for the same bytes (3 reads and 1 write of a float per token), a
-// naive Eigen expression and a scalar loop, interleaved in one process. Counters: ns and GB/s per token, and percent of the
-// best ceiling of the same size and thread count.
-//
-//     token_bench --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
-
-#include "logits_ceilings.hpp"
-
-#include <trm/loss/any_loss.hpp>
-#include <trm/loss/masked_loss.hpp>
-
-#include <benchmark/benchmark.h>
+// The token pipeline against the machine's ceilings for the same bytes, a careful Eigen user and a scalar loop.
+// Rows are token/<loss>/<sequence lengths>/<tokens>/r<percent of sequences rejected>/<threads>T.
+#include "token_loss.hpp"
 
 #include <Eigen/Core>
 
-#include <cmath>
-#include <cstdlib>
-#include <map>
-#include <memory>
-#include <random>
-
 namespace {
 
-struct aligned_delete {
-    void operator()(float* p) const { std::free(p); }
-};
-using floats = std::unique_ptr<float[], aligned_delete>;
-floats make_floats(std::int64_t n) {
-    auto const bytes = (static_cast<std::size_t>(n) * sizeof(float) + 4095) / 4096 * 4096 + 4096;
-    return floats(static_cast<float*>(std::aligned_alloc(64, bytes)));
+using namespace bench;
+
+trm::masked_loss const ppo{max_and_mean, trm::ppo_clip{}, trm::token_mean{}};
+trm::masked_loss const trm_max{max_k2, trm::importance_ratio{}, trm::token_mean{}};
+
+template <class S, class Loss>
+void pipeline(benchmark::State& state, Loss const& loss, std::int64_t tokens, lengths shape, int rejected,
+              int threads) {
+    if (!matches_oracle(loss, small_batch<S>())) return state.SkipWithError("not what the oracle says");
+    auto& r = rollouts<S>::get(tokens, shape, rejected);
+    pipeline_row(state, loss, r.view(), r.outputs(), 2.0 * sizeof(S) + 8, threads);
 }
 
-/// Ragged sequences, log-uniform in [1, longest]; `rejected` percent of them contain one token outside the trust region.
-struct rollouts {
-    std::int64_t tokens;
-    floats logp, rollout, advantage, grad;
-    std::vector<std::int64_t> cu{0};
-
-    rollouts(std::int64_t n, int rejected, std::int64_t longest)
-        : tokens(n), logp(make_floats(n)), rollout(make_floats(n)), advantage(make_floats(n)), grad(make_floats(n)) {
-        std::mt19937_64 g(7);
-        auto const uniform = [&] { return static_cast<double>(g() >> 11) * 0x1p-53; };
-        for (std::int64_t i = 0; i < n; ++i) {
-            rollout[i] = static_cast<float>(-0.05 - 3 * uniform());
-            logp[i] = rollout[i] + static_cast<float>(0.05 * (uniform() + uniform() + uniform() - 1.5));
-            advantage[i] = static_cast<float>(2 * uniform() - 1);
-            grad[i] = 0;
+enum class variant { loss_mask, sequence_advantages, in_place, unaligned };
+void variants(benchmark::State& state, variant which, std::int64_t tokens, int threads) {
+    auto const loss = quiet(ppo);
+    auto batch = small_batch<float>();
+    auto& small = rollouts<float>::at_least(4096);
+    auto const change = [&](trm::batch_view<float>& b, rollouts<float> const& r) {
+        if (which == variant::loss_mask) b.loss_mask = r.loss_mask();
+        if (which == variant::sequence_advantages) {
+            b.advantages = {};
+            b.sequence_advantages = r.sequence_advantages;
         }
-        while (cu.back() < n) {
-            auto const length = static_cast<std::int64_t>(std::exp(uniform() * std::log(static_cast<double>(longest))));
-            std::int64_t const first = cu.back();
-            cu.push_back(std::min(n, first + std::max<std::int64_t>(1, length)));
-            if (100 * uniform() < rejected)
-                logp[first + static_cast<std::int64_t>(uniform() * static_cast<double>(cu.back() - first))] += 1;
-        }
+    };
+    change(batch, small);
+    if (!matches_oracle(loss, batch)) return state.SkipWithError("not what the oracle says");
+    auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
+    auto view = r.view();
+    change(view, r);
+    auto out = r.outputs();
+    double const bytes = which == variant::loss_mask ? 17 : which == variant::sequence_advantages ? 12 : 16;
+    if (which == variant::unaligned) {  // as std::vector<float> has it: 16 bytes after a page
+        std::vector<float> a(view.logp.begin(), view.logp.end()), b(view.rollout_logp.begin(), view.rollout_logp.end()),
+            c(view.advantages.begin(), view.advantages.end()), grad(a.size());
+        view.logp = a;
+        view.rollout_logp = b;
+        view.advantages = c;
+        out.grad = grad;
+        return pipeline_row(state, loss, view, out, bytes, threads);
     }
-    [[nodiscard]] auto span(floats const& f) const { return std::span(f.get(), static_cast<std::size_t>(tokens)); }
-    [[nodiscard]] trm::batch_view<float> view() const {
-        return {.logp = span(logp),
-                .rollout_logp = span(rollout),
-                .advantages = span(advantage),
-                .layout = trm::packed{cu}};
-    }
-};
-rollouts& data(std::int64_t n, int rejected, std::int64_t longest) {
-    static std::map<std::array<std::int64_t, 3>, rollouts> cache;  // one batch at a time: 2^25 tokens are 512 MiB
-    std::array<std::int64_t, 3> const key{n, rejected, longest};
-    if (!cache.contains(key)) {
-        cache.clear();
-        cache.try_emplace(key, n, rejected, longest);
-    }
-    return cache.at(key);
-}
-
-using bench::V;
-constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
-
-/// 3 reads and 1 write per token, four registers at a time, stores regular or non-temporal.
-template <bool Stream>
-void ceiling_block(rollouts const& r, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i + 4 * w <= end; i += 4 * w)
-        for (std::int64_t k = i; k < i + 4 * w; k += w) {
-            V const v = trm::simd::load<V>(r.logp.get() + k) +
-                        trm::simd::load<V>(r.rollout.get() + k) * trm::simd::load<V>(r.advantage.get() + k);
-            if constexpr (Stream) {
-                trm::simd::stream(r.grad.get() + k, v);
-            } else {
-                trm::simd::store(r.grad.get() + k, v);
-            }
-        }
-    if constexpr (Stream) trm::simd::stream_fence();
-}
-template <class Executor>
-double ceiling_seconds(rollouts const& r, Executor const& run, bool stream) {
-    std::int64_t const block = std::max<std::int64_t>(4 * w, r.tokens / 64);
-    std::vector<double> seconds;
-    std::int64_t const rounds = std::clamp<std::int64_t>((std::int64_t{1} << 26) / r.tokens, 5, 500);
-    for (std::int64_t k = 0; k < rounds; ++k) {
-        auto const start = std::chrono::steady_clock::now();
-        run((r.tokens + block - 1) / block, [&](std::int64_t b) {
-            auto const end = std::min(r.tokens, (b + 1) * block);
-            stream ? ceiling_block<true>(r, b * block, end) : ceiling_block<false>(r, b * block, end);
-        });
-        seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    std::ranges::sort(seconds);
-    return seconds[seconds.size() / 2];
-}
-bench::two_threads const& pool() {
-    static bench::two_threads p;
-    return p;
-}
-
-/// Times `body`, and beside it the better of two ceilings of the same bytes.
-template <class Body>
-void measure(benchmark::State& state, rollouts const& r, bool two, Body const& body) {
-    double const best = two ? std::min(ceiling_seconds(r, pool(), false), ceiling_seconds(r, pool(), true))
-                            : std::min(ceiling_seconds(r, trm::serial_executor{}, false),
-                                       ceiling_seconds(r, trm::serial_executor{}, true));
-    double seconds = 0;
-    for (auto _ : state) {
-        auto const start = std::chrono::steady_clock::now();
-        body();
-        double const one = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        state.SetIterationTime(one);
-        seconds += one;
-    }
-    double const per_token = seconds / static_cast<double>(state.iterations()) / static_cast<double>(r.tokens);
-    state.counters["ns/token"] = per_token * 1e9;
-    state.counters["GB/s"] = 16e-9 / per_token;
-    state.counters["%ceiling"] = 100 * best / static_cast<double>(r.tokens) / per_token;
-}
-
-auto const mask_max = trm::sequence_mask{trm::k2{}, trm::stat::max, trm::at_most(0.125)};
-auto const mask_mean = mask_max && trm::sequence_mask{trm::k3{}, trm::stat::mean, trm::at_most(0.5)};
-
-template <class Loss>
-void pipeline(benchmark::State& state, Loss const& loss, std::int64_t longest = 16384) {
-    auto& r = data(state.range(0), static_cast<int>(state.range(1)), longest);
-    bool const two = state.range(2) == 2;
-    auto const view = r.view();
+    if (which != variant::in_place) return pipeline_row(state, loss, view, out, bytes, threads);
+    out.grad = r.span(r.advantage());
     trm::workspace scratch;
-    trm::outputs<float> out;
-    out.grad = r.span(r.grad);
-    measure(state, r, two, [&] {
-        auto const result = two ? loss(view, out, pool(), scratch) : loss(view, out, trm::serial_executor{}, scratch);
-        if (!result.status.ok()) state.SkipWithError("loss refused the batch");
-        benchmark::DoNotOptimize(result.loss);
-    });
-}
-template <class Loss>
-Loss quiet(Loss loss) {
-    loss.options.diagnose = false;
-    return loss;
+    row(
+        state, tokens, bytes, threads,
+        [&] {
+            with_threads(threads, [&](auto const& run) {
+                auto const result = loss(view, out, run, scratch);
+                benchmark::DoNotOptimize(result.loss);
+            });
+        },
+        [&] { r.restore_advantages(); });
+    r.restore_advantages();
 }
 
-/// What a careful Eigen user writes, sequence by sequence.
-void eigen(benchmark::State& state) {
-    auto& r = data(state.range(0), static_cast<int>(state.range(1)), 16384);
-    measure(state, r, false, [&] {
-        double loss = 0;
-        for (std::size_t i = 0; i + 1 < r.cu.size(); ++i) {
-            using array = Eigen::Map<Eigen::ArrayXf>;
-            auto const n = r.cu[i + 1] - r.cu[i];
-            array lp(r.logp.get() + r.cu[i], n), mu(r.rollout.get() + r.cu[i], n), a(r.advantage.get() + r.cu[i], n),
-                g(r.grad.get() + r.cu[i], n);
-            Eigen::ArrayXf const x = (lp - mu).max(-20.0f).min(20.0f), ratio = x.exp();
-            bool const keep = (x.square() * 0.5f).maxCoeff() <= 0.125f && (ratio - 1.0f - x).mean() <= 0.5f;
-            if (keep) {
-                g = ((a > 0.0f && ratio > 1.2f) || (a < 0.0f && ratio < 0.8f))
-                        .select(0.0f, -(ratio * a) / static_cast<float>(r.tokens));
-                loss -= (ratio * a).min(ratio.max(0.8f).min(1.2f) * a).sum();
-            } else {
-                g.setZero();
-            }
-        }
-        benchmark::DoNotOptimize(loss);
-    });
-}
-/// One token at a time with <cmath>.
-void scalar(benchmark::State& state) {
-    auto& r = data(state.range(0), static_cast<int>(state.range(1)), 16384);
-    measure(state, r, false, [&] {
-        double loss = 0;
-        for (std::size_t i = 0; i + 1 < r.cu.size(); ++i) {
-            float worst = 0;
-            double mean = 0, sum = 0;
-            for (std::int64_t t = r.cu[i]; t < r.cu[i + 1]; ++t) {
-                float const x = std::clamp(r.logp[t] - r.rollout[t], -20.0f, 20.0f), ratio = std::exp(x),
-                            a = r.advantage[t];
-                worst = std::max(worst, x * x / 2);
-                mean += static_cast<double>(std::expm1(x) - x);
-                bool const clipped = (a > 0 && ratio > 1.2f) || (a < 0 && ratio < 0.8f);
-                r.grad[t] = clipped ? 0.0f : -ratio * a / static_cast<float>(r.tokens);
-                sum -= static_cast<double>(std::min(ratio * a, std::clamp(ratio, 0.8f, 1.2f) * a));
-            }
-            bool const keep = worst <= 0.125f && mean <= 0.5 * static_cast<double>(r.cu[i + 1] - r.cu[i]);
-            if (keep) loss += sum;
-            if (!keep) std::fill(r.grad.get() + r.cu[i], r.grad.get() + r.cu[i + 1], 0.0f);
-        }
-        benchmark::DoNotOptimize(loss);
-    });
-}
-
-void ppo(benchmark::State& s) { pipeline(s, trm::masked_loss{mask_mean, trm::ppo_clip{}, trm::token_mean{}}); }
-void ppo_quiet(benchmark::State& s) {
-    pipeline(s, quiet(trm::masked_loss{mask_mean, trm::ppo_clip{}, trm::token_mean{}}));
-}
-void trm_max(benchmark::State& s) {
-    pipeline(s, quiet(trm::masked_loss{mask_max, trm::importance_ratio{}, trm::token_mean{}}));
-}
-void short_sequences(benchmark::State& s) {
-    pipeline(s, quiet(trm::masked_loss{mask_mean, trm::ppo_clip{}, trm::token_mean{}}), 64);
-}
-void chosen_at_run_time(benchmark::State& s) {
+void chosen_at_run_time(benchmark::State& state, std::int64_t tokens, int threads) {
     using d = trm::any_divergence;
     trm::loss_spec spec;
     spec.mask = {trm::sequence_mask{d{d::id::k2}, trm::stat::max, trm::at_most(0.125)},
                  trm::sequence_mask{d{d::id::k3}, trm::stat::mean, trm::at_most(0.5)}};
     spec.surrogate = trm::ppo_clip{};
     spec.aggregate = trm::token_mean{};
-    pipeline(s, quiet(trm::any_loss{spec}));
+    auto const loss = quiet(trm::any_loss{spec});
+    if (!agrees(ppo, small_batch<float>(), [&](auto const& b, auto grad) { return loss(b, grad).loss; }))
+        return state.SkipWithError("not what the oracle says");
+    auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
+    pipeline_row(state, loss, r.view(), r.outputs(), 16, threads);
 }
 
-constexpr std::int64_t sizes[] = {1 << 14, 1 << 18, 1 << 22, 1 << 25};
-void grid(benchmark::internal::Benchmark* b, bool all) {
-    b->UseManualTime()->ArgNames({"tokens", "rejected%", "threads"});
-    for (std::int64_t const n : sizes)
-        for (std::int64_t const rejected : {0, 10, 80})
-            for (std::int64_t const threads : {1, 2})
-                if (all || (rejected == 10 && threads == 1)) b->Args({n, rejected, threads});
+/// What a careful Eigen user writes, sequence by sequence.
+double eigen(trm::batch_view<float> const& b, std::span<float> grad) {
+    double loss = 0;
+    auto const n_tokens = static_cast<float>(b.layout.extent());
+    for (std::int64_t i = 0; i < b.layout.runs(); ++i) {
+        using in = Eigen::Map<Eigen::ArrayXf const>;
+        auto const run = b.layout.run(i);
+        in const lp(b.logp.data() + run.begin, run.size), mu(b.rollout_logp.data() + run.begin, run.size),
+            a(b.advantages.data() + run.begin, run.size);
+        Eigen::Map<Eigen::ArrayXf> g(grad.data() + run.begin, run.size);
+        Eigen::ArrayXf const x = (lp - mu).max(-20.0f).min(20.0f), ratio = x.exp();
+        bool const keep = (x.square() * 0.5f).maxCoeff() <= 0.125f && (ratio - 1.0f - x).mean() <= 0.5f;
+        if (keep) {
+            g = ((a > 0.0f && ratio > 1.2f) || (a < 0.0f && ratio < 0.8f)).select(0.0f, ratio * a * (-1 / n_tokens));
+            loss -= static_cast<double>((ratio * a).min(ratio.max(0.8f).min(1.2f) * a).sum());
+        } else {
+            g.setZero();
+        }
+    }
+    return loss / static_cast<double>(n_tokens);
 }
-void whole(benchmark::internal::Benchmark* b) { grid(b, true); }
-void part(benchmark::internal::Benchmark* b) { grid(b, false); }
+/// One token at a time with <cmath>.
+double scalar(trm::batch_view<float> const& b, std::span<float> grad) {
+    double loss = 0;
+    float const scale = -1 / static_cast<float>(b.layout.extent());
+    for (std::int64_t i = 0; i < b.layout.runs(); ++i) {
+        auto const run = b.layout.run(i);
+        float const *lp = b.logp.data() + run.begin, *mu = b.rollout_logp.data() + run.begin,
+                    *adv = b.advantages.data() + run.begin;
+        float* g = grad.data() + run.begin;
+        float worst = 0;
+        double mean = 0, sum = 0;
+        for (std::int64_t t = 0; t < run.size; ++t) {
+            float const x = std::clamp(lp[t] - mu[t], -20.0f, 20.0f), ratio = std::exp(x), a = adv[t];
+            worst = std::max(worst, x * x / 2);
+            mean += static_cast<double>(std::expm1(x) - x);
+            bool const clipped = (a > 0 && ratio > 1.2f) || (a < 0 && ratio < 0.8f);
+            g[t] = clipped ? 0.0f : ratio * a * scale;
+            sum -= static_cast<double>(std::min(ratio * a, std::clamp(ratio, 0.8f, 1.2f) * a));
+        }
+        if (worst <= 0.125f && mean <= 0.5 * static_cast<double>(run.size)) {
+            loss += sum;
+        } else {
+            std::fill_n(g, run.size, 0.0f);
+        }
+    }
+    return loss / static_cast<double>(b.layout.extent());
+}
+void peer(benchmark::State& state, double (*f)(trm::batch_view<float> const&, std::span<float>), std::int64_t tokens) {
+    if (!agrees(ppo, small_batch<float>(), f)) return state.SkipWithError("not what the oracle says");
+    auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
+    auto const view = r.view();
+    row(state, tokens, 16, 1, [&] { benchmark::DoNotOptimize(f(view, r.span(r.grad()))); });
+}
 
-BENCHMARK(ppo)->Apply(whole);
-BENCHMARK(ppo_quiet)->Apply(part);
-BENCHMARK(trm_max)->Apply(part);
-BENCHMARK(short_sequences)->Apply(part);
-BENCHMARK(chosen_at_run_time)->Apply(part);
-BENCHMARK(eigen)->Apply(part);
-BENCHMARK(scalar)->Apply(part);
+std::string name(char const* loss, lengths shape, std::int64_t tokens, int rejected, int threads) {
+    return std::string("token/") + loss + "/" + name_of(shape) + "/" + size_name(tokens) + "/r" +
+           std::to_string(rejected) + "/" + std::to_string(threads) + "T";
+}
+template <class S = float, class Loss>
+void add_pipeline(char const* as, Loss const& loss, lengths shape, std::int64_t tokens, std::vector<int> rejections) {
+    for (int rejected : rejections)
+        for (int threads : {1, 2})
+            add_row(name(as, shape, tokens, rejected, threads),
+                    [=](benchmark::State& s) { pipeline<S>(s, loss, tokens, shape, rejected, threads); });
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    benchmark::Initialize(&argc, argv);
-    benchmark::AddCustomContext("floats per register", std::to_string(trm::simd::width()));
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
+    constexpr std::int64_t million = std::int64_t(1) << 20;
+    for (std::int64_t const tokens : {million / 64, million / 4, 4 * million, 32 * million}) {
+        bool const end = tokens == million / 64 || tokens == 32 * million;
+        add_pipeline("ppo", ppo, lengths::ragged, tokens, {10});
+        add_pipeline("ppo_quiet", quiet(ppo), lengths::ragged, tokens, {0, 10, 80});
+        add_pipeline("trm_max_quiet", quiet(trm_max), lengths::ragged, tokens, {0, 80});
+        if (end) add_pipeline("ppo_quiet", quiet(ppo), lengths::sixteen, tokens, {10});
+        if (tokens >= 4 * million) add_pipeline("ppo_quiet", quiet(ppo), lengths::million, tokens, {0, 80});
+        add_pipeline<trm::bf16>("ppo_quiet_bf16", quiet(ppo), lengths::ragged, tokens, {10});
+        auto const add = [&](char const* as, int threads, auto f) {
+            add_row(name(as, lengths::ragged, tokens, 10, threads), f);
+        };
+        for (int threads : {1, 2}) {
+            add("ppo_quiet_mask", threads,
+                [=](benchmark::State& s) { variants(s, variant::loss_mask, tokens, threads); });
+            add("any_loss_quiet", threads, [=](benchmark::State& s) { chosen_at_run_time(s, tokens, threads); });
+            if (end)
+                add("ppo_quiet_in_place", threads,
+                    [=](benchmark::State& s) { variants(s, variant::in_place, tokens, threads); });
+        }
+        add("ppo_quiet_grpo", 1, [=](benchmark::State& s) { variants(s, variant::sequence_advantages, tokens, 1); });
+        add("ppo_quiet_unaligned", 1, [=](benchmark::State& s) { variants(s, variant::unaligned, tokens, 1); });
+        add("eigen", 1, [=](benchmark::State& s) { peer(s, eigen, tokens); });
+        add("scalar", 1, [=](benchmark::State& s) { peer(s, scalar, tokens); });
+    }
+    return run_rows(argc, argv);
 }

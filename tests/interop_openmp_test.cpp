@@ -58,7 +58,9 @@ TEST_CASE("OpenMP gives the serial call's bits", "[unit][openmp]") {
         auto const expected = bits_of(trm::checked(loss)(batch, out), serial);
         out.grad = parallel;
         for (int threads : {1, 2, 3, 8})
-            CHECK(bits_of(trm::checked(loss)(batch, out, trm::openmp_executor{threads}), parallel) == expected);
+            for (std::int64_t grain : {std::int64_t(0), trm::default_grain})
+                CHECK(bits_of(trm::checked(loss)(batch, out, trm::openmp_executor{threads, grain}), parallel) ==
+                      expected);
     };
     auto const mask = trm::sequence_mask{trm::k2{}, trm::stat::max, trm::at_most(0.03)};
     check(trm::masked_loss{mask, trm::importance_ratio{}, trm::token_mean{}});

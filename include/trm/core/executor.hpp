@@ -16,4 +16,55 @@ struct serial_executor {
     }
 };
 
+/// Elements (tokens, logits) from which on waking other threads pays: they take a few microseconds to answer when they
+/// spin, 50 and more when they sleep, and a core does 2^17 elements in 50 to 100.
+inline constexpr std::int64_t default_grain = std::int64_t(1) << 17;
+
+/// An executor for large calls only: calls over fewer than `grain` elements stay on the caller's thread. Any executor may
+/// have a member `grain` of this meaning; one without is always used.
+///
+///     loss(batch, out, trm::with_grain{pool}, scratch);
+template <class Executor>
+struct with_grain {
+    Executor const& execute;
+    std::int64_t grain = default_grain;
+
+    template <class F>
+    void operator()(std::int64_t n, F&& f) const {
+        execute(n, f);
+    }
+};
+template <class Executor>
+with_grain(Executor const&) -> with_grain<Executor>;
+template <class Executor>
+with_grain(Executor const&, std::int64_t) -> with_grain<Executor>;
+
+namespace detail {
+
+template <class Executor>
+struct unless_small {
+    Executor const& execute;
+    bool small;
+
+    template <class F>
+    void operator()(std::int64_t n, F&& f) const {
+        if (small) {
+            serial_executor{}(n, f);
+        } else {
+            execute(n, f);
+        }
+    }
+};
+/// What a call over so many elements runs on.
+template <class Executor>
+[[nodiscard]] constexpr decltype(auto) executor_for(std::int64_t elements, Executor const& execute) noexcept {
+    if constexpr (requires { execute.grain; }) {
+        return unless_small<Executor>{execute, elements < execute.grain};
+    } else {
+        return (execute);
+    }
+}
+
+}  // namespace detail
+
 TRM_NAMESPACE_END

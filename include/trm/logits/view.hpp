@@ -94,7 +94,7 @@ template <class S, token_ids R>
 template <class Exec, class F>
 void for_rows(std::int64_t rows, std::int64_t vocab, Exec const& exec, F const& f) {
     std::int64_t const per = rows_per_block(vocab);
-    exec((rows + per - 1) / per, [&](std::int64_t b) {
+    detail::executor_for(rows * vocab, exec)((rows + per - 1) / per, [&](std::int64_t b) {
         std::int64_t const end = (b + 1) * per < rows ? (b + 1) * per : rows;
         for (std::int64_t r = b * per; r < end; ++r) f(r);
     });

@@ -32,7 +32,7 @@ public:
         auto const core = self().core();
         auto const e = engine(core);
         if (status s = e.validate(batch, out); !s.ok()) return {s, 0, {}};
-        return e.run(batch, out, execute, scratch);
+        return e.run(batch, out, detail::executor_for(batch.layout.extent(), execute), scratch);
     }
     template <storage_type S, arithmetic_type T>
     [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out,
@@ -105,7 +105,7 @@ public:
         if (status s = e.validate(batch); !s.ok()) return s;
         if (status s = e.validate(batch.layout, stats); !s.ok()) return s;
         if (e.wants_selection(batch)) return {errc::missing_stream, -1, -1, "rejected, marks: call select first"};
-        e.template measure<real>(batch, stats, execute);
+        e.template measure<real>(batch, stats, detail::executor_for(batch.layout.extent(), execute));
         return {};
     }
     /// Phase 2: the counts that denominators are made of; add them over ranks and micro-batches. For prompt_mean,
@@ -134,7 +134,7 @@ public:
         if (e.wants_selection(batch))
             return {{errc::missing_stream, -1, -1, "rejected, marks: call select first"}, 0, {}};
         if (status s = check_prompts(batch, prompt_tokens.size()); !s.ok()) return {s, 0, {}};
-        return e.apply(batch, stats, total, prompt_tokens, out, execute);
+        return e.apply(batch, stats, total, prompt_tokens, out, detail::executor_for(batch.layout.extent(), execute));
     }
 
 private:

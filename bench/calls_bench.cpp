@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// What surrounds the kernel: threads on small batches, memory that is touched for the first time, and sequences longer than
+// the cache, in one call and measured first. Rows are threads/<executor>/<busy or idle
+// before the call>/<tokens>, memory/<which>/<tokens> and
+// long/<criteria>/<strategy>/<sequence length>/r<percent rejected>.
+#include "token_loss.hpp"
+
+#ifdef _OPENMP
+#include <trm/interop/openmp.hpp>
+#endif
+
+namespace {
+
+using namespace bench;
+
+constexpr std::int64_t million = std::int64_t(1) << 20;
+auto const ppo = quiet(trm::masked_loss{max_and_mean, trm::ppo_clip{}, trm::token_mean{}});
+auto const ratio_max = quiet(trm::masked_loss{max_k2, trm::importance_ratio{}, trm::token_mean{}});
+
+/// `idle`: milliseconds without work before each call, in which threads go to sleep.
+template <class Executor>
+void threaded(benchmark::State& state, Executor const& execute, std::int64_t tokens, int idle) {
+    auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
+    std::vector<float> serial(static_cast<std::size_t>(tokens));
+    double const want = ppo(r.view(), serial).loss;
+    trm::workspace scratch;
+    auto const view = r.view();
+    auto const out = r.outputs();
+    double loss = 0;
+    row(
+        state, tokens, 16, 1, [&] { loss = ppo(view, out, execute, scratch).loss; },
+        [&] { std::this_thread::sleep_for(std::chrono::milliseconds(idle)); });
+    bool const same = loss == want && std::equal(serial.begin(), serial.end(), out.grad.begin());
+    if (!same) state.SkipWithError("not the serial bits");
+}
+
+/// A gradient buffer that every call gets anew, as a function that returns a tensor must. 64 MiB: malloc asks the system
+/// for new pages each time.
+void fresh_gradient(benchmark::State& state, bool fresh) {
+    std::int64_t const tokens = 16 * million;
+    auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
+    auto const view = r.view();
+    trm::outputs<float> out = r.outputs();
+    trm::workspace scratch;
+    row(state, tokens, 16, 1, [&] {
+        float* memory = nullptr;
+        if (fresh) {
+            memory = static_cast<float*>(std::malloc(static_cast<std::size_t>(tokens) * sizeof(float)));
+            out.grad = r.span(memory);
+        }
+        auto const result = ppo(view, out, trm::serial_executor{}, scratch);
+        benchmark::DoNotOptimize(result.loss);
+        std::free(memory);
+    });
+}
+
+template <class Loss>
+void one_call(benchmark::State& state, Loss const& loss, lengths shape, int rejected) {
+    auto& r = rollouts<float>::get(4 * million, shape, rejected);
+    pipeline_row(state, loss, r.view(), r.outputs(), 16, 1);
+}
+/// Statistics of all sequences, then decisions, then loss and gradient: the inputs are read twice, rejected gradients
+/// never written twice.
+template <class Loss>
+void measure_first(benchmark::State& state, Loss const& loss, lengths shape, int rejected) {
+    auto& r = rollouts<float>::get(4 * million, shape, rejected);
+    auto const view = r.view();
+    auto const out = r.outputs();
+    auto const n = static_cast<std::size_t>(view.layout.sequences());
+    std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width())),
+        maxima(n * static_cast<std::size_t>(loss.max_width()));
+    trm::sequence_statistics const stats{sums, maxima};
+    double const want = loss(view, out).loss;
+    double got = 0;
+    row(state, 4 * million, 16, 1, [&] {
+        trm::counts total;
+        (void)loss.measure(view, stats);
+        (void)loss.count(view, stats, total);
+        got = loss.apply(view, stats, total, out).loss;
+    });
+    if (!close(got, want, 0)) state.SkipWithError("the strategies disagree");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    for (int const log2 : {8, 10, 12, 14, 16, 17, 18, 20}) {
+        std::int64_t const tokens = std::int64_t(1) << log2;
+        auto const add = [&](char const* name, auto const& execute) {
+            for (int const idle : {0, 2})
+                add_row(std::string("threads/") + name + (idle > 0 ? "/idle/" : "/busy/") + size_name(tokens),
+                        [=, &execute](benchmark::State& s) { threaded(s, execute, tokens, idle); });
+        };
+        static trm::serial_executor const serial;
+        add("serial", serial);
+        add("pool", pool());
+#ifdef _OPENMP
+        static trm::openmp_executor const openmp{2};
+        add("openmp", openmp);
+#endif
+    }
+    add_row("memory/reused_gradient/2^24", [](benchmark::State& s) { fresh_gradient(s, false); });
+    add_row("memory/fresh_gradient/2^24", [](benchmark::State& s) { fresh_gradient(s, true); });
+    for (lengths const shape : {lengths::million, lengths::four_million})
+        for (int const rejected : {0, 80, 100}) {
+            if (shape == lengths::four_million && rejected == 80) continue;  // it is one sequence
+            auto const tail = std::string("/") + name_of(shape) + "/r" + std::to_string(rejected);
+            auto const add = [&](std::string const& name, auto const& loss) {
+                add_row("long/" + name + "/one_call" + tail,
+                        [=, &loss](benchmark::State& s) { one_call(s, loss, shape, rejected); });
+                add_row("long/" + name + "/measure_first" + tail,
+                        [=, &loss](benchmark::State& s) { measure_first(s, loss, shape, rejected); });
+            };
+            add("max", ratio_max);
+            add("max_and_mean", ppo);
+        }
+    return run_rows(argc, argv);
+}
