@@ -40,7 +40,7 @@ std::string preamble(figure const& f, std::string const& format) {
                           ? text("set terminal svg size %d,%d font 'sans,12' background 'white'\n", width, height)
                           : text("set terminal pngcairo size %d,%d font 'sans,10'\n", width, height);
     out +=
-        "set encoding utf8\nset border 3 lc rgb '#444444'\nset tics nomirror out\nset grid lc rgb '#e4e4e4' lw 1\n"
+        "set border 3 lc rgb '#444444'\nset tics nomirror out\nset grid lc rgb '#e4e4e4' lw 1\n"
         "set samples 2\n";
     out += text("set multiplot layout 1,%d margins %g,%g,0.29,0.90 spacing %g\nset key off\n", f.panels, 84.0 / width,
                 1 - 24.0 / width, 84.0 / width);

@@ -3,6 +3,7 @@
 // Reads logged rollouts and says what every trust region would do to them: inspect_rollouts --help
 #include "plots.hpp"
 #include "report.hpp"
+#include "text.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -14,34 +15,46 @@
 
 namespace {
 
-/// A line on stderr that overwrites itself; only for people, and only when there is something to wait for.
-struct progress_line {
-    using clock = std::chrono::steady_clock;
-    bool const wanted = isatty(STDERR_FILENO) != 0;
-    clock::time_point next = clock::now() + std::chrono::seconds(1);
-    bool shown = false;
+/// A line on stderr that overwrites itself: only for people, and only where there is something to wait for.
+class progress_line {
+public:
+    void reading(double read, double total) {
+        wanted = isatty(STDERR_FILENO) != 0 && total >= 5e6;
+        if (auto const now = clock::now(); now >= next) {
+            next = now + std::chrono::milliseconds(100);
+            stage(text("reading: %3.0f%% of %.0f MB", 100 * read / total, total / 1e6));
+        }
+    }
+    void stage(std::string const& name) const {
+        if (wanted) std::fprintf(stderr, "\r\033[K%s", name.c_str());
+    }
+    void clear() const { stage({}); }
 
-    void operator()(double read, double total) {
-        if (!wanted || clock::now() < next) return;
-        next = clock::now() + std::chrono::milliseconds(200);
-        shown = true;
-        std::fprintf(stderr, "\rreading: %3.0f%% of %.0f MB", 100 * read / total, total / 1e6);
-    }
-    void clear() const {
-        if (shown) std::fputs("\r\033[K", stderr);
-    }
+private:
+    using clock = std::chrono::steady_clock;
+    clock::time_point next{};
+    bool wanted = false;
 };
+
+std::string tables(rollouts const& all, settings const& s, progress_line const& progress) {
+    std::string out = summary(all) + "\n" + presets(all, s) + "\n";
+    progress.stage("thresholds");
+    out += thresholds(all) + "\n";
+    progress.stage("detectors");
+    if (!all.kl.empty()) out += detectors(all, s) + "\n";
+    progress.stage("certificates");
+    return out + certificates(all, s);
+}
 
 int run(std::string const& input, settings const& s, plot_settings const& plots) {
     progress_line progress;
     std::string out;
     rollouts all;
     try {
-        all = read_rollouts(input, [&](double read, double total) { progress(read, total); });
+        all = read_rollouts(input, [&](double read, double total) { progress.reading(read, total); });
+        progress.stage("presets");
+        out = input + ": " + tables(all, s, progress);
         progress.clear();
-        out = input + ": " + summary(all) + "\n" + presets(all, s) + "\n" + thresholds(all) + "\n";
-        if (!all.kl.empty()) out += detectors(all, s) + "\n";
-        out += certificates(all, s);
     } catch (std::exception const& e) {
         progress.clear();
         std::cerr << "inspect_rollouts: " << e.what() << '\n';
@@ -53,7 +66,8 @@ int run(std::string const& input, settings const& s, plot_settings const& plots)
         return 1;
     }
     if (plots.directory.empty()) return 0;
-    plot_outcome const drawn = draw(all, s, plots);
+    plot_outcome const drawn = draw(all, s, plots, [&](std::string const& what) { progress.stage("plots: " + what); });
+    progress.clear();
     (drawn.ok ? std::cout : std::cerr) << drawn.message << '\n';
     return drawn.ok ? 0 : 1;
 }

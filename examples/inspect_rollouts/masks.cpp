@@ -44,13 +44,13 @@ row evaluate(rollouts const& r, Loss const& loss) {
 }
 
 std::string heading(rollouts const& r, char const* first) {
-    return text("%-34s %7s %7s %9s %9s %8s %6s %6s %10s %9s\n", first, "tokens", "seqs", r.kl.empty() ? "" : "kl", "k3",
+    return text("%-37s %7s %7s %9s %9s %8s %6s %6s %10s %9s\n", first, "tokens", "seqs", r.kl.empty() ? "" : "kl", "k3",
                 "chi2", "ESS", "seqESS", "loss", "|grad|");
 }
 std::string line(rollouts const& r, std::string const& name, row const& x) {
     auto const& d = x.all.diagnostics;
     auto const& k = x.kept;
-    return text("%-34s %6.1f%% %6.1f%% %9s %9.3g %8.3g %6.3f %6.3f %+10.6f %9.3g\n", name.c_str(),
+    return text("%-37s %6.1f%% %6.1f%% %9s %9.3g %8.3g %6.3f %6.3f %+10.6f %9.3g\n", name.c_str(),
                 100 * d.kept_fraction(), 100 * d.kept_sequence_fraction(),
                 r.kl.empty() ? "" : text("%.3g", x.kept_kl).c_str(), k.kl_k3(), k.chi2_token(), k.ess(),
                 k.ess_sequence(), x.all.loss, x.gradient_norm);

@@ -188,6 +188,7 @@ figure by_error(rollouts const& all, settings const& s) {
         "set format x '10^{%L}'\nset yrange [0:100]");
     std::vector<double> fractions;
     for (int k = 1; k <= 20; ++k) fractions.push_back(k / 20.0);
+    double low = 1e300, high = 0;
     for (std::int64_t age : ages) {
         rollouts const r = all.of_age(age);
         b::evidence seen;
@@ -200,6 +201,7 @@ figure by_error(rollouts const& all, settings const& s) {
             for (auto const& row : b::sweep(seen, m, b::thresholds_for(seen, m, fractions), options)) {
                 double const error = row.kept_error.range ? row.kept_error.range->high : row.kept_error.value;
                 line.emplace_back(error, 100 * row.kept_sequences);
+                if (error > 0) low = std::min(low, error), high = std::max(high, error);
                 (row.kept_ess < b::certificate_options{}.least_ess ? poor : healthy).push_back(line.back());
             }
             std::string const c = colour(i++);
@@ -215,14 +217,24 @@ figure by_error(rollouts const& all, settings const& s) {
         f.end_panel();
         f.add("unset ylabel");
     }
+    if (high > low) f.body = text("set xrange [%.3g:%.3g]\n", low / 2, high * 2) + f.body;
     return f;
 }
 
 }  // namespace
 
-plot_outcome draw(rollouts const& all, settings const& s, plot_settings const& where) {
-    std::vector<figure> figures{by_position(all), by_threshold(all), by_ratio(all), bounds_by_horizon(all, s),
-                                by_error(all, s)};
+plot_outcome draw(rollouts const& all, settings const& s, plot_settings const& where,
+                  std::function<void(std::string const&)> const& progress) {
+    std::vector<figure> figures{by_position(all)};
+    progress("kept fractions");
+    figures.push_back(by_threshold(all));
+    progress("ratio bands");
+    figures.push_back(by_ratio(all));
+    progress("bounds");
+    figures.push_back(bounds_by_horizon(all, s));
+    progress("errors");
+    figures.push_back(by_error(all, s));
     if (!all.kl.empty()) figures.push_back(against_exact(all));
+    progress("drawing");
     return render(figures, where);
 }

@@ -3,6 +3,7 @@
 
 #include "report.hpp"
 
+#include <functional>
 #include <string>
 
 struct plot_settings {
@@ -18,4 +19,6 @@ struct plot_outcome {
 };
 
 /// Draws all plots into temporaries, then renames them, so that a failure leaves what was there before.
-plot_outcome draw(rollouts const& all, settings const& s, plot_settings const& where);
+/// `progress` is told what is being worked on.
+plot_outcome draw(rollouts const& all, settings const& s, plot_settings const& where,
+                  std::function<void(std::string const&)> const& progress);
