@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <trm/interop/json.hpp>
+
 #include "catch.hpp"
 #include "random_spec.hpp"
-
-#include <trm/interop/json.hpp>
 
 using namespace trm;
 using nlohmann::json;

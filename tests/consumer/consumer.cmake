@@ -1,4 +1,4 @@
-# cmake -DSTEP=install|find_package|subdirectory|pkg_config ... -P consumer.cmake
+# cmake -DSTEP=install|find_package|subdirectory|fetch_content|pkg_config ... -P consumer.cmake
 set(project "${SOURCE_DIR}/tests/consumer/project")
 set(prefix "${WORK_DIR}/prefix")
 
@@ -6,11 +6,15 @@ function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ECHO STDOUT COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
 
-function(build_and_run)
-  set(build "${WORK_DIR}/${STEP}")
-  file(REMOVE_RECURSE "${build}")
-  run("${CMAKE_COMMAND}" -S "${project}" -B "${build}" -G "${GENERATOR}" -DCMAKE_CXX_COMPILER=${CXX}
+function(configure)
+  file(REMOVE_RECURSE "${WORK_DIR}/${STEP}")
+  run("${CMAKE_COMMAND}" -S "${project}" -B "${WORK_DIR}/${STEP}" -G "${GENERATOR}" -DCMAKE_CXX_COMPILER=${CXX}
     -DCMAKE_BUILD_TYPE=Debug ${ARGV})
+endfunction()
+
+function(build_and_run)
+  configure(${ARGV})
+  set(build "${WORK_DIR}/${STEP}")
   run("${CMAKE_COMMAND}" --build "${build}")
   run("${build}/consumer")
 endfunction()
@@ -38,6 +42,17 @@ elseif(STEP STREQUAL "find_package")
   build_and_run(-DCMAKE_PREFIX_PATH=${prefix})
 elseif(STEP STREQUAL "subdirectory")
   build_and_run(-DTRM_SOURCE_DIR=${SOURCE_DIR} -DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD})
+elseif(STEP STREQUAL "fetch_content")
+  # README.md's words, with this repository's address and last commit. Configured only: what is built is a subdirectory.
+  execute_process(COMMAND "${GIT}" -C "${SOURCE_DIR}" rev-parse HEAD OUTPUT_VARIABLE commit
+    OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  file(READ "${SOURCE_DIR}/README.md" declare)
+  if(NOT declare MATCHES "FetchContent_Declare\\(trm [^)]*<url of this repository>[^)]*<commit>[^)]*\\)")
+    message(FATAL_ERROR "README.md does not say how to fetch trm")
+  endif()
+  string(REPLACE "<url of this repository>" "file://${SOURCE_DIR}" declare "${CMAKE_MATCH_0}")
+  string(REPLACE "<commit>" "${commit}" declare "${declare}")
+  configure("-DTRM_FETCH=${declare}" -DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD})
 elseif(STEP STREQUAL "pkg_config")
   set(build "${WORK_DIR}/pkg_config")
   file(MAKE_DIRECTORY "${build}")
