@@ -103,12 +103,13 @@ void every_policy() {
                         token_mask{binary_kl{}, at_most(0.4)} && token_mask{bidirectional_binary_kl{}, at_most(0.9)} &&
                         token_mask{given{}, within(0.001, 0.099)} && token_mask{probability_change{}, at_least(-0.3)} &&
                         token_mask{ratio_either_way{}, at_most(2.7)} && token_mask{k3_reversed{}, at_most(0.6)} &&
+                        token_mask{jensen_shannon{}, at_most(0.12)} &&
                         advantage_signed{binary_tv{}, at_most(0.11), at_most(0.13), zero_advantage::keep} &&
                         only_away(token_mask{given{}, at_most(0.08)}),
                     importance_ratio{}, token_mean{over_kept}},
         "mask: k1 in [-0.9, 0.91] && k2 <= 0.6 && k3 <= 0.5 && abs_log_ratio <= 1.1 && ratio in [0.35, 2.9] && "
         "binary_tv <= 0.4 && binary_kl <= 0.4 && bidirectional_binary_kl <= 0.9 && given in [0.001, 0.099] && "
-        "probability_change >= -0.3 && ratio_either_way <= 2.7 && k3_reversed <= 0.6 && "
+        "probability_change >= -0.3 && ratio_either_way <= 2.7 && k3_reversed <= 0.6 && jensen_shannon <= 0.12 && "
         "away(binary_tv <= 0.11, negative <= 0.13, zero=keep) && away(given <= 0.08); divide_by: kept",
         1);
     // sequence criteria; every statistic and pair of policies that needs no proximal policy
@@ -118,34 +119,43 @@ void every_policy() {
                         sequence_mask{ratio{}, stat::min, at_least(0.1)} && geometric_ratio_within(0.7, 1.4) &&
                         product_ratio_within(1e-4, 1e4) &&
                         sequence_mask{over<ratio_kind::surrogate>(k3{}), stat::mean, at_most(0.08)} &&
-                        sequence_mask{over<ratio_kind::correction>(binary_kl{}), stat::mean, at_most(0.05)},
+                        sequence_mask{over<ratio_kind::correction>(binary_kl{}), stat::mean, at_most(0.05)} &&
+                        token_mask{abs_log_ratio{}, at_most(0.7)} &&
+                        over_passing(sequence_mask{k2{}, stat::max, at_most(0.24)}) &&
+                        over_passing(sequence_mask{k1{}, stat::mean, within(-0.2, 0.2)}) &&
+                        over_passing(sequence_mask{k3{}, stat::sum, at_most(20.0)}) &&
+                        over_passing(sequence_mask{ratio{}, stat::min, at_least(0.51)}),
                     ppo_clip{0.2, 0.28, 1.5}, seq_mean_token_mean{}, token_weight{truncate_above(1.2)}},
         "mask: seq_max_k2 <= 2 && seq_mean_k3 <= 0.07 && seq_sum_k1 in [-8, 8] && seq_min_ratio >= 0.1 && "
         "geometric_ratio in [0.7, 1.4] && product_ratio in [1e-4, 1e4] && seq_mean_k3@surrogate <= 0.08 && "
-        "seq_mean_binary_kl@correction <= 0.05; surrogate: ppo_clip(0.2, 0.28, 1.5); "
+        "seq_mean_binary_kl@correction <= 0.05 && abs_log_ratio <= 0.7 && passing(seq_max_k2 <= 0.24) && "
+        "passing(seq_mean_k1 in [-0.2, 0.2]) && passing(seq_sum_k3 <= 20) && passing(seq_min_ratio >= 0.51); "
+        "surrogate: ppo_clip(0.2, 0.28, 1.5); "
         "weight: token(truncate_above=1.2); aggregate: seq_mean_token_mean",
         2);
     // selections
-    same<T>(masked_loss{prefix_mask{k2{}, at_most(1.5)} && group_mask{k3{}, stat::mean, at_most(0.12)} &&
-                            group_mask{k2{}, stat::max, at_most(250.0)} && group_mask{k1{}, stat::sum, at_most(90.0)} &&
-                            group_mask{ratio{}, stat::min, at_least(1e-13)},
-                        policy_gradient{}, prompt_mean{}, sequence_weight{stat::sum, clamp_to(0.5, 2)}},
-            "mask: prefix(k2 <= 1.5) && group(seq_mean_k3 <= 0.12) && group(seq_max_k2 <= 250) && "
-            "group(seq_sum_k1 <= 90) && group(seq_min_ratio >= 1e-13); surrogate: policy_gradient; "
-            "weight: product(clamp=[0.5, 2]); aggregate: prompt_mean",
-            3);
+    same<T>(
+        masked_loss{prefix_mask{k2{}, at_most(1.5)} && group_mask{k3{}, stat::mean, at_most(0.12)} &&
+                        group_mask{k2{}, stat::max, at_most(250.0)} && group_mask{k1{}, stat::sum, at_most(90.0)} &&
+                        group_mask{ratio{}, stat::min, at_least(1e-13)},
+                    policy_gradient{}, prompt_mean{}, sequence_weight{stat::sum, clamp_to(0.5, 2), sees::kept_tokens}},
+        "mask: prefix(k2 <= 1.5) && group(seq_mean_k3 <= 0.12) && group(seq_max_k2 <= 250) && "
+        "group(seq_sum_k1 <= 90) && group(seq_min_ratio >= 1e-13); surrogate: policy_gradient; "
+        "weight: product(clamp=[0.5, 2], ratios=kept); aggregate: prompt_mean",
+        3);
     same<T>(masked_loss{signed_sequence_mask{k1{}, stat::mean, at_most(0.02)} &&
                             signed_sequence_mask{k1{}, stat::sum, at_most(1.0), advantage_sign::positive} &&
                             signed_sequence_mask{k2{}, stat::max, at_most(1.0)} &&
                             signed_sequence_mask{ratio{}, stat::min, at_least(0.3)} &&
                             quantile_mask{over<ratio_kind::surrogate>(k2{}), 0.9, at_most(0.3)} &&
                             top_mean_mask{k3{}, 3, at_most(2.0)} && budget_mask{k2{}, 0.05} &&
-                            clip_cov{0.01, 5.0, 0.01, 0.2, 0.2, 17} && length_neutral_mask{0.35, 2000, 0.3, 0.1},
+                            clip_cov{0.01, 5.0, 0.01, 0.2, 0.2, 17} && length_neutral_mask{0.35, 2000, 0.3, 0.1} &&
+                            top_share_mask{given{}, 0.95},
                         cispo{0.5, 1.5}, seq_mean_token_sum{}, sequence_weight{stat::mean, zero_outside(0.5, 1.5)}},
             "mask: signed(seq_mean_k1 <= 0.02) && signed(seq_sum_k1 <= 1, positive) && signed(seq_max_k2 <= 1) && "
             "signed(seq_min_ratio >= 0.3) && quantile(k2@surrogate, 0.9) <= 0.3 && top_mean(k3, 3) <= 2 && "
             "budget(k2, 0.05) && clip_cov(0.01, 5, 0.01, 0.2, 0.2, 17) && "
-            "length_neutral(0.35, 2000, eps=0.3, delta=0.1); surrogate: cispo(0.5, 1.5); "
+            "length_neutral(0.35, 2000, eps=0.3, delta=0.1) && top_share(given, 0.95); surrogate: cispo(0.5, 1.5); "
             "weight: geometric(zero_outside=[0.5, 1.5]); aggregate: seq_mean_token_sum",
             4);
     // the other surrogates, weights, penalties
@@ -181,8 +191,8 @@ void every_policy() {
             7);
     same<T>(masked_loss{mask, gmpo{0.2, 0.3}, token_sum{}, over<ratio_kind::current_over_rollout>(token_weight{})},
             MASK "surrogate: gmpo(0.2, 0.3); aggregate: token_sum; weight: token@current_over_rollout", 8);
-    same<T>(masked_loss{mask, sapo{3.0, 2.0}, token_mean{over_count(512)}},
-            MASK "surrogate: sapo(3, 2); divide_by: 512", 9);
+    same<T>(masked_loss{mask, sapo{3.0, 2.0}, token_mean{over_count(512)}, constant_weight{0.3}},
+            MASK "surrogate: sapo(3, 2); divide_by: 512; weight: constant(0.3)", 9);
     same<T>(masked_loss{no_mask{}, dro{0.7}, token_mean{}}, "surrogate: dro(0.7)", 10);
     same<T>(masked_loss{mask, kl_cov{0.1}, token_mean{}}, MASK "surrogate: kl_cov(0.1)", 11);
     same<T>(masked_loss{mask, vespo{1.5, 2.5, 2.0, 1.0}, token_mean{}}, MASK "surrogate: vespo(1.5, 2.5, 2, 1)", 12);

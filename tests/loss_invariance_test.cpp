@@ -4,6 +4,8 @@
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
+#include <set>
+
 using namespace trm;
 
 namespace {
@@ -34,6 +36,7 @@ spec_loss loss_of(named const& s) {
     spec.mask.push_back(token_mask<any_divergence>{any_divergence::id::abs_log_ratio, at_most(0.8)});
     spec.mask.push_back(sequence_mask<any_divergence, stat::mean_t>{any_divergence::id::k3, {}, at_most(0.06)});
     spec.aggregate = seq_mean_token_mean{};
+    spec.weight = token_weight{truncate_above(1.1)};  // and the batch has token_weights: they vary within sequences
     return spec_loss(spec);
 }
 
@@ -71,6 +74,12 @@ double distance(std::vector<double> const& a, std::vector<double> const& b) {
 }
 
 }  // namespace
+
+TEST_CASE("the surrogates below are all there are", "[unit]") {
+    std::set<std::size_t> seen;
+    for (named const& s : surrogates()) seen.insert(s.surrogate.policy.index());
+    CHECK(seen.size() == std::variant_size_v<decltype(any_surrogate::policy)>);
+}
 
 TEST_CASE("every surrogate: padded and packed agree bit for bit, segments up to rounding", "[loss][property]") {
     batch const b = sample(), padded = batches::padded(b, 5);

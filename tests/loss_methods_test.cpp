@@ -46,5 +46,12 @@ TEST_CASE("dro", "[loss][parity]") { compare_both(dro{0.7}, 6); }
 TEST_CASE("gspo", "[loss][parity]") { compare_both(gspo{0.05, 0.04, 1.2}, 7); }
 TEST_CASE("gspo_token", "[loss][parity]") { compare_both(gspo_token{0.05, 0.04, 1.2}, 8); }
 TEST_CASE("gmpo", "[loss][parity]") { compare_both(gmpo{0.2, 0.3}, 9); }
+TEST_CASE("gspo and gmpo with weights that differ inside a sequence", "[loss][parity]") {
+    auto const b = batches::make<double>(ordinary(), 12);
+    auto const mask = token_mask{abs_log_ratio{}, at_most(0.9)} && sequence_mask{k2{}, stat::mean, at_most(0.41)};
+    parity::compare<double>(
+        masked_loss{mask, gspo{0.05, 0.04, 1.2}, seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}}, b.view());
+    parity::compare<double>(masked_loss{mask, gmpo{0.2, 0.3}, token_mean{}, sequence_weight{stat::mean}}, b.view());
+}
 TEST_CASE("vespo", "[loss][parity]") { compare_both(vespo{}, 10, 1e-4); }
 TEST_CASE("topr", "[loss][parity]") { compare_both(topr{0.5, 1.5, 0.25, 0.9}, 11, 1e-4); }

@@ -4,6 +4,7 @@
 
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
+#include <trm/policy/selection_batch.hpp>
 #include <trm/policy/surrogates.hpp>
 
 using namespace trm;
@@ -35,10 +36,18 @@ void compare(Loss const& loss, std::uint64_t seed, double zeros = 0, double boun
 masked_loss const directed{dppo_tv(0.1, 0.07) && advantage_signed{binary_kl{}, within(1e-5, 0.2), at_most(0.1)} &&
                                only_away(token_mask{over<ratio_kind::current_over_proximal>(k3{}), at_most(0.2)}),
                            importance_ratio{}, token_mean{over_kept}};
-masked_loss const further{token_mask{probability_change{}, at_least(-0.15)} &&
-                              sequence_mask{ratio_either_way{}, stat::mean, at_most(1.31)} &&
-                              sequence_mask{k3_reversed{}, stat::mean, at_most(0.07)},
-                          importance_ratio{}, token_mean{}};
+masked_loss const further{
+    token_mask{probability_change{}, at_least(-0.15)} && sequence_mask{ratio_either_way{}, stat::mean, at_most(1.31)} &&
+        sequence_mask{k3_reversed{}, stat::mean, at_most(0.07)} && token_mask{jensen_shannon{}, at_most(0.11)} &&
+        sequence_mask{jensen_shannon{}, stat::mean, at_most(0.013)},
+    importance_ratio{}, token_mean{}};
+masked_loss const staged{
+    token_mask{k1{}, within(-0.5, 0.4)} && sequence_mask{k1{}, stat::max, at_most(2.0)} &&
+        over_passing(sequence_mask{k1{}, stat::mean, within(-0.03, 0.04)}) && prefix_mask{k2{}, at_most(8.0)} &&
+        over_passing(sequence_mask{over<ratio_kind::current_over_proximal>(k3{}), stat::sum, at_most(0.9)}) &&
+        over_passing(sequence_mask{ratio{}, stat::max, at_most(1.63)}) &&
+        over_passing(sequence_mask{ratio{}, stat::min, at_least(0.69)}),
+    importance_ratio{}, token_mean{over_kept}, sequence_weight{stat::mean, clamp_to(0.9, 1.1), sees::kept_tokens}};
 masked_loss const repaired{
     token_mask{k3{}, at_most(0.131)},
     kl_cov{0.3},
@@ -77,6 +86,36 @@ TEST_CASE("further divergences", "[loss][parity]") {
     compare<float>(further, 3);
 }
 
+TEST_CASE("statistics over tokens that pass the token criteria", "[loss][parity]") {
+    auto const b = batches::make<double>({batches::short_lengths(200, 6), true, 0.3, 0.003}, 6);
+    batches::random r(7);
+    auto const cut = batches::segmented(b, batches::cut(b.cu, 3, r));
+    for (auto const* layout : {&b, &cut}) {
+        auto const want = parity::compare<double>(staged, layout->view());
+        for (int i = 0; i < 7; ++i) {
+            INFO("criterion " << i);
+            CHECK(want.diagnostics.rejected_tokens[i] > 0);
+        }
+        CHECK(want.diagnostics.kept_tokens > 0.1 * want.diagnostics.tokens);
+    }
+}
+
+TEST_CASE("a token that a criterion rejects does not speak for its sequence afterwards", "[loss][unit]") {
+    // r = 3 leaves through the token band; the geometric mean of the rest is 1, of all tokens 1.3
+    double const x[] = {0.0, std::log(3.0), 0.01, -0.01}, rollout[] = {-2, -2, -2, -2}, advantage[] = {1, 1, 1, 1};
+    double logp[4];
+    for (int i = 0; i < 4; ++i) logp[i] = rollout[i] + x[i];
+    std::int32_t const cu[] = {0, 4};
+    batch_view<double> const view{.logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = packed{cu}};
+    auto const kept = [&](auto const& mask) {
+        return parity::run_of<double>(masked_loss{mask, importance_ratio{}, token_mean{}}, view).keep;
+    };
+    token_mask const band{ratio{}, within(0.5, 2)};
+    CHECK(kept(band && geometric_ratio_within(0.99, 1.01)) == std::vector<std::uint8_t>{0, 0, 0, 0});
+    CHECK(kept(band && over_passing(geometric_ratio_within(0.99, 1.01))) == std::vector<std::uint8_t>{1, 0, 1, 1});
+    CHECK(kept(over_passing(geometric_ratio_within(0.99, 1.01)) && band) == std::vector<std::uint8_t>{1, 0, 1, 1});
+}
+
 TEST_CASE("KL to the reference: gradients and clamps; kl_cov", "[loss][parity]") {
     compare<double>(repaired, 4);
     compare<float>(repaired, 4);
@@ -96,6 +135,9 @@ TEST_CASE("policies refuse what has no meaning", "[loss][unit]") {
     CHECK_FALSE(topr{1, 0.5, 0, 1}.validate().ok());
     CHECK_FALSE(kl_cov{nan}.validate().ok());
     CHECK_FALSE(dppo_tv(nan, 0.2).validate().ok());
+    CHECK_FALSE(constant_weight{nan}.validate().ok());
+    CHECK_FALSE(top_share_mask{given{}, 1.5}.validate().ok());
+    CHECK_FALSE(over_passing(sequence_mask{k1{}, stat::mean, at_most(nan)}).validate().ok());
     CHECK_FALSE(reference_kl{k3{}, nan}.validate().ok());
     CHECK_FALSE(reference_kl{k3{}, 1.0, kl_gradient::pathwise{}, sees::all_tokens, 0.0}.validate().ok());
     CHECK((cispo{}.validate().ok() && sapo{}.validate().ok() && dro{0.1}.validate().ok() && gspo{}.validate().ok() &&

@@ -4,6 +4,7 @@
 
 #include <trm/bounds/length_neutral.hpp>
 #include <trm/policy/length_neutral_mask.hpp>
+#include <trm/policy/selection_batch.hpp>
 
 #include <set>
 
@@ -71,6 +72,8 @@ TEST_CASE("selections match the oracle", "[loss][parity]") {
     compare(quantile_mask{k2{}, 0.9, at_most(0.14)} && top_mean_mask{k3{}, 3, within(0.01, 0.3)} &&
                 quantile_mask{over<ratio_kind::proximal_over_rollout>(k1{}), 0.0, at_least(-0.4)},
             3, 32);
+    compare(top_share_mask{given{}, 0.31} && top_share_mask{over<ratio_kind::proximal_over_rollout>(ratio{}), 0.9}, 2,
+            35);
     compare(budget_mask{k2{}, 0.035} && clip_cov{0.05, 3.0, 0.02, 0.2, 0.28, 12345}, 2, 33);
     compare(length_neutral_mask{0.2, 60, 0.1, 0.05} && length_neutral_mask{0.25, 100}, 2, 34);
 }
@@ -106,6 +109,17 @@ TEST_CASE("a budget drops the largest, fewest first, until the mean is strictly 
     CHECK(rejected_by(budget_mask{k2{}, 0}, d, 4) == ints{0, 1, 2});  // keeps the smallest even so
     CHECK(rejected_by(budget_mask{k2{}, 2}, {2, 2, 2}, 3) == ints{0, 1});
     CHECK(rejected_by(budget_mask{k2{}, 0}, {3}, 1) == ints{});
+}
+
+TEST_CASE("the top share of a batch: quantiles between ranks, ties stay", "[loss][unit]") {
+    std::vector<double> const d = {0.5, 0.1, 0.9, 0.3, 1.0, 0.7, 0.2, 0.8, 0.6, 0.4};
+    auto const at = [&](double share) { return rejected_by(top_share_mask{given{}, share}, d, 5); };
+    CHECK(at(1) == ints{});
+    CHECK(at(0) == ints{0, 1, 2, 3, 5, 6, 7, 8, 9});  // the largest stays
+    CHECK(at(0.2) == ints{0, 1, 3, 5, 6, 7, 8, 9});  // quantile 0.8 lies between the 8th and the 9th
+    CHECK(at(1.0 / 3) == ints{0, 1, 3, 6, 8, 9});  // quantile 2/3 is the 7th itself
+    CHECK(rejected_by(top_share_mask{given{}, 0.5}, {1, 2, 2, 2}, 4) == ints{0});
+    CHECK(rejected_by(top_share_mask{given{}, 0.5}, {3}, 1) == ints{});
 }
 
 TEST_CASE("prefix, group and signed masks reject what they say", "[loss][unit]") {

@@ -6,6 +6,7 @@
 #include "spec_loss.hpp"
 
 #include <array>
+#include <span>
 
 using namespace trm;
 
@@ -34,11 +35,12 @@ double clip(double v, double lo, double hi) { return v < lo ? lo : v > hi ? hi :
 
 /// mean_t f(l, sg, t) is the loss; f(l, l, .) its value, and the derivative in the first argument its gradient.
 template <class F>
-void check(spec_loss const& loss, F&& f) {
+void check(spec_loss const& loss, F&& f, std::span<double const> weights = {}) {
     std::array<std::int32_t, 2> const cu{0, n};
     batch_view<double> view{
         .logp = e.logp, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
     view.marks = e.marks;
+    view.token_weights = weights;
     vector grad;
     auto const got = loss(view, grad);
     REQUIRE(got.status.ok());
@@ -139,6 +141,78 @@ TEST_CASE("surrogates of whole sequences", "[loss][property]") {
         double const w = std::exp(n * mean([&](std::size_t u) { return x(sg, u); }));
         return -(e.A[t] < 0 ? clip(w, 0.1, 4) : clip(w, 0.2, 5)) * e.A[t] * l[t];
     });
+}
+
+TEST_CASE("weights that differ inside a sequence are in the gradient of a shared ratio", "[loss][property]") {
+    vector const w{0.3, 2.0, 0.0, 1.4, 0.8, -0.5};
+    auto const tis = [](vector const& sg, std::size_t t) { return std::fmin(r(sg, t), 1.2); };
+    auto const s = [](vector const& l) { return std::exp(mean([&](std::size_t t) { return x(l, t); })); };
+    auto const z = [](vector const& l, std::size_t t) {
+        double const sign = (e.A[t] > 0) - (e.A[t] < 0);
+        return sign * std::fmin(sign * x(l, t), sign * clip(x(l, t), -0.1, 0.25));
+    };
+    auto const geometric = [&](vector const& l) { return std::exp(mean([&](std::size_t t) { return z(l, t); })); };
+    double const now = s(e.logp);
+    INFO("sequence ratio " << now);
+    for (double const high : {0.5, 0.0}) {  // both signs of A in the gradient, only A < 0
+        auto const term = [&](vector const& l, std::size_t t) { return ppo(s(l), e.A[t], 0.5, high, 0); };
+        auto loss = plain(gspo{0.5, high});
+        check(loss, [&](vector const& l, vector const&, std::size_t t) { return w[t] * term(l, t); }, w);
+        loss.spec.weight = token_weight{truncate_above(1.2)};
+        check(loss, [&](vector const& l, vector const& sg, std::size_t t) { return tis(sg, t) * term(l, t); });
+        check(
+            loss, [&](vector const& l, vector const& sg, std::size_t t) { return w[t] * tis(sg, t) * term(l, t); }, w);
+        loss.spec.weight = normalised{token_weight{truncate_above(1.2)}};
+        auto const average = [&](vector const& sg) { return mean([&](std::size_t t) { return tis(sg, t); }); };
+        check(
+            loss,
+            [&](vector const& l, vector const& sg, std::size_t t) {
+                return w[t] * tis(sg, t) / average(sg) * term(l, t);
+            },
+            w);
+        loss.spec.weight = sequence_weight{stat::mean, truncate_above(1.02)};
+        check(
+            loss,
+            [&](vector const& l, vector const& sg, std::size_t t) {
+                return w[t] * std::fmin(s(sg), 1.02) * term(l, t);
+            },
+            w);
+    }
+    auto loss = plain(gmpo{0.1, 0.25});
+    check(loss, [&](vector const& l, vector const&, std::size_t t) { return -w[t] * e.A[t] * geometric(l); }, w);
+    loss.spec.weight = token_weight{truncate_above(1.2)};
+    check(
+        loss,
+        [&](vector const& l, vector const& sg, std::size_t t) { return -w[t] * tis(sg, t) * e.A[t] * geometric(l); },
+        w);
+    // Each token has its own gradient: its weight multiplies it.
+    check(
+        plain(gspo_token{0.5, 0.5}),
+        [&](vector const& l, vector const& sg, std::size_t t) {
+            return w[t] * ppo(s(sg) * std::exp(l[t] - sg[t]), e.A[t], 0.5, 0.5, 0);
+        },
+        w);
+    check(
+        plain(topr{0.2, 5, 0.1, 4}),
+        [&](vector const& l, vector const& sg, std::size_t t) {
+            double const v = std::exp(n * mean([&](std::size_t u) { return x(sg, u); }));
+            return -w[t] * (e.A[t] < 0 ? clip(v, 0.1, 4) : clip(v, 0.2, 5)) * e.A[t] * l[t];
+        },
+        w);
+}
+
+TEST_CASE("a shared gradient and bounds after a division by the mean have no common measure", "[loss][unit]") {
+    std::array<std::int32_t, 2> const cu{0, n};
+    batch_view<double> const view{.logp = e.logp, .rollout_logp = e.rollout, .advantages = e.A, .layout = packed{cu}};
+    for (any_surrogate const& s : {any_surrogate{gspo{}}, any_surrogate{gmpo{}}}) {
+        auto loss = plain(s);
+        loss.spec.weight = normalised{token_weight{truncate_above(2)}, normalise::before_bound};
+        CHECK(loss(view).status.code == errc::unsupported);
+        loss.spec.weight = normalised{sequence_weight{stat::sum, truncate_above(2)}, normalise::before_bound};
+        CHECK(loss(view).status.ok());
+        loss.spec.weight = normalised{token_weight{truncate_above(2)}};
+        CHECK(loss(view).status.ok());
+    }
 }
 
 TEST_CASE("luspo is gspo with seq_mean_token_sum: each sequence's mean times its length", "[loss][property]") {

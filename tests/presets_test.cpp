@@ -4,9 +4,11 @@
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
+#include <trm/interop/metrics.hpp>
 #include <trm/loss/presets.hpp>
 #include <trm/loss/to_spec.hpp>
 
+#include <algorithm>
 #include <functional>
 
 using namespace trm;
@@ -16,6 +18,7 @@ namespace {
 struct tok {
     std::size_t at;
     double p, q, mu, f, A, given;
+    double top_quarter;  ///< the batch's 0.75-quantile of given
 };
 using row = std::vector<tok>;
 
@@ -31,8 +34,17 @@ struct data {
             for (auto k = static_cast<std::size_t>(b.cu[i]); k < static_cast<std::size_t>(b.cu[i + 1]); ++k)
                 if (b.mask[k] != 0)
                     rows.back().push_back({k, b.logp[k], bypass ? b.logp[k] : b.proximal[k], b.rollout[k], b.ref[k],
-                                           b.advantages[k], b.given[k]});
+                                           b.advantages[k], b.given[k], 0});
         }
+        std::vector<double> all;
+        for (row const& s : rows)
+            for (tok const& t : s) all.push_back(t.given);
+        std::sort(all.begin(), all.end());
+        double const place = 0.75 * static_cast<double>(all.size() - 1), below = std::floor(place);
+        auto const at = static_cast<std::size_t>(below);
+        for (row& s : rows)
+            for (tok& t : s)
+                t.top_quarter = all[at] + (place - below) * (all[std::min(at + 1, all.size() - 1)] - all[at]);
     }
 };
 
@@ -203,6 +215,15 @@ TEST_CASE("presets: prime-rl", "[presets][parity]") {
           {ratio_term, [](row const&, tok const& t) { return std::fabs(binary_gap(t)) <= 0.1; }, one, mean_of::tokens,
            kl_tau},
           true);
+    auto const tau = [](double v) { return [v](row const&, tok const&) { return v; }; };
+    check("prime_rl, adv_tau 0.3", presets::prime_rl(0.05, 0.1, 0.02, 0.3),
+          {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.1 : binary_gap(t) >= -0.05; },
+           tau(0.3), mean_of::tokens, [](tok const& t) { return 20 * kl_tau(t); }},
+          true);
+    check("prime_rl_ipo, adv_tau 0", presets::prime_rl_ipo(0.1, 1e-3, 0.0),
+          {ratio_term, [](row const&, tok const& t) { return std::fabs(binary_gap(t)) <= 0.1; }, tau(0),
+           mean_of::tokens, kl_tau},
+          true);
     check("prime_rl_ref_kl", presets::prime_rl_ref_kl(),
           {[](row const&, tok const& t) { return -(t.f - t.p) * std::exp(t.p - t.mu); },
            [](row const&, tok const& t) { return binary_gap(t) >= -0.2; }, one, mean_of::tokens, kl_tau},
@@ -268,6 +289,8 @@ TEST_CASE("presets: TRL", "[presets][parity]") {
                return std::fmax(-t.A * ratio, -t.A * clip(ratio, 0.8, 1.2));
            },
            all, trl_weight, mean_of::sequence_sums});
+    check("trl_top_entropy", presets::trl_top_entropy(0.25),
+          {ppo_term, [](row const&, tok const& t) { return t.given >= t.top_quarter; }, trl_weight});
     check("trl_opsm", presets::trl_opsm(1e-3),
           {ppo_term,
            [](row const& s, tok const& t) {
@@ -289,13 +312,37 @@ TEST_CASE("presets: OpenRLHF, SkyRL, AReaL", "[presets][parity]") {
         };
     };
     check("openrlhf_seq_mask_tis", presets::openrlhf_seq_mask_tis(0.95, 1.05), {ppo_term, geometric(0.95, 1.05), raw});
-    check("skyrl_pipeline", presets::skyrl_pipeline(0.3, 2.9),
+    auto const left = [](row const& s) {  // by SkyRL's token band
+        row kept;
+        for (tok const& t : s)
+            if (r(t) >= 0.8 && r(t) <= 1.2) kept.push_back(t);
+        return kept;
+    };
+    auto const skyrl = [&](row const& s, tok const& t) {
+        return every(s, [](tok const& u) { return r(u) >= 0.3 && r(u) <= 2.9; }) && r(t) >= 0.8 && r(t) <= 1.2 &&
+               geometric(0.99, 1.01)(left(s), t);
+    };
+    presets::skyrl_bounds bounds{.outlier = {0.3, 2.9}, .token = {0.8, 1.2}, .tis = 1.1};
+    check("skyrl_pipeline", presets::skyrl_pipeline(bounds),
+          {ppo_term, skyrl, [](row const&, tok const& t) { return std::fmin(r(t), 1.1); }});
+    bounds.tis = 1.01;
+    check("skyrl_pipeline_seq_tis", presets::skyrl_pipeline_seq_tis(bounds),
+          {ppo_term, skyrl, [&](row const& s, tok const&) { return std::fmin(std::exp(sum(left(s), l)), 1.01); }});
+    check("skyrl_pipeline, defaults", presets::skyrl_pipeline(),
           {ppo_term,
            [&](row const& s, tok const& t) {
-               return every(s, [](tok const& u) { return r(u) >= 0.3 && r(u) <= 2.9; }) && r(t) >= 0.5 && r(t) <= 2 &&
-                      geometric(0.99, 1.01)(s, t);
+               row kept;
+               for (tok const& u : s)
+                   if (r(u) >= 0.5 && r(u) <= 2) kept.push_back(u);
+               return every(s, [](tok const& u) { return r(u) >= 1e-4 && r(u) <= 100; }) && r(t) >= 0.5 && r(t) <= 2 &&
+                      geometric(0.99, 1.01)(kept, t);
            },
            token_tis});
+    check("areal_sequence_clamp", presets::areal_sequence_clamp(1.02, 0.97),
+          {ppo_term, all, [](row const& s, tok const&) {
+               double const g = std::exp(mean(s, l)), product = std::exp(sum(s, l));
+               return product >= 0.97 && product <= 1.02 ? g : clip(g, 0.97, 1.02);  // agg = sum
+           }});
     check("areal_decoupled", presets::areal_decoupled(1.5),
           {ppo_term, [](row const&, tok const& t) { return r(t) <= 1.5; }, raw});
     check("skyrl_dppo", presets::skyrl_dppo(),
@@ -321,6 +368,56 @@ TEST_CASE("presets: NeMo-RL", "[presets][parity]") {
                return mean(s, [](tok const& t) { return std::exp(std::fabs(l(t))); }) <= 1.05;
            },
            formula{}.weight, mean_of::kept_tokens, zero, nemo_kl});
+}
+
+TEST_CASE("NeMo-RL's comparison of rollout and training policy", "[parity]") {
+    data const d(0.3, true, 4);
+    double n = 0, either = 0, forward = 0, backward = 0, js = 0, rows = 0, row_sum = 0, largest = 0, smallest = 1e300;
+    for (row const& s : d.rows) {
+        for (tok const& t : s) {
+            double const mixture = std::log((std::exp(t.p) + std::exp(t.mu)) / 2);
+            auto const to_mixture = [&](double v) { return std::exp(v - mixture) - (v - mixture) - 1; };
+            ++n;
+            either += std::exp(std::fabs(t.mu - t.p));
+            forward += std::exp(t.p - t.mu) - (t.p - t.mu) - 1;
+            backward += std::exp(t.mu - t.p) - (t.mu - t.p) - 1;
+            js += (to_mixture(t.p) + to_mixture(t.mu)) / 2;
+        }
+        if (s.empty()) continue;
+        double const own = mean(s, [](tok const& t) { return std::exp(std::fabs(t.mu - t.p)); });
+        ++rows;
+        row_sum += own;
+        largest = std::fmax(largest, own);
+        smallest = std::fmin(smallest, own);
+    }
+    double const want[] = {either / n, forward / n, backward / n, js / n, largest, row_sum / rows, smallest};
+    auto const got = nemo_metrics(d.b.view());
+    REQUIRE(got.size() == std::size(want));
+    for (std::size_t i = 0; i < got.size(); ++i) {
+        INFO(got[i].name);
+        CHECK(got[i].value == Approx(want[i]).epsilon(1e-9));
+    }
+    CHECK(got[3].name == "js_divergence_error");
+    // The same divergence as a criterion.
+    loss_spec spec;
+    spec.mask.push_back(
+        sequence_mask<any_divergence, stat::mean_t>{any_divergence::id::jensen_shannon, {}, at_most(0.01)});
+    std::vector<std::uint8_t> keep(d.b.tokens());
+    outputs<double> out;
+    out.keep = keep;
+    auto view = d.b.view();
+    view.token_weights = {};
+    result const r = spec_loss(spec)(view, out);
+    REQUIRE(r.status.ok());
+    double kept = 0;
+    for (row const& s : d.rows) {
+        bool const keeps =
+            !s.empty() && mean(s, [](tok const& t) { return std::log(std::cosh((t.p - t.mu) / 2)); }) <= 0.01;
+        for (tok const& t : s) CHECK((keep[t.at] != 0) == keeps);
+        kept += keeps;
+    }
+    CHECK(kept > 5);
+    CHECK(kept < rows - 5);
 }
 
 TEST_CASE("presets: KPop, M2PO, DPPO", "[presets][parity]") {

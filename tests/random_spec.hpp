@@ -128,6 +128,11 @@ inline trm::loss_spec make(std::size_t n, random& r) {
     }
     s.weight = alternative_over<weights>(n % size_of<weights>, r);
     s.surrogate = alternative_over<surrogates>(n % size_of<surrogates>, r);
+    auto const pair = [&] {
+        return std::visit([](auto const& p, auto const& w) { return trm::detail::check_pair(p, w); },
+                          s.surrogate.policy, s.weight.policy);
+    };
+    while (!pair().ok()) s.weight = alternative_over<weights>(s.weight.policy.index(), r);
     for (std::size_t i = 0, k = static_cast<std::size_t>(r.below(3)); i < k; ++i)
         s.penalties.push_back(alternative<trm::any_penalty>((n + 3 * i) % size_of<trm::any_penalty>, r));
     fill(s.aggregate.which, r);

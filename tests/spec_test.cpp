@@ -93,9 +93,16 @@ TEST_CASE("canonical text spells everything out", "[unit]") {
               tail);
     CHECK(canonical("weight: geometric@current_over_rollout(zero_outside=[0.999, 1.002]); surrogate: "
                     "cispo@current_over_rollout(upper=20)") ==
-          "trm1: weight: geometric@current_over_rollout(zero_outside=[0.999, 1.002]); surrogate: "
+          "trm1: weight: geometric@current_over_rollout(zero_outside=[0.999, 1.002], ratios=all); surrogate: "
           "cispo@current_over_rollout(lower=0, upper=20)" +
               tail);
+    CHECK(canonical("mask: passing(seq_mean_k1@correction in [-0.01, 0.01]) && top_share(given, 0.2) && "
+                    "jensen_shannon <= 0.1; weight: product(truncate_above=5, ratios=kept)") ==
+          "trm1: mask: passing(seq_mean_k1@correction in [-0.01, 0.01]) && top_share(given, share=0.2) && "
+          "jensen_shannon <= 0.1; weight: product(truncate_above=5, ratios=kept); surrogate: importance_ratio" +
+              tail);
+    CHECK(canonical("weight: constant(0.5)") ==
+          "trm1: weight: constant(factor=0.5); surrogate: importance_ratio" + tail);
     CHECK(canonical("aggregate: token_sum") ==
           "trm1: surrogate: importance_ratio; aggregate: token_sum; log_ratio_clamp: 20; strict: false");
 }
@@ -156,6 +163,12 @@ TEST_CASE("mistakes are named with their place", "[unit]") {
     refused("weight: token(truncate_above=2, clamp=[1, 2])", "line 1, column 33: clamp contradicts truncate_above",
             "clamp");
     refused("weight: token(clamp=[2, 1])", "line 1, column 15: the band of clamp is empty", "clamp");
+    refused("mask: passing(k1 <= 1)",
+            "line 1, column 15: passing takes a criterion of a sequence, such as seq_max_k2 <= 0.1", "k1");
+    refused("weight: normalised_token(truncate_above=2, when=before_bound); surrogate: gspo",
+            "line 1, column 9: gspo and gmpo take token weights that are normalised after their bound",
+            "normalised_token");
+    refused("weight: constant", "line 1, column 9: constant needs factor", "constant");
     refused("aggregate: token_sum; divide_by: 4",
             "line 1, column 23: divide_by contradicts token_sum, which divides by nothing", "divide_by");
     refused("divide_by: -1", "line 1, column 12: divide_by must be finite and not negative", "-1");

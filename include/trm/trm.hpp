@@ -15,4 +15,4 @@
 #include <trm/loss/masked_loss.hpp>
 #include <trm/loss/quantiles.hpp>
 #include <trm/loss/spec.hpp>
-#include <trm/policy/selection.hpp>
+#include <trm/policy/selection_batch.hpp>

@@ -77,9 +77,10 @@ struct spread {
 
 }  // namespace detail
 
-/// `rollout_corr/{training_ppl, ..., chi2_seq}`: 13 metrics from the diagnostics of any loss whose log-ratio of interest is verl's
-/// (logp = old_log_prob in decoupled mode). verl averages over all rows, and gives a row without tokens log-perplexity 0: pass
-/// how many there are as `empty_rows` for its numbers; trm leaves them out. k3 is of clamped log-ratios here, so never infinite.
+/// `rollout_corr/{training_ppl, ..., chi2_seq}`: 13 metrics from the diagnostics of any loss whose log-ratio of interest is
+/// verl's (logp = old_log_prob in decoupled mode). verl averages over all rows, and gives a row without tokens
+/// log-perplexity 0: pass how many there are as `empty_rows` for its numbers; trm leaves them out. k3 is of clamped
+/// log-ratios here, so never infinite.
 [[nodiscard]] inline metrics verl_offpolicy_metrics(diagnostics const& d, double empty_rows = 0) {
     double const rows = d.measured_sequences + empty_rows;
     auto const row = [&](double sum, double empty) { return rows > 0 ? (sum + empty * empty_rows) / rows : 0.0; };
@@ -247,6 +248,31 @@ template <storage_type S>
         out.push_back({p + "batch_norm_factor", factor > 1e-8 ? factor : 1.0});
     }
     return out;
+}
+
+/// NeMo-RL's comparison of the rollout with the training policy: token means of e^|x|, of k3 in both directions and of the
+/// two-point Jensen-Shannon divergence, and the spread over non-empty sequences of the mean e^|x|. Log-ratios are clamped here.
+template <storage_type S>
+[[nodiscard]] metrics nemo_metrics(batch_view<S> const& batch, double limit = 20) {
+    double n = 0, either = 0, forward = 0, backward = 0, js = 0;
+    detail::spread sequences;
+    for (auto const& row : detail::log_ratios(batch, limit)) {
+        double own = 0;
+        for (double x : row) {
+            own += std::exp(std::fabs(x));
+            forward += std::expm1(x) - x;
+            backward += std::expm1(-x) + x;
+            js += std::log1p(std::pow(std::sinh(x / 2), 2)) / 2;
+        }
+        n += static_cast<double>(row.size());
+        either += own;
+        if (!row.empty()) sequences.add(own / static_cast<double>(row.size()), {}, {}, 1);
+    }
+    double const by = n + detail::verl_epsilon;  // NeMo-RL's too
+    return {{"token_mult_prob_error", either / by},     {"gen_kl_error", forward / by},
+            {"policy_kl_error", backward / by},         {"js_divergence_error", js / by},
+            {"max_seq_mult_prob_error", sequences.max}, {"mean_seq_mult_prob_error", sequences.mean(0)},
+            {"min_seq_mult_prob_error", sequences.min}};
 }
 
 /// prime-rl's metrics of its default loss, from the diagnostics of `presets::prime_rl()`: its first criterion rejects by

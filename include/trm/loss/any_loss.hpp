@@ -25,6 +25,7 @@ struct dynamic_composition {
                     sum += M::sums;
                     max += M::maxima;
                     sequence_criteria_ = sequence_criteria_ || M::is_sequence;
+                    late_ = late_ || measures_passing<M>;
                     token_criteria_ = token_criteria_ || !M::is_sequence;
                     selections_ = selections_ || selects<M>;
                     if constexpr (requires { m.divergence; }) {
@@ -46,13 +47,14 @@ struct dynamic_composition {
             [&](auto const& w) {
                 using W = std::remove_cvref_t<decltype(w)>;
                 has_weight_ = !std::is_same_v<W, no_weight>;
+                weight_reads_ratio_ = weight_reads_ratio<W>;
                 normalises_ = is_normalised<W>;
                 sum += W::sums;
                 two_pass_ = W::sums > 0;
             },
             s.weight.policy);
-        if (has_weight_) needs_ |= need::ratio(s.weight.over);
-        if (has_weight_ && criteria_ == 0) diagnose_over_ = s.weight.over;
+        if (weight_reads_ratio_) needs_ |= need::ratio(s.weight.over);
+        if (weight_reads_ratio_ && criteria_ == 0) diagnose_over_ = s.weight.over;
         surrogate_slot = sum;
         std::visit(
             [&](auto const& p) {
@@ -62,6 +64,7 @@ struct dynamic_composition {
                 sum += sequence_sums_of<P>;
                 two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
                 marker_ = requires { p.marker(); };
+                shares_gradient_ = trm::shares_gradient<P>;
             },
             s.surrogate.policy);
         for (any_penalty const& p : s.penalties)
@@ -71,6 +74,7 @@ struct dynamic_composition {
                     penalises_all_ = penalises_all_ || q.tokens == sees::all_tokens;
                 },
                 p);
+        late_ = late_ || two_pass_;
         sum_width_ = sum;
         max_width_ = max;
     }
@@ -86,6 +90,7 @@ struct dynamic_composition {
     [[nodiscard]] bool has_penalties() const noexcept { return !spec->penalties.empty(); }
     [[nodiscard]] bool normalises() const noexcept { return normalises_; }
     [[nodiscard]] bool two_pass() const noexcept { return two_pass_; }
+    [[nodiscard]] bool shares_gradient() const noexcept { return shares_gradient_; }
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
     [[nodiscard]] unsigned needs() const noexcept { return needs_; }
     [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
@@ -102,6 +107,9 @@ struct dynamic_composition {
         };
         std::visit(check, spec->surrogate.policy);
         std::visit(check, spec->weight.policy);
+        if (first.ok())
+            std::visit([&](auto const& s, auto const& w) { first = check_pair(s, w); }, spec->surrogate.policy,
+                       spec->weight.policy);
         for (any_criterion const& c : spec->mask) std::visit(check, c);
         for (any_penalty const& p : spec->penalties) std::visit(check, p);
         return first;
@@ -137,7 +145,8 @@ struct dynamic_composition {
                 [&](auto const& m) {
                     using M = std::remove_cvref_t<decltype(m)>;
                     if constexpr (M::is_sequence) {
-                        for (int j = 0; j < n; ++j) m.measure(t[j], sums + slots[i].sum, maxima + slots[i].max);
+                        if constexpr (!measures_passing<M>)
+                            for (int j = 0; j < n; ++j) m.measure(t[j], sums + slots[i].sum, maxima + slots[i].max);
                     } else if constexpr (!selects<M>) {
                         V const bit(static_cast<typename V::value_type>(1 << i));
                         for (int j = 0; j < n; ++j) {
@@ -153,8 +162,15 @@ struct dynamic_composition {
         }
     }
     template <class V, bool P>
-    [[gnu::noinline]] void sequence_stage(token<V, P> const* t, int n, V* sums) const noexcept {
-        if (!two_pass_) return;
+    [[gnu::noinline]] void sequence_stage(token<V, P>* t, int n, V* sums, V* maxima) const noexcept {
+        if (!late_) return;
+        for (int i = 0; i < criteria_; ++i)
+            std::visit(
+                [&](auto const& m) {
+                    if constexpr (measures_passing<std::remove_cvref_t<decltype(m)>>)
+                        for (int j = 0; j < n; ++j) m.measure(t[j], sums + slots[i].sum, maxima + slots[i].max);
+                },
+                spec->mask[static_cast<std::size_t>(i)]);
         std::visit(
             [&](auto const& w) {
                 using W = std::remove_cvref_t<decltype(w)>;
@@ -164,9 +180,14 @@ struct dynamic_composition {
                         auto const& which = w.tokens == sees::all_tokens ? t[j].active : t[j].keep;
                         sum = sum + zero_unless(which, simd::pin(w.averaged(t[j][spec->weight.over])));
                     }
+                } else if constexpr (is_normalised<W>) {
+                    for (int j = 0; j < n; ++j) sum = sum + w.weight.measured(t[j], t[j][spec->weight.over]);
                 } else if constexpr (W::sums > 0) {
-                    for (int j = 0; j < n; ++j) sum = sum + t[j][spec->weight.over].value;
+                    for (int j = 0; j < n; ++j) sum = sum + w.measured(t[j], t[j][spec->weight.over]);
                 }
+                if (shares_gradient_)
+                    for (int j = 0; j < n; ++j)
+                        t[j].weight = simd::pin(token_part(w, t[j][spec->weight.over]) * t[j].factor);
             },
             spec->weight.policy);
         std::visit(
@@ -218,21 +239,22 @@ struct dynamic_composition {
                 any);
     }
 
-    [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double tokens) const noexcept {
+    [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double finite,
+                                          double passing) const noexcept {
         sequence_verdict verdict;
         for (int i = 0; i < criteria_; ++i)
             std::visit(
                 [&](auto const& m) {
                     if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                        judge(m, i, sums + slots[i].sum, maxima + slots[i].max, tokens, verdict);
+                        judge(m, i, sums + slots[i].sum, maxima + slots[i].max, finite, passing, verdict);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
         return verdict;
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit,
+    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, double limit,
                                             double factor) const noexcept {
         return std::visit(
-            [&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, tokens, limit, factor); },
+            [&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, finite, passing, limit, factor); },
             spec->weight.policy);
     }
     void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
@@ -240,16 +262,21 @@ struct dynamic_composition {
         std::visit([&](auto const& w) { count_weight(w, sums + weight_slot, finite, kept, keep, share, limit, n); },
                    spec->weight.policy);
     }
-    [[nodiscard]] sequence_constants constants_of(double const* sums, double tokens, double limit) const noexcept {
-        return std::visit(
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, double limit, double of_sequence,
+                                                  double factor) const noexcept {
+        sequence_constants k = std::visit(
             [&](auto const& s) -> sequence_constants {
                 if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
-                    return s.constants(sums + surrogate_slot, tokens, limit);
+                    return s.constants(sums + surrogate_slot, finite, limit);
                 } else {
                     return {};
                 }
             },
             spec->surrogate.policy);
+        if (shares_gradient_)
+            k.c[2] *=
+                std::visit([&](auto const& w) { return shared_part(w, of_sequence, factor); }, spec->weight.policy);
+        return k;
     }
 
 private:
@@ -262,7 +289,8 @@ private:
     unsigned needs_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
-         normalises_ = false, two_pass_ = false, penalises_all_ = false;
+         weight_reads_ratio_ = false, normalises_ = false, two_pass_ = false, late_ = false, shares_gradient_ = false,
+         penalises_all_ = false;
 };
 
 }  // namespace detail

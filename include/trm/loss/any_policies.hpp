@@ -5,7 +5,7 @@
 #include <trm/policy/length_neutral_mask.hpp>
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
-#include <trm/policy/selection.hpp>
+#include <trm/policy/selection_batch.hpp>
 #include <trm/policy/surrogates.hpp>
 
 #include <concepts>
@@ -32,7 +32,8 @@ struct any_divergence {
         k3_reversed,
         binary_kl,
         bidirectional_binary_kl,
-        given
+        given,
+        jensen_shannon
     };
     id which = id::k1;
     ratio_kind over = ratio_kind::current_over_rollout;
@@ -68,6 +69,8 @@ struct any_divergence {
                 return trm::binary_kl{}(l);
             case id::bidirectional_binary_kl:
                 return trm::bidirectional_binary_kl{}(l);
+            case id::jensen_shannon:
+                return trm::jensen_shannon{}(l);
             case id::given:
                 break;
         }
@@ -119,16 +122,17 @@ struct any_estimator {
     }
 };
 
-using any_criterion =
-    std::variant<token_mask<any_divergence>, sequence_mask<any_divergence, stat::max_t>,
-                 sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::sum_t>,
-                 sequence_mask<any_divergence, stat::min_t>, advantage_signed<any_divergence>,
-                 prefix_mask<any_divergence>, group_mask<any_divergence, stat::max_t>,
-                 group_mask<any_divergence, stat::mean_t>, group_mask<any_divergence, stat::sum_t>,
-                 group_mask<any_divergence, stat::min_t>, signed_sequence_mask<any_divergence, stat::max_t>,
-                 signed_sequence_mask<any_divergence, stat::mean_t>, signed_sequence_mask<any_divergence, stat::sum_t>,
-                 signed_sequence_mask<any_divergence, stat::min_t>, quantile_mask<any_divergence>,
-                 top_mean_mask<any_divergence>, budget_mask<any_divergence>, clip_cov, length_neutral_mask>;
+using any_criterion = std::variant<
+    token_mask<any_divergence>, sequence_mask<any_divergence, stat::max_t>, sequence_mask<any_divergence, stat::mean_t>,
+    sequence_mask<any_divergence, stat::sum_t>, sequence_mask<any_divergence, stat::min_t>,
+    passing_sequence_mask<any_divergence, stat::max_t>, passing_sequence_mask<any_divergence, stat::mean_t>,
+    passing_sequence_mask<any_divergence, stat::sum_t>, passing_sequence_mask<any_divergence, stat::min_t>,
+    advantage_signed<any_divergence>, prefix_mask<any_divergence>, group_mask<any_divergence, stat::max_t>,
+    group_mask<any_divergence, stat::mean_t>, group_mask<any_divergence, stat::sum_t>,
+    group_mask<any_divergence, stat::min_t>, signed_sequence_mask<any_divergence, stat::max_t>,
+    signed_sequence_mask<any_divergence, stat::mean_t>, signed_sequence_mask<any_divergence, stat::sum_t>,
+    signed_sequence_mask<any_divergence, stat::min_t>, quantile_mask<any_divergence>, top_mean_mask<any_divergence>,
+    budget_mask<any_divergence>, top_share_mask<any_divergence>, clip_cov, length_neutral_mask>;
 
 /// A surrogate or weight with the pair of policies that it looks at.
 template <class Variant>
@@ -151,7 +155,7 @@ using any_surrogate = any_over<std::variant<importance_ratio, ppo_clip, policy_g
 using any_weight =
     any_over<std::variant<no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>,
                           normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
-                          normalised<sequence_weight<stat::mean_t>>>>;
+                          normalised<sequence_weight<stat::mean_t>>, constant_weight>>;
 
 using any_penalty =
     std::variant<kl_penalty<any_estimator>, squared_log_ratio, reference_kl<any_estimator, kl_gradient::pathwise>,

@@ -65,22 +65,47 @@ TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, V limit) noexcept 
     }
 }
 template <class M>
-void judge(M const& criterion, int bit, double const* sum, double const* max, double tokens,
+void judge(M const& criterion, int bit, double const* sum, double const* max, double finite, double passing,
            sequence_verdict& verdict) noexcept {
+    double const tokens = measures_passing<M> ? passing : finite;
     if (tokens > 0 && !criterion.keep.contains(criterion.value(sum, max, tokens))) {
         verdict.keep = false;
         verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
     }
 }
 template <class W>
-[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double tokens, double limit,
+[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double finite, double passing, double limit,
                                         double factor) noexcept {
     if constexpr (is_normalised<W>) {
-        if constexpr (W::is_sequence) return weight.sequence_value(*sum, tokens, limit, factor);
+        if constexpr (W::is_sequence) return weight.sequence_value(*sum, finite, passing, limit, factor);
     } else if constexpr (W::sums > 0) {
-        return weight.sequence_value(*sum, tokens, limit);
+        return weight.sequence_value(*sum, finite, passing, limit);
     }
     return 1.0;
+}
+/// A weight as a product: what differs between the tokens of a sequence, known while the sequence is measured, and the rest.
+template <class W, class V>
+TRM_INLINE V token_part(W const& weight, log_ratio<V> const& l) noexcept {
+    if constexpr (sums_a_sequence<W>) {
+        return simd::broadcast<V>(1);
+    } else if constexpr (is_normalised<W>) {
+        return weight.weight(l, 1.0);
+    } else {
+        return weight(l, 1.0);
+    }
+}
+template <class W>
+[[nodiscard]] constexpr double shared_part(W const&, double of_sequence, double factor) noexcept {
+    return sums_a_sequence<W> ? of_sequence : is_normalised<W> ? factor : 1.0;
+}
+/// Bounds after a division by the mean are not such a product.
+template <class S, class W>
+[[nodiscard]] constexpr status check_pair(S const&, W const& weight) noexcept {
+    if constexpr (shares_gradient<S> && is_normalised<W> && !sums_a_sequence<W>)
+        if (weight.when == normalise::before_bound)
+            return {errc::unsupported, -1, -1,
+                    "gspo and gmpo take token weights that are normalised after their bound"};
+    return {};
 }
 /// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
 template <class W>
@@ -92,7 +117,7 @@ void count_weight(W const& weight, double const* sum, double finite, double kept
         if constexpr (W::is_sequence) {
             auto raw = weight.weight;
             if (weight.when == normalise::before_bound) raw.bound = unbounded;
-            n.weight_sum += share * raw.sequence_value(*sum, finite, limit);
+            n.weight_sum += share * raw.sequence_value(*sum, finite, kept, limit);
             n.weight_units += share;
         } else {
             n.weight_sum += share * *sum;
@@ -145,7 +170,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept {
         if constexpr (sizeof...(Ms) > 0) {
             return criterion_over<criterion_type<0>>;
-        } else if constexpr (has_weight()) {
+        } else if constexpr (weight_reads_ratio<Weight>) {
             return Weight::over;
         } else {
             return ratio_kind::current_over_rollout;
@@ -161,6 +186,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             if (first.ok()) first = policy.validate();
         };
         check(weight);
+        if (first.ok()) first = check_pair(surrogate, weight);
         std::apply([&](auto const&... m) { (check(m), ...); }, mask.criteria);
         std::apply([&](auto const&... p) { (check(p), ...); }, penalties);
         return first;
@@ -183,6 +209,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         return requires(Surrogate s) { s.marker(); };
     }
 
+    [[nodiscard]] static constexpr bool shares_gradient() noexcept { return trm::shares_gradient<Surrogate>; }
+
     /// Token criteria decide `keep` and `reasons`; sequence criteria add to their statistics.
     template <class V, bool P>
     TRM_INLINE void criteria_stage(token<V, P>* t, int, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
@@ -192,7 +220,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             constexpr int i = index;
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::is_sequence) {
-                criterion.measure(*t, sums + slots[i].sum, maxima + slots[i].max);
+                if constexpr (!measures_passing<criterion_type<i>>)
+                    criterion.measure(*t, sums + slots[i].sum, maxima + slots[i].max);
             } else if constexpr (!selects<criterion_type<i>>) {
                 auto const pass = criterion.test(*t);
                 auto const fail = t->active & !pass;
@@ -202,20 +231,27 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             }
         });
     }
-    /// Sums that weights and surrogates take over the sequence.
+    /// What is taken over the sequence once `keep` is final: by criteria of passing tokens, weights and surrogates.
     template <class V, bool P>
-    TRM_INLINE void sequence_stage(token<V, P> const* t, int, V* sums) const noexcept {
+    TRM_INLINE void sequence_stage(token<V, P>* t, int, V* sums, V* maxima) const noexcept {
+        unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
+            constexpr int i = index;
+            if constexpr (measures_passing<criterion_type<i>>)
+                std::get<i>(mask.criteria).measure(*t, sums + slots[i].sum, maxima + slots[i].max);
+        });
         if constexpr (is_normalised<Weight>) {
             auto const& l = ratio_of(weight, *t);
             if constexpr (Weight::is_sequence) {
-                sums[weight_slot] = sums[weight_slot] + l.value;
+                sums[weight_slot] = sums[weight_slot] + weight.weight.measured(*t, l);
             } else {
                 auto const& which = weight.tokens == sees::all_tokens ? t->active : t->keep;
                 sums[weight_slot] = sums[weight_slot] + zero_unless(which, simd::pin(weight.averaged(l)));
             }
         } else if constexpr (Weight::sums > 0) {
-            sums[weight_slot] = sums[weight_slot] + ratio_of(weight, *t).value;
+            sums[weight_slot] = sums[weight_slot] + weight.measured(*t, ratio_of(weight, *t));
         }
+        if constexpr (trm::shares_gradient<Surrogate>)
+            t->weight = simd::pin(token_part(weight, ratio_of(weight, *t)) * t->factor);
         if constexpr (sequence_sums_of<Surrogate> > 0)
             surrogate.measure(*t, ratio_of(surrogate, *t), sums + surrogate_slot);
     }
@@ -243,28 +279,34 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             [&](auto index) __attribute__((always_inline)) { add_penalty(std::get<index>(penalties), *t, limit); });
     }
 
-    /// Sequence criteria, from merged statistics over `tokens` finite tokens.
-    [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double tokens) const noexcept {
+    /// Sequence criteria, from merged statistics over finite tokens and over those that pass every token criterion.
+    [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double finite,
+                                          double passing) const noexcept {
         sequence_verdict verdict;
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence) {
-                judge(std::get<i>(mask.criteria), i, sums + slots[i].sum, maxima + slots[i].max, tokens, verdict);
+                judge(std::get<i>(mask.criteria), i, sums + slots[i].sum, maxima + slots[i].max, finite, passing,
+                      verdict);
             }
         });
         return verdict;
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double tokens, double limit,
+    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, double limit,
                                             double factor) const noexcept {
-        return weight_of_sequence(weight, sums + weight_slot, tokens, limit, factor);
+        return weight_of_sequence(weight, sums + weight_slot, finite, passing, limit, factor);
     }
     void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
                        counts& n) const noexcept {
         count_weight(weight, sums + weight_slot, finite, kept, keep, share, limit, n);
     }
-    [[nodiscard]] sequence_constants constants_of(double const* sums, double tokens, double limit) const noexcept {
+    /// `of_sequence`, `factor`: the weight of the sequence and of normalisation, as the weight stage gets them.
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, double limit, double of_sequence,
+                                                  double factor) const noexcept {
         if constexpr (sequence_sums_of<Surrogate> > 0) {
-            return surrogate.constants(sums + surrogate_slot, tokens, limit);
+            auto k = surrogate.constants(sums + surrogate_slot, finite, limit);
+            if constexpr (trm::shares_gradient<Surrogate>) k.c[2] *= shared_part(weight, of_sequence, factor);
+            return k;
         } else {
             return {};
         }

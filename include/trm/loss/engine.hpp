@@ -171,8 +171,8 @@ struct engine {
             scalars.verdict = verdict;
             double const* own = sums + sequence_statistics::fixed_sums;
             scalars.weight_factor = weight_factor;
-            scalars.weight = core.sequence_weight_of(own, sums[1], options.log_ratio_clamp, weight_factor);
-            scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp);
+            scalars.weight = core.sequence_weight_of(own, sums[1], sums[2], options.log_ratio_clamp, weight_factor);
+            scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp, scalars.weight, weight_factor);
             run_tally<Core> tally;
             pass<T, true>(io, run, scalars, tally);
             count_rejected(batch, run, tally);
@@ -209,9 +209,9 @@ struct engine {
             if (measure_first) {
                 pass<T, false>(io, where, scalars, tally);
                 verdict = scalars.verdict = verdict_of(tally);
-                scalars.weight =
-                    core.sequence_weight_of(tally.sums, static_cast<double>(tally.finite), scalars.limit, 1.0);
-                scalars.constants = core.constants_of(tally.sums, static_cast<double>(tally.finite), scalars.limit);
+                auto const finite = static_cast<double>(tally.finite), passing = static_cast<double>(tally.passing);
+                scalars.weight = core.sequence_weight_of(tally.sums, finite, passing, scalars.limit, 1.0);
+                scalars.constants = core.constants_of(tally.sums, finite, scalars.limit, scalars.weight, 1.0);
                 pass<T, true>(io, where, scalars, tally);
             } else {
                 pass<T, true>(io, where, scalars, tally);
@@ -484,14 +484,15 @@ private:
         return d > 0 ? 1 / d : 0.0;
     }
     [[nodiscard]] sequence_verdict verdict_of(run_tally<Core> const& t) const noexcept {
-        return verdict_of(t.sums, t.maxima, static_cast<double>(t.tokens), static_cast<double>(t.finite));
+        return verdict_of(t.sums, t.maxima, static_cast<double>(t.tokens), static_cast<double>(t.finite),
+                          static_cast<double>(t.passing));
     }
     [[nodiscard]] sequence_verdict verdict_of(double const* row, double const* maxima) const noexcept {
-        return verdict_of(row + sequence_statistics::fixed_sums, maxima, row[0], row[1]);
+        return verdict_of(row + sequence_statistics::fixed_sums, maxima, row[0], row[1], row[2]);
     }
-    [[nodiscard]] sequence_verdict verdict_of(double const* sums, double const* maxima, double tokens,
-                                              double finite) const noexcept {
-        sequence_verdict v = core.decide(sums, maxima, finite);
+    [[nodiscard]] sequence_verdict verdict_of(double const* sums, double const* maxima, double tokens, double finite,
+                                              double passing) const noexcept {
+        sequence_verdict v = core.decide(sums, maxima, finite, passing);
         if (core.has_sequence_criteria() && finite < tokens) {
             v.keep = false;
             v.reasons |= reason_nonfinite;

@@ -167,7 +167,7 @@ struct raw_tokens {
 /// Which log-ratios a loss wants, and the streams that it reads.
 template <bool Proximal, class Core>
 struct wanted {
-    bool current_over_rollout, proximal_over_rollout, current_over_proximal, ref, given, advantage, marks;
+    bool current_over_rollout, proximal_over_rollout, current_over_proximal, ref, given, advantage, marks, factor;
 
     explicit TRM_INLINE wanted(Core const& core) noexcept {
         unsigned const needs = core.needs();
@@ -185,6 +185,7 @@ struct wanted {
         given = (needs & need::given) != 0;
         advantage = (needs & need::advantage) != 0;
         marks = (needs & need::marks) != 0;
+        factor = core.shares_gradient();
     }
 };
 
@@ -235,6 +236,7 @@ TRM_INLINE void tame_stage(wanted<Proximal, Core> const& want, raw_tokens<V> con
     t.ref_logp = raw.ref;
     t.given = raw.given;
     t.advantage = raw.advantage;
+    if (want.factor) t.factor = V(typename V::value_type(1));  // token_weights are never tame
     if (want.current_over_rollout) set_tame_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, small);
     if (want.proximal_over_rollout) set_tame_log_ratio(t.proximal_over_rollout, raw.proximal, raw.rollout, small);
     if (want.current_over_proximal) set_tame_log_ratio(t.current_over_proximal, raw.logp, raw.proximal, small);
@@ -263,8 +265,12 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     if (want.ref) active = active & finite(raw.ref - raw.logp);
     if (want.given) active = active & finite(raw.given);
     if (want.advantage) active = active & finite(raw.advantage);
-    if (io.token_weight != nullptr)
-        active = active & finite(Full ? simd::load<V>(io.token_weight + at) : simd::load_n<V>(io.token_weight + at, n));
+    if (want.factor) t.factor = V(typename V::value_type(1));
+    if (io.token_weight != nullptr) {
+        V const factor = Full ? simd::load<V>(io.token_weight + at) : simd::load_n<V>(io.token_weight + at, n);
+        active = active & finite(factor);
+        if (want.factor) t.factor = zero_unless(active, factor);
+    }
 
     t.active = active;
     t.allowed = selected;
@@ -296,7 +302,7 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
     V value = simd::pin(t.value), slope = simd::pin(t.slope);
     if (core.has_weight() || io.token_weight != nullptr) {
         value = simd::pin(weight * value);
-        slope = simd::pin(weight * slope);
+        if (!core.shares_gradient()) slope = simd::pin(weight * slope);
     }
     V all_slope = detail::zero<V>();
     if (core.has_penalties()) {  // a penalty may have a slope even where its log-ratio is 0
@@ -416,7 +422,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { t[j].keep = t[j].keep & t[j].allowed; });
         if (splits)
             each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
-        core.sequence_stage(t, n, lanes.sums);
+        core.sequence_stage(t, n, lanes.sums, lanes.maxima);
         if (run.diagnose)
             each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) {
                 lanes.x = lanes.x + core.diagnosed(t[j]).value;

@@ -5,7 +5,7 @@
 #include <trm/loss/presets_verl.hpp>
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
-#include <trm/policy/selection.hpp>
+#include <trm/policy/selection_batch.hpp>
 #include <trm/policy/surrogates.hpp>
 
 /// \file
@@ -25,8 +25,8 @@ inline constexpr ratio_kind corrected = ratio_kind::correction;
 
 // --- the paper: Trust Region Masking, arXiv 2512.23075 -----------------------------------------------------------------
 
-/// E[M A sum_t rho_t] with M = 1[max_t D_t <= delta], divided by all sequences, rejected ones included; D the exact KL(mu || pi)
-/// per token in the batch's `given` stream.
+/// E[M A sum_t rho_t] with M = 1[max_t D_t <= delta], divided by all sequences, rejected ones included; D the exact KL(mu
+/// || pi) per token in the batch's `given` stream.
 [[nodiscard]] inline auto trm_max_exact(double delta, aggregation a = seq_mean_token_sum{}) noexcept {
     return masked_loss{sequence_mask{given{}, stat::max, at_most(delta)},
                        over<ratio_kind::current_over_rollout>(importance_ratio{}), a};
@@ -120,19 +120,20 @@ inline constexpr aggregation verl_mean = token_mean{};
 
 // --- prime-rl 559b44772, src/prime_rl/trainer/rl/loss.py; sums over all tokens / loss_mask tokens --------------------------
 
-/// DPPO's binary TV and the squared log-ratio on all tokens. adv_tau of its configuration is a factor of the advantages. Two
-/// criteria, so that metrics tell the sides apart: reason bit 0 is the high side, bit 1 the low one.
-[[nodiscard]] inline auto prime_rl(double low = 0.2, double high = 0.2, double kl_tau = 1e-3) noexcept {
+/// DPPO's binary TV and the squared log-ratio on all tokens; adv_tau is the coefficient of the policy term. Two criteria, so
+/// that metrics tell the sides apart: reason bit 0 is the high side, bit 1 the low one.
+[[nodiscard]] inline auto prime_rl(double low = 0.2, double high = 0.2, double kl_tau = 1e-3,
+                                   double adv_tau = 1.0) noexcept {
     return masked_loss{
         advantage_signed{binary_tv{}, at_most(high), band{}} && advantage_signed{binary_tv{}, band{}, at_most(low)},
-        over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}, no_weight{},
+        over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}, constant_weight{adv_tau},
         squared_log_ratio{kl_tau}};
 }
 /// Symmetric: |p - mu| <= threshold whatever the sign of A.
-[[nodiscard]] inline auto prime_rl_ipo(double threshold = 0.1, double kl_tau = 1e-3) noexcept {
+[[nodiscard]] inline auto prime_rl_ipo(double threshold = 0.1, double kl_tau = 1e-3, double adv_tau = 1.0) noexcept {
     return masked_loss{token_mask{binary_tv{}, at_most(threshold)},
-                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}, no_weight{},
-                       squared_log_ratio{kl_tau}};
+                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{},
+                       constant_weight{adv_tau}, squared_log_ratio{kl_tau}};
 }
 /// The teacher component: advantage log f - sg log p, f in ref_logp; drops p - mu < -threshold.
 [[nodiscard]] inline auto prime_rl_ref_kl(double threshold = 0.2, double kl_coefficient = 1e-3) noexcept {
@@ -180,6 +181,11 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 [[nodiscard]] inline auto trl_luspo(double eps_low = 0.2, double eps_high = 0.2) noexcept {
     return masked_loss{no_mask{}, gspo{eps_low, eps_high}, seq_mean_token_sum{}, trl_sequence_mask};
 }
+/// `top_entropy_quantile`: the policy term of the share of tokens with the largest entropy, which the batch brings in `given`
+/// (logits/log_prob.hpp computes it). Denominators and KL see every token.
+[[nodiscard]] inline auto trl_top_entropy(double share = 0.2, double eps_low = 0.2, double eps_high = 0.2) noexcept {
+    return masked_loss{top_share_mask{given{}, share}, ppo_clip{eps_low, eps_high}, token_mean{}, trl_sequence_mask};
+}
 /// Off-policy sequence masking (DeepSeek-V3.2): drops the tokens with A < 0 where mean_t(log mu - log p) > delta. The
 /// threshold has no default in TRL, 1e-4 in slime.
 [[nodiscard]] inline auto trl_opsm(double delta, double eps_low = 0.2, double eps_high = 0.2) noexcept {
@@ -204,17 +210,34 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 
 // --- SkyRL a9564572e, off_policy_correction_utils.py -------------------------------------------------------------------------
 
-/// Outliers (any token outside [outlier_low, outlier_high] drops the sequence), token band, token TIS, geometric band. SkyRL's
-/// stages see what earlier ones left; here every statistic is of the original loss_mask, so a sequence with tokens outside the
-/// token band can be judged differently.
-[[nodiscard]] inline auto skyrl_pipeline(double outlier_low = 1e-4, double outlier_high = 100.0, double token_low = 0.5,
-                                         double token_high = 2.0, double tis = 2.0, double geo_low = 0.99,
-                                         double geo_high = 1.01) noexcept {
-    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::max, at_most(-std::log(outlier_low))} &&
-                           sequence_mask{over<corrected>(k1{}), stat::min, at_least(-std::log(outlier_high))} &&
-                           token_mask{over<corrected>(k1{}), ratio_band_k1(token_low, token_high)} &&
-                           sequence_mask{over<corrected>(k1{}), stat::mean, ratio_band_k1(geo_low, geo_high)},
-                       ppo_clip{}, token_mean{}, token_weight{truncate_above(tis)}};
+/// Thresholds of its off_policy_correction. All are off by default (token TIS 2, sequence TIS 5, geometric band 0.99 to
+/// 1.01 and product band 0.5 to 2 once on); the outlier bounds are those that its documentation suggests.
+struct skyrl_bounds {
+    band outlier{1e-4, 100.0};  ///< any ratio outside drops the sequence
+    band token{0.5, 2.0};  ///< ratios that are kept
+    band sequence{0.99, 1.01};  ///< geometric mean of the ratios that are left
+    double tis = 2.0;
+};
+namespace detail {
+template <class Weight>
+[[nodiscard]] auto skyrl(skyrl_bounds const& b, Weight weight) noexcept {
+    auto const x = [](band r) { return ratio_band_k1(r.lower, r.upper); };
+    return masked_loss{sequence_mask{over<corrected>(k1{}), stat::max, at_most(x(b.outlier).upper)} &&
+                           sequence_mask{over<corrected>(k1{}), stat::min, at_least(x(b.outlier).lower)} &&
+                           token_mask{over<corrected>(k1{}), x(b.token)} &&
+                           over_passing(sequence_mask{over<corrected>(k1{}), stat::mean, x(b.sequence)}),
+                       ppo_clip{}, token_mean{}, weight};
+}
+}  // namespace detail
+/// Its stages in order: outliers, token band, token TIS, geometric band over the tokens that the token band left. Reason
+/// bits 0 and 1 are outliers below and above, 2 the token band, 3 the geometric band. SkyRL keeps NaN ratios in the first
+/// and the last stage.
+[[nodiscard]] inline auto skyrl_pipeline(skyrl_bounds const& b = {}) noexcept {
+    return detail::skyrl(b, token_weight{truncate_above(b.tis)});
+}
+/// With sequence TIS: the product of the ratios that the token band left, truncated; SkyRL's default cap is 5.
+[[nodiscard]] inline auto skyrl_pipeline_seq_tis(skyrl_bounds const& b = {.tis = 5.0}) noexcept {
+    return detail::skyrl(b, sequence_weight{stat::sum, truncate_above(b.tis), sees::kept_tokens});
 }
 
 // --- AReaL 4aef98d8d, areal/utils/functional/functional.py --------------------------------------------------------------------
@@ -224,6 +247,12 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 [[nodiscard]] inline auto areal_decoupled(double upper = 5.0) noexcept {
     return masked_loss{token_mask{over<corrected>(k1{}), at_least(-std::log(upper))}, ppo_clip{}, token_mean{},
                        token_weight{}};
+}
+/// RejectionSamplingConfig(level = sequence, action = clamp, metric = ratio): nothing is masked, and the geometric mean of
+/// proximal / rollout, one weight per sequence, is clamped where it is out of bounds. The same number for agg = mean, for
+/// agg = sum if lower <= 1 <= upper, and for agg = max without a lower bound.
+[[nodiscard]] inline auto areal_sequence_clamp(double upper = 5.0, double lower = 0.0) noexcept {
+    return masked_loss{no_mask{}, ppo_clip{}, token_mean{}, sequence_weight{stat::mean, clamp_to(lower, upper)}};
 }
 
 // --- NeMo-RL 7ea279abf, nemo_rl/algorithms/loss/loss_functions.py ---------------------------------------------------------------

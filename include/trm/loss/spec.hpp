@@ -16,9 +16,9 @@
 ///     trm1: mask: seq_max_k2 <= 0.05 && ratio in [0.5, 2]; weight: token(truncate_above=2);
 ///           surrogate: ppo_clip(eps_low=0.2, eps_high=0.28); penalty: kl(k3, beta=0.01); aggregate: token_mean
 ///
-/// Every policy and parameter of any_policies.hpp is reachable. What is left out has the default of `loss_spec` and of the policy;
-/// what is unknown, given twice, contradictory or out of range is refused, with its place. Independent of locale. The grammar and
-/// all names: loss/README.md.
+/// Every policy and parameter of any_policies.hpp is reachable. What is left out has the default of `loss_spec` and of the
+/// policy; what is unknown, given twice, contradictory or out of range is refused, with its place. Independent of locale.
+/// The grammar and all names: loss/README.md.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -74,7 +74,7 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
     std::vector<std::string> const keys = {"mask",      "weight",    "surrogate",       "penalty",
                                            "aggregate", "divide_by", "log_ratio_clamp", "strict"};
     std::vector<std::string_view> seen;
-    std::size_t divided_at = 0;
+    std::size_t divided_at = 0, weight_at = 0;
     for (spec_section const& s : sections) {
         if (std::find(keys.begin(), keys.end(), s.key) == keys.end())
             return unknown_word(problem, s.at, "key", s.key, keys);
@@ -101,6 +101,7 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
                 read_policy(n, "penalty", spec.penalties.emplace_back(), problem);
             }
         } else if (s.key == "weight") {
+            weight_at = first.at;
             read_policy_over(first, "weight", spec.weight, problem);
         } else if (s.key == "surrogate") {
             read_policy_over(first, "surrogate", spec.surrogate, problem);
@@ -118,6 +119,10 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
         }
         if (problem.found) return;
     }
+    if (status const pair = std::visit([](auto const& s, auto const& w) { return check_pair(s, w); },
+                                       spec.surrogate.policy, spec.weight.policy);
+        !pair.ok())
+        problem.set(weight_at, pair.what);
     bool const divided = std::find(seen.begin(), seen.end(), "divide_by") != seen.end();
     if (divided && spec.aggregate.which == aggregation::kind::token_sum)
         problem.set(divided_at, "divide_by contradicts token_sum, which divides by nothing");

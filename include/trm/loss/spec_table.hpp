@@ -66,7 +66,8 @@ inline constexpr spec_word<any_divergence::id> spec_words<any_divergence::id>[] 
     {"k3_reversed", any_divergence::id::k3_reversed},
     {"binary_kl", any_divergence::id::binary_kl},
     {"bidirectional_binary_kl", any_divergence::id::bidirectional_binary_kl},
-    {"given", any_divergence::id::given}};
+    {"given", any_divergence::id::given},
+    {"jensen_shannon", any_divergence::id::jensen_shannon}};
 template <>
 inline constexpr spec_word<any_estimator::id> spec_words<any_estimator::id>[] = {
     {"k1", any_estimator::id::k1},
@@ -121,6 +122,12 @@ struct spec_of<sequence_mask<D, Stat>> {
     static constexpr auto shape = spec_shape::measured;
     static constexpr auto fields = std::tuple{};
 };
+template <class D, class Stat>
+struct spec_of<passing_sequence_mask<D, Stat>> {
+    static constexpr char const* name = "passing";
+    static constexpr auto shape = spec_shape::around;
+    static constexpr auto fields = std::tuple{};
+};
 template <class D>
 struct spec_of<advantage_signed<D>> {
     static constexpr char const* name = "away";
@@ -167,6 +174,13 @@ struct spec_of<budget_mask<D>> {
     static constexpr auto fields = std::tuple{spec_field{"divergence", &budget_mask<D>::divergence, true},
                                               spec_field{"limit", &budget_mask<D>::limit, true}};
 };
+template <class D>
+struct spec_of<top_share_mask<D>> {
+    static constexpr char const* name = "top_share";
+    static constexpr auto shape = spec_shape::plain;
+    static constexpr auto fields = std::tuple{spec_field{"divergence", &top_share_mask<D>::divergence, true},
+                                              spec_field{"share", &top_share_mask<D>::share, true}};
+};
 template <>
 struct spec_of<clip_cov> {
     static constexpr char const* name = "clip_cov";
@@ -202,16 +216,30 @@ struct spec_of<token_weight> {
 template <class Stat>
 struct spec_of<sequence_weight<Stat>> {
     static constexpr char const* name = std::is_same_v<Stat, stat::sum_t> ? "product" : "geometric";
-    static constexpr auto fields = std::tuple{spec_field{"bound", &sequence_weight<Stat>::bound}};
+    static constexpr auto fields = std::tuple{spec_field{"bound", &sequence_weight<Stat>::bound},
+                                              spec_field{"ratios", &sequence_weight<Stat>::ratios}};
+};
+template <>
+struct spec_of<constant_weight> {
+    static constexpr char const* name = "constant";
+    static constexpr auto fields = std::tuple{spec_field{"factor", &constant_weight::factor, true}};
 };
 template <class W>
 struct spec_of<normalised<W>> {
     static constexpr char const* name = std::is_same_v<W, token_weight>                   ? "normalised_token"
                                         : std::is_same_v<W, sequence_weight<stat::sum_t>> ? "normalised_product"
                                                                                           : "normalised_geometric";
-    static constexpr auto fields =
-        std::tuple{spec_field{"bound", [](auto& w) -> auto& { return w.weight.bound; }},
-                   spec_field{"when", &normalised<W>::when}, spec_field{"sees", &normalised<W>::tokens}};
+    static constexpr auto fields = [] {
+        constexpr auto common =
+            std::tuple{spec_field{"bound", [](auto& w) -> auto& { return w.weight.bound; }},
+                       spec_field{"when", &normalised<W>::when}, spec_field{"sees", &normalised<W>::tokens}};
+        if constexpr (normalised<W>::is_sequence) {
+            return std::tuple_cat(common,
+                                  std::tuple{spec_field{"ratios", [](auto& w) -> auto& { return w.weight.ratios; }}});
+        } else {
+            return common;
+        }
+    }();
 };
 
 // --- surrogate -------------------------------------------------------------------------------------------------------

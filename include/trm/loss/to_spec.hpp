@@ -30,6 +30,7 @@ template <class D>
                              : is(k3_reversed{})             ? id::k3_reversed
                              : is(binary_kl{})               ? id::binary_kl
                              : is(bidirectional_binary_kl{}) ? id::bidirectional_binary_kl
+                             : is(jensen_shannon{})          ? id::jensen_shannon
                                                              : id::given;
         static_assert(which != id::given || is(given{}), "trm: any_divergence does not list this divergence");
         return {which, d.over};
@@ -55,6 +56,10 @@ any_criterion as_any(token_mask<D> const& m) {
 template <class D, class S>
 any_criterion as_any(sequence_mask<D, S> const& m) {
     return sequence_mask<any_divergence, S>{as_any(m.divergence), m.statistic, m.keep};
+}
+template <class D, class S>
+any_criterion as_any(passing_sequence_mask<D, S> const& m) {
+    return over_passing(sequence_mask{as_any(m.divergence), m.statistic, m.keep});
 }
 template <class D>
 any_criterion as_any(advantage_signed<D> const& m) {
@@ -83,6 +88,10 @@ any_criterion as_any(top_mean_mask<D> const& m) {
 template <class D>
 any_criterion as_any(budget_mask<D> const& m) {
     return budget_mask<any_divergence>{as_any(m.divergence), m.limit};
+}
+template <class D>
+any_criterion as_any(top_share_mask<D> const& m) {
+    return top_share_mask<any_divergence>{as_any(m.divergence), m.share};
 }
 /// Criteria without a divergence of their own have one type only.
 template <class M>

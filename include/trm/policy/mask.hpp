@@ -11,8 +11,8 @@
 
 /// \file
 /// Which tokens may still teach. A mask is a conjunction of criteria; each looks at one divergence, per token or
-/// through a statistic of the whole sequence. Statistics always use the original loss_mask, so the order of criteria never
-/// matters. Masks are stop-gradients.
+/// through a statistic of the whole sequence. Statistics use the original loss_mask (passing_sequence_mask: all tokens that pass
+/// the token criteria), so the order of criteria never matters. Masks are stop-gradients.
 
 TRM_NAMESPACE_BEGIN
 
@@ -44,7 +44,9 @@ inline constexpr max_t max{};  ///< of an empty sequence: -infinity
 inline constexpr min_t min{};  ///< of an empty sequence: +infinity
 }  // namespace stat
 
-/// Keep each token on its own: lower <= D_t <= upper. The common practice; it bounds no sequence-level error.
+/// Keep each token on its own: lower <= D_t <= upper. It bounds no sequence-level error. verl (`token_k1`, k2, k3; no
+/// default, its documentation suggests 1.5 to 3 for k2 and 0.001 to 0.1 for k3), slime (r in [0.5, 2], mis.yaml), SkyRL
+/// (`token_mask`, no default), AReaL (r <= 5). As a weight of 0 outside the band instead: IcePop, see `zero_outside`.
 template <divergence_policy D>
 struct token_mask {
     D divergence;
@@ -65,7 +67,10 @@ template <class D>
 token_mask(D, band) -> token_mask<D>;
 
 /// Keep whole sequences: lower <= statistic_t(D_t) <= upper. With max of the exact KL (`given`) or of k2 this is Trust
-/// Region Masking (arXiv 2512.23075); the mean of k3 is its average criterion.
+/// Region Masking (arXiv 2512.23075); the mean of k3 is its average criterion. verl (`seq_{sum,mean,max}_k*`, off by
+/// default; its presets: mean k3 <= 0.01, geometric band 0.999 to 1.001, product band 0.5 to 2), slime, OpenRLHF
+/// (geometric, 0.5 to 5), NeMo-RL (geometric, 0.999 to 1.002; mean e^|x|), SkyRL (geometric 0.99 to 1.01, product 0.5 to
+/// 2), AReaL.
 template <divergence_policy D, class Stat>
 struct sequence_mask {
     D divergence;
@@ -80,12 +85,16 @@ struct sequence_mask {
     }
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, V* sum, V* max) const noexcept {
+        measure_where(t.active, t, sum, max);
+    }
+    template <class V, bool P>
+    TRM_INLINE void measure_where(typename V::mask which, token<V, P> const& t, V* sum, V* max) const noexcept {
         V d = divergence_of(divergence, t);
         if constexpr (adds) {
-            *sum = *sum + simd::pin(zero_unless(t.active, d));
+            *sum = *sum + simd::pin(zero_unless(which, d));
         } else {
             if constexpr (std::is_same_v<Stat, stat::min_t>) d = -d;
-            *max = simd::max(select(t.active, d, *max), *max);
+            *max = simd::max(select(which, d, *max), *max);
         }
     }
     /// The statistic from merged sums and maxima (min is stored as the maximum of -D).
@@ -98,6 +107,25 @@ struct sequence_mask {
 };
 template <class D, class S>
 sequence_mask(D, S, band) -> sequence_mask<D, S>;
+
+/// `sequence_mask` over the tokens that pass every token criterion of the mask, not over the original loss_mask: the last stage
+/// of a pipeline whose stages see what earlier ones left. A sequence without such a token is not judged. SkyRL's
+/// `sequence_mask_metric` after its token mask.
+template <divergence_policy D, class Stat>
+struct passing_sequence_mask : sequence_mask<D, Stat> {
+    static constexpr bool of_passing = true;
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, V* sum, V* max) const noexcept {
+        this->measure_where(t.keep, t, sum, max);
+    }
+};
+template <class D, class S>
+[[nodiscard]] constexpr passing_sequence_mask<D, S> over_passing(sequence_mask<D, S> m) noexcept {
+    return {m};
+}
+/// Are statistics taken after the token criteria?
+template <class M>
+inline constexpr bool measures_passing = requires { requires M::of_passing; };
 
 /// Geometric-mean ratio band: keep iff lower <= exp(mean x) <= upper. Stated on the ratio current / rollout itself, unlike
 /// verl's `seq_mean_k1`, whose band is on its inverse.

@@ -16,7 +16,7 @@ enum class zero_advantage : std::uint8_t { as_negative, keep };
 
 /// Rejects a token iff its move is away from the behaviour policy (A > 0 and r > 1, or A < 0 and r < 1) and D is outside
 /// the band of that sign. Kept otherwise, however large D: gradients that lead back are never lost. Reads the log-ratio
-/// that D looks at. DPPO, arXiv 2602.04879: verl, prime-rl, SkyRL, Stable-RL.
+/// that D looks at. DPPO, arXiv 2602.04879: verl, prime-rl, SkyRL, Stable-RL, TRL until July 2026; defaults at `dppo_tv`.
 template <divergence_policy D>
 struct advantage_signed {
     D divergence;

@@ -93,8 +93,9 @@ template <class Stat>
 
 }  // namespace detail
 
-/// Keep each sequence up to its first violation: tokens before the first t with D_t outside the band or not finite. What follows a
-/// rejected token was sampled from a context that the current policy may never reach.
+/// Keep each sequence up to its first violation: tokens before the first t with D_t outside the band or not finite. What
+/// follows a rejected token was sampled from a context that the current policy may never reach. In none of the ten
+/// trainers.
 template <divergence_policy D>
 struct prefix_mask : detail::scored_by<D> {
     band keep;
@@ -116,7 +117,7 @@ struct prefix_mask : detail::scored_by<D> {
 };
 
 /// Drop a whole prompt group if any of its sequences violates `lower <= statistic(D) <= upper`: group baselines then never mix
-/// kept and rejected siblings. Needs group_of.
+/// kept and rejected siblings. Needs group_of. In none of the ten trainers.
 template <divergence_policy D, class Stat>
 struct group_mask : detail::scored_by<D> {
     Stat statistic;
@@ -142,8 +143,8 @@ struct group_mask : detail::scored_by<D> {
     }
 };
 
-/// Drop the tokens of one advantage sign in sequences that violate the band. OPSM (DeepSeek-V3.2; slime, TRL): A < 0 and
-/// mean k1 > delta.
+/// Drop the tokens of one advantage sign in sequences that violate the band. OPSM (DeepSeek-V3.2, arXiv 2512.02556; slime,
+/// delta 1e-4; TRL, no default): A < 0 and mean k1 > delta.
 enum class advantage_sign : std::uint8_t { negative, positive };
 template <divergence_policy D, class Stat>
 struct signed_sequence_mask : detail::scored_by<D> {
@@ -171,7 +172,7 @@ struct signed_sequence_mask : detail::scored_by<D> {
 };
 
 /// Keep a sequence iff its q-quantile of D is in the band. The quantile is the value of rank ceil(q n), at least 1: q = 1 is
-/// the maximum, and no interpolation invents values.
+/// the maximum, and no interpolation invents values. In none of the ten trainers.
 template <divergence_policy D>
 struct quantile_mask : detail::scored_by<D> {
     double q;
@@ -208,7 +209,8 @@ struct quantile_mask : detail::scored_by<D> {
     }
 };
 
-/// Keep a sequence iff the mean of its m largest D (all, if it has fewer) is in the band: between mean and maximum.
+/// Keep a sequence iff the mean of its m largest D (all, if it has fewer) is in the band: between mean and maximum. In none of
+/// the ten trainers.
 template <divergence_policy D>
 struct top_mean_mask : detail::scored_by<D> {
     std::int64_t m;
@@ -229,128 +231,9 @@ struct top_mean_mask : detail::scored_by<D> {
     }
 };
 
-/// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
-/// suffices keep the smallest one. Equal values are dropped in token order. M2PO with D = x^2: `budget_mask{k2{}, limit / 2}`
-/// (arXiv 2510.01161; AReaL).
-template <divergence_policy D>
-struct budget_mask : detail::scored_by<D> {
-    double limit;
-    constexpr budget_mask(D d = {}, double mean_limit = 0) noexcept : detail::scored_by<D>{d}, limit(mean_limit) {}
-    [[nodiscard]] constexpr status validate() const noexcept {
-        return !is_nan(limit) ? status{} : detail::bad("budget_mask");
-    }
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<std::size_t> order;
-        in.for_each([&](std::size_t t) { order.push_back(t); });
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return in.scores[a] > in.scores[b]; });
-        std::vector<double> rest(order.size() + 1);  // rest[k]: sum without the k largest, smallest terms first
-        for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + in.scores[order[k]];
-        for (std::size_t k = 0; k + 1 < order.size(); ++k) {
-            if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
-            out.reject(order[k]);
-        }
-    }
-};
-
-namespace detail {
-
-/// Tokens scored by the covariance of advantage and log-probability: (A_t - mean A)(logp_t - mean logp) over the active
-/// tokens of the batch. Channel 0: logp.
-[[nodiscard]] inline std::vector<double> covariances(selection_input const& in, std::vector<std::size_t>& tokens) {
-    double a = 0, l = 0;
-    in.for_each([&](std::size_t t) {
-        tokens.push_back(t);
-        a += in.advantages[t];
-        l += in.scores[t];
-    });
-    auto const n = static_cast<double>(tokens.empty() ? 1 : tokens.size());
-    std::vector<double> c;
-    c.reserve(tokens.size());
-    for (std::size_t t : tokens) c.push_back((in.advantages[t] - a / n) * (in.scores[t] - l / n));
-    return c;
-}
-
-/// Uniform integers from a 64-bit seed, the same everywhere (splitmix64: S. Vigna, prng.di.unimi.it/splitmix64.c).
-class splitmix64 {
-public:
-    explicit splitmix64(std::uint64_t seed) noexcept : state_(seed) {}
-    [[nodiscard]] std::uint64_t below(std::uint64_t n) noexcept {  // bias below n / 2^64
-        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-        return (z ^ (z >> 31)) % n;
-    }
-
-private:
-    std::uint64_t state_;
-};
-
-}  // namespace detail
-
-/// Clip-Cov (arXiv 2505.22617; verl, SkyRL): of the tokens with lower < covariance(A, logp) < upper that PPO does not clip
-/// anyway, a random max(floor(fraction N), 1) lose their gradient. Here they are rejected, chosen by the caller's seed.
-struct clip_cov {
-    double lower = 1.0, upper = 5.0, fraction = 2e-4;
-    double eps_low = 0.2, eps_high = 0.2;
-    std::uint64_t seed = 0;
-
-    static constexpr bool is_sequence = false, is_selection = true;
-    static constexpr int sums = 0, maxima = 0, channels = 2;
-    static constexpr ratio_kind over = ratio_kind::surrogate;
-    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage | need::ratio(over); }
-    [[nodiscard]] constexpr status validate() const noexcept {
-        bool const ok = lower <= upper && fraction >= 0 && fraction <= 1 && eps_low >= 0 && eps_high >= 0;
-        return ok ? status{} : detail::bad("clip_cov");
-    }
-    template <class V, bool P>
-    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
-        out[0] = t.logp;
-        out[1] = ratio_of(*this, t).exp;
-    }
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<std::size_t> tokens, candidates;
-        auto const c = detail::covariances(in, tokens);
-        for (std::size_t i = 0; i < tokens.size(); ++i) {
-            double const r = in.scores[in.extent + tokens[i]], a = in.advantages[tokens[i]];
-            bool const clipped = (a > 0 && r > 1 + eps_high) || (a < 0 && r < 1 - eps_low);
-            if (!clipped && c[i] > lower && c[i] < upper) candidates.push_back(tokens[i]);
-        }
-        auto const wanted =
-            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
-        detail::splitmix64 random(seed);
-        for (std::size_t k = 0; k < std::min(wanted, candidates.size()); ++k) {  // partial Fisher-Yates
-            std::swap(candidates[k], candidates[k + random.below(candidates.size() - k)]);
-            out.reject(candidates[k]);
-        }
-    }
-};
-
-/// Marks the max(floor(fraction N), 1) tokens of largest covariance(A, logp), ties in token order, for `kl_cov`.
-struct top_covariance {
-    double fraction = 2e-4;
-    static constexpr int channels = 1;
-    template <class V, bool P>
-    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
-        out[0] = t.logp;
-    }
-    /// Bit 0 of the output reasons is the mark.
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<std::size_t> tokens;
-        auto const c = detail::covariances(in, tokens);
-        std::vector<std::size_t> order(tokens.size());
-        for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-        auto const wanted =
-            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
-        auto const k = std::min(wanted, order.size());
-        std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
-                          [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });
-        for (std::size_t i = 0; i < k; ++i) out.reject(tokens[order[i]]);
-    }
-};
-
-/// One-sided guard against any single token: keep a sequence iff lower <= r_t <= upper for all t. verl and slime's veto is
-/// veto(1e-4, infinity).
+/// Guard against any single token, on either side: keep a sequence iff lower <= r_t <= upper for all t. slime (mis.yaml),
+/// and verl and prime-rl until they removed it: veto(1e-4, infinity); SkyRL's outliers: 1e-4 and 100 in its documentation,
+/// off by default; AReaL's agg = max: veto(0, 5).
 [[nodiscard]] inline auto veto(double lower, double upper) noexcept {
     return sequence_mask{k1{}, stat::max, at_most(-std::log(lower))} &&
            sequence_mask{k1{}, stat::min, at_least(-std::log(upper))};

@@ -18,6 +18,11 @@ struct surrogate_terms {
     typename V::mask clipped;
 };
 
+/// Does every token of a sequence have the same slope? Then `measure` sums over t.weight times the terms, and c[2] of the
+/// constants is that slope; nothing multiplies it by the token's own weight afterwards.
+template <class S>
+inline constexpr bool shares_gradient = requires { requires S::shares_gradient; };
+
 namespace detail {
 template <class V>
 TRM_INLINE V zero() noexcept {
@@ -29,7 +34,8 @@ TRM_INLINE typename V::mask nowhere() noexcept {
 }
 }  // namespace detail
 
-/// -r A, slope -r A. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075.
+/// -r A, slope -r A. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075. prime-rl's
+/// loss and SkyRL's `importance_sampling` and `dppo`, with their masks; no parameters.
 struct importance_ratio {
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
@@ -43,7 +49,9 @@ struct importance_ratio {
 
 /// max(-r A, -clip(r, 1 - eps_low, 1 + eps_high) A), and for A < 0 at most -dual_clip A. Slope -r A where the unclipped
 /// term is the value, ends of the band included, else 0. dual_clip 0 means none. PPO (arXiv 1707.06347); asymmetric: DAPO
-/// (arXiv 2503.14476); dual clip: arXiv 1912.09729.
+/// (arXiv 2503.14476); dual clip: arXiv 1912.09729. All of the ten trainers but prime-rl, with 0.2 and 0.2 (Liger's Triton
+/// wrapper 0.2 and 0.4); dual clip 3 always in verl, 3 as an option in SkyRL, off elsewhere (TRL and Liger call it
+/// `delta`).
 struct ppo_clip {
     double eps_low = 0.2;
     double eps_high = 0.2;
@@ -73,7 +81,8 @@ struct ppo_clip {
     }
 };
 
-/// -A logp, slope -A: REINFORCE. Combine with a weight for off-policy correction.
+/// -A logp, slope -A: REINFORCE (Williams 1992). Combine with a weight for off-policy correction. verl `gpg` (arXiv
+/// 2504.02546) and bypass `reinforce`, NeMo-RL `disable_ppo_ratio`, SkyRL `rollout_is`; no parameters.
 struct policy_gradient {
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr bool reads_ratio = false;

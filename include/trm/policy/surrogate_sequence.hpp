@@ -9,8 +9,10 @@
 /// Surrogates whose ratio belongs to the whole sequence. They first `measure` sums over the tokens that pass every token
 /// criterion (as trainers do that apply rejection before the loss), then derive `constants`, then give the term of each
 /// token. Terms are per token, so that every aggregation applies: sequence losses of papers, which have one term per
-/// sequence, are these with seq_mean_token_mean. Importance weights should not vary within a sequence: token t's term is
-/// weighted by its own weight, while a ratio shared by the sequence also depends on it through the others.
+/// sequence, are these with seq_mean_token_mean. A weight w_t multiplies the term of its token. Where the ratio is shared and
+/// differentiated (gspo, gmpo), every token moves the terms of all others: its slope holds their weights, and not its own
+/// twice. This is what automatic differentiation gives in trainers that multiply weights in after the ratio (slime, TRL, AReaL,
+/// NeMo-RL).
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -54,10 +56,10 @@ TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, seque
 }  // namespace detail
 
 /// s = exp(mean_t x), n tokens: term -A_t clip_ppo(s), with PPO's clip (and dual clip, 0 = none) by the sign of A_t. The
-/// gradient flows through the mean: every token of the sequence has slope -(s / n) sum_t A_t, over those t whose term is not
-/// flat in s; with advantages of either sign that is two sums. GSPO, arXiv 2507.18071; slime, TRL, OpenRLHF, AReaL,
-/// NeMo-RL, Liger. Clip ranges are two orders below PPO's: 3e-4 and 4e-4 in the paper, the default here; trainers' own
-/// defaults are PPO's 0.2. Where the log-ratio clamp acts on a token, it has no gradient.
+/// gradient flows through the mean: every token of the sequence has slope -(s / n) sum_t w_t A_t, over those t whose term
+/// is not flat in s, w_t their weights; with advantages of either sign that is two sums. GSPO, arXiv 2507.18071; slime,
+/// TRL, OpenRLHF, AReaL, NeMo-RL, Liger. Clip ranges are two orders below PPO's: 3e-4 and 4e-4 in the paper, the default
+/// here; trainers' own defaults are PPO's 0.2. Where the log-ratio clamp acts on a token, it has no gradient.
 struct gspo {
     double eps_low = 3e-4;
     double eps_high = 4e-4;
@@ -65,6 +67,7 @@ struct gspo {
 
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 4;
+    static constexpr bool shares_gradient = true;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return detail::check_clip(eps_low, eps_high, dual_clip, "gspo");
@@ -74,8 +77,9 @@ struct gspo {
         V const zero = detail::zero<V>();
         detail::add_where(t.keep, l.value, sum);
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
-        detail::add_where(t.keep & (t.advantage > zero), t.advantage, sum + 2);
-        detail::add_where(t.keep & (t.advantage < zero), t.advantage, sum + 3);
+        V const weighted = t.weight * t.advantage;
+        detail::add_where(t.keep & (t.advantage > zero), weighted, sum + 2);
+        detail::add_where(t.keep & (t.advantage < zero), weighted, sum + 3);
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
         if (!(sum[1] > 0)) return {};
@@ -133,15 +137,16 @@ struct gspo_token {
 };
 
 /// z_t = min(x, eps_high) for A > 0, max(x, -eps_low) for A < 0, 0 for A = 0: bounds in log space. R = exp(mean_t z); term
-/// -A_t R, so that seq_mean_token_mean gives the paper's -mean_i (mean_t A) R. Slope -R mean_t A where z_t = x and A_t is not
-/// 0, else 0. GMPO, arXiv 2507.20673, which recommends 0.4 (the default; TRL too); verl's `geo_mean` takes PPO's 0.2 and
-/// averages over all rows, empty ones included (over_count).
+/// -A_t R, so that seq_mean_token_mean gives the paper's -mean_i (mean_t A) R. Slope -R mean_t(w A) where z_t = x and A_t
+/// is not 0, else 0, w the weights. GMPO, arXiv 2507.20673, which recommends 0.4 (the default; TRL too); verl's `geo_mean`
+/// takes PPO's 0.2 and averages over all rows, empty ones included (over_count).
 struct gmpo {
     double eps_low = 0.4;
     double eps_high = 0.4;
 
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 3;
+    static constexpr bool shares_gradient = true;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return detail::check_clip(eps_low, eps_high, 0, "gmpo");
@@ -153,12 +158,12 @@ struct gmpo {
         V const z = select(positive, simd::min(l.value, hi), select(negative, simd::max(l.value, lo), zero));
         detail::add_where(t.keep, z, sum);
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
-        detail::add_where(t.keep, t.advantage, sum + 2);
+        detail::add_where(t.keep, t.weight * t.advantage, sum + 2);
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
         if (!(sum[1] > 0)) return {};
         double const ratio = std::exp(sum[0] / sum[1]);
-        return {{ratio, -ratio * sum[2] / sum[1], 0, 0}};
+        return {{ratio, 0, -ratio * sum[2] / sum[1], 0}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
@@ -167,7 +172,7 @@ struct gmpo {
         auto const positive = t.advantage > zero, negative = t.advantage < zero;
         auto const clipped = (positive & (l.value > hi)) | (negative & (l.value < lo));
         auto const moves = (positive | negative) & l.unclamped & !clipped;
-        return {-(simd::broadcast<V>(k.c[0]) * t.advantage), zero_unless(moves, simd::broadcast<V>(k.c[1])), clipped};
+        return {-(simd::broadcast<V>(k.c[0]) * t.advantage), zero_unless(moves, simd::broadcast<V>(k.c[2])), clipped};
     }
 };
 

@@ -100,6 +100,7 @@ struct token {
     static constexpr bool has_proximal = Proximal;
     // inputs
     V logp, ref_logp, advantage, given;
+    V factor;  ///< the batch's token_weights; only set for surrogates that share a gradient
     mask active;
     mask allowed;  ///< not in the batch's `rejected`
     mask marked;  ///< the batch's `marks`

@@ -25,13 +25,15 @@ struct weight_bound {
         return w < lower ? below : w > upper ? above : w;
     }
 };
-/// min(w, c): truncated importance sampling (TIS).
+/// min(w, c): truncated importance sampling (TIS; Ionides 2008, for LLM-RL Yao et al. 2025,
+/// fengyao.notion.site/off-policy-rl). c is 2 in verl, slime and SkyRL (5 for products), 3 in TRL.
 [[nodiscard]] constexpr weight_bound truncate_above(double c) noexcept { return {-1.0, c, 0.0, c}; }
-/// min(max(w, lower), upper).
+/// min(max(w, lower), upper). OpenRLHF's tis: 0.5 and 5; NeMo-RL: 0 and the user's; AReaL's action = clamp: 0 and 5.
 [[nodiscard]] constexpr weight_bound clamp_to(double lower, double upper) noexcept {
     return {lower, upper, lower, upper};
 }
-/// w inside the band, 0 outside (IcePop, MIS).
+/// w inside the band, 0 outside. IcePop (arXiv 2510.18855): 0.5 and 5 in verl's preset, OpenRLHF and NeMo-RL; TRL's *_mask
+/// modes (its default, for products): no lower bound and 3; slime: 0 and 2.
 [[nodiscard]] constexpr weight_bound zero_outside(double lower, double upper) noexcept {
     return {lower, upper, 0.0, 0.0};
 }
@@ -49,7 +51,25 @@ struct no_weight {
     }
 };
 
-/// r_t of each token, bounded. `over_ratio<Kind, token_weight>` changes the pair of policies.
+/// The same for every token: a coefficient of the policy term, 0 for none. prime-rl's `adv_tau` (default 1).
+struct constant_weight {
+    double factor = 1.0;
+
+    static constexpr ratio_kind over = ratio_kind::correction;
+    static constexpr bool reads_ratio = false;
+    static constexpr int sums = 0;
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return is_finite(factor) ? status{} : status{errc::bad_threshold, -1, -1, "constant_weight"};
+    }
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const&, double) const noexcept {
+        return simd::broadcast<V>(factor);
+    }
+};
+
+/// r_t of each token, bounded: verl, slime, TRL, OpenRLHF, SkyRL, AReaL, NeMo-RL, each with its bound above; over rollout
+/// in the decoupled form from the proximal policy, in the bypass form from the current one. `over_ratio<Kind,
+/// token_weight>` changes the pair of policies.
 struct token_weight {
     weight_bound bound = unbounded;
 
@@ -66,12 +86,15 @@ struct token_weight {
     }
 };
 
-/// One weight for the whole sequence: the product of its ratios (stat::sum) or their geometric mean (stat::mean),
-/// bounded: w = bound(exp(clamp(statistic of x))). Tokens are clamped before they are summed.
+/// One weight for the whole sequence: the product of its ratios (stat::sum) or their geometric mean (stat::mean), bounded:
+/// w = bound(exp(clamp(statistic of x))). Tokens are clamped before they are summed. `ratios`: of every loss_mask token, or
+/// of those that pass every token criterion. Product: verl and SkyRL (truncated at 2 and 5), slime, TRL (its default, 0
+/// above 3), NeMo-RL under GSPO. Geometric mean: slime, AReaL (`ratio` at level sequence).
 template <class Stat>
 struct sequence_weight {
     Stat statistic;
     weight_bound bound = unbounded;
+    sees ratios = sees::all_tokens;
 
     static_assert(std::is_same_v<Stat, stat::sum_t> || std::is_same_v<Stat, stat::mean_t>,
                   "trm: a sequence weight is a product (stat::sum) or a geometric mean (stat::mean)");
@@ -80,9 +103,15 @@ struct sequence_weight {
     [[nodiscard]] constexpr status validate() const noexcept {
         return bound.ok() ? status{} : status{errc::bad_threshold, -1, -1, "sequence_weight"};
     }
-    [[nodiscard]] double sequence_value(double sum, double tokens, double limit) const noexcept {
+    /// The log-ratio of a token that counts.
+    template <class V, bool P>
+    TRM_INLINE V measured(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
+        return ratios == sees::all_tokens ? l.value : zero_unless(t.keep, l.value);
+    }
+    [[nodiscard]] double sequence_value(double sum, double finite, double passing, double limit) const noexcept {
+        double const n = ratios == sees::all_tokens ? finite : passing;
         double x = sum;
-        if constexpr (std::is_same_v<Stat, stat::mean_t>) x = tokens > 0 ? sum / tokens : 0.0;
+        if constexpr (std::is_same_v<Stat, stat::mean_t>) x = n > 0 ? sum / n : 0.0;
         x = x < -limit ? -limit : x > limit ? limit : x;
         return bound(std::exp(x));
     }
@@ -95,11 +124,14 @@ template <class S>
 sequence_weight(S) -> sequence_weight<S>;
 template <class S>
 sequence_weight(S, weight_bound) -> sequence_weight<S>;
+template <class S>
+sequence_weight(S, weight_bound, sees) -> sequence_weight<S>;
 
-/// Divides a weight by its batch mean, so that the mean becomes 1: over every finite loss_mask token, or over the kept
-/// ones only (self-normalised importance sampling). `after_bound` divides the bounded weight, which may then exceed its
-/// bound, as in verl and slime; `before_bound` divides the raw ratio and bounds the quotient. The mean of sequence
-/// weights is over sequences. Means of at most 1e-8 leave the weight alone. Needs all statistics before the loss.
+/// Divides a weight by its batch mean (verl `rollout_is_batch_normalize`, off; slime `tis_batch_normalize`, on in
+/// mis.yaml), so that the mean becomes 1: over every finite loss_mask token, or over the kept ones only (self-normalised
+/// importance sampling). `after_bound` divides the bounded weight, which may then exceed its bound, as in verl and slime;
+/// `before_bound` divides the raw ratio and bounds the quotient. The mean of sequence weights is over sequences. Means of
+/// at most 1e-8 leave the weight alone. Needs all statistics before the loss.
 enum class normalise : std::uint8_t { after_bound, before_bound };
 template <class W>
 struct normalised {
@@ -116,11 +148,12 @@ struct normalised {
     TRM_INLINE V averaged(log_ratio<V> const& l) const noexcept {
         return when == normalise::before_bound ? l.exp : weight(l, 1.0);
     }
-    [[nodiscard]] double sequence_value(double sum, double n, double limit, double factor) const noexcept {
-        if (when == normalise::after_bound) return weight.sequence_value(sum, n, limit) * factor;
+    [[nodiscard]] double sequence_value(double sum, double finite, double passing, double limit,
+                                        double factor) const noexcept {
+        if (when == normalise::after_bound) return weight.sequence_value(sum, finite, passing, limit) * factor;
         W raw = weight;
         raw.bound = unbounded;
-        return weight.bound(raw.sequence_value(sum, n, limit) * factor);
+        return weight.bound(raw.sequence_value(sum, finite, passing, limit) * factor);
     }
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l, double of_sequence, double factor) const noexcept {
@@ -142,6 +175,10 @@ template <class W>
 inline constexpr bool is_normalised = false;
 template <class W>
 inline constexpr bool is_normalised<normalised<W>> = true;
+
+/// Does the weight look at a log-ratio?
+template <class W>
+inline constexpr bool weight_reads_ratio = !requires { requires !W::reads_ratio; };
 
 template <class W>
 concept weight_policy = requires(W w) {

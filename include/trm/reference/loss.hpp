@@ -34,7 +34,7 @@ template <class Loss>
 ratio_kind described(Loss const& loss) {
     if constexpr (std::tuple_size_v < std::remove_cvref_t < decltype(loss.mask.criteria) >>> 0) {
         return criterion_over<std::tuple_element_t<0, std::remove_cvref_t<decltype(loss.mask.criteria)>>>;
-    } else if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>) {
+    } else if constexpr (weight_reads_ratio<std::remove_cvref_t<decltype(loss.weight)>>) {
         return loss.weight.over;
     }
     return ratio_kind::current_over_rollout;
@@ -146,10 +146,16 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     e.reasons.assign(extent, 0);
     decisions decide;
 
-    // decide
+    // decide: criteria of passing tokens after all others
     bool whole_sequences = false;
+    std::uint16_t of_tokens = reason_nonfinite;
     int bit = 0;
-    auto const apply_criterion = [&](auto const& criterion) {
+    auto const apply_criterion = [&](auto const& criterion, bool late) {
+        if (late != measures_passing<std::remove_cvref_t<decltype(criterion)>>) {
+            ++bit;
+            return;
+        }
+        if (!criterion.is_sequence) of_tokens |= static_cast<std::uint16_t>(1u << bit);
         flags const f = rejected(criterion, all, decide);
         for (std::size_t i = 0; i < all.size(); ++i) {
             bool every = !f[i].empty();
@@ -163,7 +169,11 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
         whole_sequences = whole_sequences || criterion.is_sequence;
         ++bit;
     };
-    std::apply([&](auto const&... m) { (apply_criterion(m), ...); }, loss.mask.criteria);
+    std::apply([&](auto const&... m) { (apply_criterion(m, false), ...); }, loss.mask.criteria);
+    for (sequence& s : all)
+        for (token& t : s.tokens) t.passes = (e.reasons[t.at] & of_tokens) == 0;
+    bit = 0;
+    std::apply([&](auto const&... m) { (apply_criterion(m, true), ...); }, loss.mask.criteria);
     std::vector<double> kept;
     for (sequence& s : all) {
         for (std::size_t at : s.nonfinite) e.reasons[at] |= reason_nonfinite;
@@ -180,19 +190,25 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     for (std::size_t i = 0; i < all.size(); ++i) {
         double const by = divisor(loss.aggregate, all, kept, i), scale = by > 0 ? loss_scale / by : 0.0;
         auto const w = weights(loss.weight, all[i], loss.weight.over, decide);
+        for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
+            token& tok = all[i].tokens[t];
+            tok.weight = tok.keep ? w[t] * tok.factor : 0;
+        }
         auto const l = surrogates(loss.surrogate, all[i], decide);
         std::vector<judged_token> judged;
         for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
             token const& tok = all[i].tokens[t];
-            bool const keep = e.keep[tok.at] != 0;
-            double const weight = keep ? w[t] * tok.factor : 0;
+            bool const keep = tok.keep;
+            double const weight = tok.weight;
             auto const add = [&](double factor, double value, double slope) {
                 e.loss += scale * factor * value;
                 e.loss_size += std::fabs(scale * factor * value);
                 e.grad[tok.at] += scale * factor * slope;
                 e.grad_size[tok.at] += std::fabs(scale * factor * slope);
             };
-            add(weight, l[t].value, l[t].slope);
+            add(weight, l[t].value, 0);
+            constexpr bool shared = shares_gradient<std::remove_cvref_t<decltype(loss.surrogate)>>;
+            add(shared ? double(keep) : weight, 0, l[t].slope);  // weights are in a slope that the sequence shares
             auto const add_penalty = [&](auto const& p) {
                 terms const q = penalty(p, tok);
                 if (keep || p.tokens == sees::all_tokens) add(1, q.value, q.slope);

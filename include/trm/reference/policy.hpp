@@ -25,7 +25,9 @@ struct token {
     bool has_proximal = false;
     bool marked = false;
     double limit = 20;  ///< clamp of log-ratios
-    bool keep = true;  ///< passes the mask: surrogates of whole sequences look at these tokens only
+    bool passes = true;  ///< every token criterion
+    bool keep = true;  ///< the whole mask: surrogates of whole sequences look at these tokens only
+    double weight = 1;  ///< of its surrogate term, the batch's token_weights included
 };
 
 /// All tokens of a sequence in order, whatever runs they came in.
@@ -163,6 +165,20 @@ flags rejected(sequence_mask<D, Stat> const& m, std::vector<sequence> const& bat
     return f;
 }
 
+template <class D, class Stat>
+flags rejected(passing_sequence_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
+    flags f = none(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        std::vector<double> values;
+        for (token const& t : batch[i].tokens)
+            if (t.passes) values.push_back(divergence_at(m.divergence, t));
+        if (values.empty()) continue;
+        auto const s = statistic(m.statistic, values);
+        f[i].assign(f[i].size(), !decide.inside(m.keep, s.value, s.size));
+    }
+    return f;
+}
+
 // --- weights: one per token of the sequence --------------------------------------------------------------------------
 
 inline double bounded(weight_bound const& b, double w, decisions& decide) {
@@ -170,6 +186,9 @@ inline double bounded(weight_bound const& b, double w, decisions& decide) {
 }
 inline std::vector<double> weights(no_weight const&, sequence const& s, ratio_kind, decisions&) {
     return std::vector<double>(s.tokens.size(), 1.0);
+}
+inline std::vector<double> weights(constant_weight const& w, sequence const& s, ratio_kind, decisions&) {
+    return std::vector<double>(s.tokens.size(), w.factor);
 }
 inline std::vector<double> weights(token_weight const& w, sequence const& s, ratio_kind over, decisions& decide) {
     std::vector<double> out;
@@ -180,10 +199,11 @@ template <class Stat>
 std::vector<double> weights(sequence_weight<Stat> const& w, sequence const& s, ratio_kind over, decisions& decide) {
     if (s.tokens.empty()) return {};
     std::vector<double> x;
-    for (token const& t : s.tokens) x.push_back(pair_of(t, over).x);
-    double const limit = s.tokens[0].limit, of_all = statistic(w.statistic, x).value;
+    for (token const& t : s.tokens)
+        if (t.passes || w.ratios == sees::all_tokens) x.push_back(pair_of(t, over).x);
+    double const limit = s.tokens[0].limit, of_all = x.empty() ? 0 : statistic(w.statistic, x).value;
     double const clamped = of_all < -limit ? -limit : of_all > limit ? limit : of_all;
-    return std::vector<double>(x.size(), bounded(w.bound, std::exp(clamped), decide));
+    return std::vector<double>(s.tokens.size(), bounded(w.bound, std::exp(clamped), decide));
 }
 
 // --- surrogates: value, d value / d logp, does a clip act? ----------------------------------------------------------

@@ -21,6 +21,10 @@ inline double divergence(probability_change const&, token const&, pair const& l)
     return std::exp(std::fmin(l.target, 0)) - std::exp(std::fmin(l.behaviour, 0));
 }
 inline double divergence(ratio_either_way const&, token const&, pair const& l) { return std::exp(std::fabs(l.x)); }
+inline double divergence(jensen_shannon const&, token const&, pair const& l) {
+    long double const half = std::sinh(static_cast<long double>(l.x) / 2);
+    return static_cast<double>(std::log1p(half * half) / 2);
+}
 inline double divergence(k3_reversed const&, token const&, pair const& l) { return k3_of(-l.x); }
 
 template <class D>
@@ -91,7 +95,7 @@ template <std::derived_from<gspo> S>
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
     double const ratio = mean_ratio(policy, s);
     double const slope =
-        mean_kept(s, [&](token const& t) { return clipped_term(policy, ratio, t.advantage, decide).slope; });
+        mean_kept(s, [&](token const& t) { return t.weight * clipped_term(policy, ratio, t.advantage, decide).slope; });
     std::vector<terms> out;
     for (token const& t : s.tokens) {
         terms const own = clipped_term(policy, ratio, t.advantage, decide);
@@ -118,7 +122,7 @@ std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& dec
         return 0.0;
     };
     double const ratio = std::exp(mean_kept(s, z));
-    double const advantage = mean_kept(s, [](token const& t) { return t.advantage; });
+    double const advantage = mean_kept(s, [](token const& t) { return t.weight * t.advantage; });
     std::vector<terms> out;
     for (token const& t : s.tokens) {
         pair const l = pair_of(t, policy.over);

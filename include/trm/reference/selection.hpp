@@ -2,7 +2,7 @@
 #pragma once
 
 #include <trm/policy/length_neutral_mask.hpp>
-#include <trm/policy/selection.hpp>
+#include <trm/policy/selection_batch.hpp>
 #include <trm/reference/policy.hpp>
 
 #include <algorithm>
@@ -128,6 +128,22 @@ flags rejected(budget_mask<D> const& m, std::vector<sequence> const& batch, deci
         f[worst->sequence][worst->index] = 1;
         rest.erase(worst);
     }
+    return f;
+}
+
+template <class D>
+flags rejected(top_share_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
+    flags f = none(batch);
+    auto const all = in_batch_order(batch, [&](token const& t) { return divergence_at(m.divergence, t); });
+    std::vector<double> d;
+    for (ranked const& r : all) d.push_back(r.value);
+    std::sort(d.begin(), d.end());
+    if (d.empty()) return f;
+    double const place = (1 - m.share) * static_cast<double>(d.size() - 1);
+    auto const below = static_cast<std::size_t>(place + 1e-9), above = std::min(below + 1, d.size() - 1);
+    double const part = std::fmax(place - static_cast<double>(below), 0);
+    double const least = d[below] + (part < 1e-9 ? 0 : part) * (d[above] - d[below]);
+    for (ranked const& r : all) f[r.sequence][r.index] = r.value != least && decide.below(r.value, least);
     return f;
 }
 

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/policy/selection.hpp>
+
+/// \file
+/// Selections that rank the tokens of the whole batch against each other.
+
+TRM_NAMESPACE_BEGIN
+
+/// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
+/// suffices keep the smallest one. Equal values are dropped in token order. M2PO with D = x^2: `budget_mask{k2{}, limit / 2}`
+/// (arXiv 2510.01161; AReaL `m2_threshold`, no default).
+template <divergence_policy D>
+struct budget_mask : detail::scored_by<D> {
+    double limit;
+    constexpr budget_mask(D d = {}, double mean_limit = 0) noexcept : detail::scored_by<D>{d}, limit(mean_limit) {}
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return !is_nan(limit) ? status{} : detail::bad("budget_mask");
+    }
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<std::size_t> order;
+        in.for_each([&](std::size_t t) { order.push_back(t); });
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return in.scores[a] > in.scores[b]; });
+        std::vector<double> rest(order.size() + 1);  // rest[k]: sum without the k largest, smallest terms first
+        for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + in.scores[order[k]];
+        for (std::size_t k = 0; k + 1 < order.size(); ++k) {
+            if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
+            out.reject(order[k]);
+        }
+    }
+};
+
+/// Keep the tokens whose D is at least the (1 - share)-quantile of the batch, linearly interpolated between ranks as in
+/// torch.quantile; ties at the quantile stay, and share 0 keeps the largest. With D = `given` and token entropies in that
+/// stream: the policy term of the most uncertain fifth only (arXiv 2506.01939, share 0.2; TRL `top_entropy_quantile`,
+/// default 1: all).
+template <divergence_policy D>
+struct top_share_mask : detail::scored_by<D> {
+    double share;
+    constexpr top_share_mask(D d = {}, double s = 1) noexcept : detail::scored_by<D>{d}, share(s) {}
+    [[nodiscard]] constexpr status validate() const noexcept {
+        return share >= 0 && share <= 1 ? status{} : detail::bad("top_share_mask");
+    }
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<double> d;
+        in.for_each([&](std::size_t t) { d.push_back(in.scores[t]); });
+        if (d.empty()) return;
+        double place = (1 - share) * static_cast<double>(d.size() - 1);
+        if (std::fabs(place - std::round(place)) < 1e-9) place = std::round(place);  // 1 - share is rounded
+        double const rank = std::floor(place);
+        auto const at = d.begin() + static_cast<std::ptrdiff_t>(rank);
+        std::nth_element(d.begin(), at, d.end());
+        double least = *at;
+        if (place > rank) least += (place - rank) * (*std::min_element(at + 1, d.end()) - least);
+        in.for_each([&](std::size_t t) {
+            if (in.scores[t] < least) out.reject(t);
+        });
+    }
+};
+
+namespace detail {
+
+/// Tokens scored by the covariance of advantage and log-probability: (A_t - mean A)(logp_t - mean logp) over the active
+/// tokens of the batch. Channel 0: logp.
+[[nodiscard]] inline std::vector<double> covariances(selection_input const& in, std::vector<std::size_t>& tokens) {
+    double a = 0, l = 0;
+    in.for_each([&](std::size_t t) {
+        tokens.push_back(t);
+        a += in.advantages[t];
+        l += in.scores[t];
+    });
+    auto const n = static_cast<double>(tokens.empty() ? 1 : tokens.size());
+    std::vector<double> c;
+    c.reserve(tokens.size());
+    for (std::size_t t : tokens) c.push_back((in.advantages[t] - a / n) * (in.scores[t] - l / n));
+    return c;
+}
+
+/// Uniform integers from a 64-bit seed, the same everywhere (splitmix64: S. Vigna, prng.di.unimi.it/splitmix64.c).
+class splitmix64 {
+public:
+    explicit splitmix64(std::uint64_t seed) noexcept : state_(seed) {}
+    [[nodiscard]] std::uint64_t below(std::uint64_t n) noexcept {  // bias below n / 2^64
+        std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        return (z ^ (z >> 31)) % n;
+    }
+
+private:
+    std::uint64_t state_;
+};
+
+}  // namespace detail
+
+/// Clip-Cov (arXiv 2505.22617; verl, SkyRL): of the tokens with lower < covariance(A, logp) < upper that PPO does not clip
+/// anyway, a random max(floor(fraction N), 1) lose their gradient. Here they are rejected, chosen by the caller's seed. The
+/// defaults are both trainers'.
+struct clip_cov {
+    double lower = 1.0, upper = 5.0, fraction = 2e-4;
+    double eps_low = 0.2, eps_high = 0.2;
+    std::uint64_t seed = 0;
+
+    static constexpr bool is_sequence = false, is_selection = true;
+    static constexpr int sums = 0, maxima = 0, channels = 2;
+    static constexpr ratio_kind over = ratio_kind::surrogate;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage | need::ratio(over); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = lower <= upper && fraction >= 0 && fraction <= 1 && eps_low >= 0 && eps_high >= 0;
+        return ok ? status{} : detail::bad("clip_cov");
+    }
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = t.logp;
+        out[1] = ratio_of(*this, t).exp;
+    }
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<std::size_t> tokens, candidates;
+        auto const c = detail::covariances(in, tokens);
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+            double const r = in.scores[in.extent + tokens[i]], a = in.advantages[tokens[i]];
+            bool const clipped = (a > 0 && r > 1 + eps_high) || (a < 0 && r < 1 - eps_low);
+            if (!clipped && c[i] > lower && c[i] < upper) candidates.push_back(tokens[i]);
+        }
+        auto const wanted =
+            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+        detail::splitmix64 random(seed);
+        for (std::size_t k = 0; k < std::min(wanted, candidates.size()); ++k) {  // partial Fisher-Yates
+            std::swap(candidates[k], candidates[k + random.below(candidates.size() - k)]);
+            out.reject(candidates[k]);
+        }
+    }
+};
+
+/// Marks the max(floor(fraction N), 1) tokens of largest covariance(A, logp), ties in token order, for `kl_cov`.
+struct top_covariance {
+    double fraction = 2e-4;
+    static constexpr int channels = 1;
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = t.logp;
+    }
+    /// Bit 0 of the output reasons is the mark.
+    void select(selection_input const& in, selection_output out) const {
+        std::vector<std::size_t> tokens;
+        auto const c = detail::covariances(in, tokens);
+        std::vector<std::size_t> order(tokens.size());
+        for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+        auto const wanted =
+            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+        auto const k = std::min(wanted, order.size());
+        std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
+                          [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });
+        for (std::size_t i = 0; i < k; ++i) out.reject(tokens[order[i]]);
+    }
+};
+
+TRM_NAMESPACE_END
