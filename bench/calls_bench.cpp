@@ -48,7 +48,7 @@ void fresh_gradient(benchmark::State& state, bool fresh) {
             memory = static_cast<float*>(std::malloc(static_cast<std::size_t>(tokens) * sizeof(float)));
             out.grad = r.span(memory);
         }
-        auto const result = ppo(view, out, trm::serial_executor{}, scratch);
+        auto result = ppo(view, out, trm::serial_executor{}, scratch);
         benchmark::DoNotOptimize(result.loss);
         std::free(memory);
     });

@@ -53,7 +53,7 @@ void products(problem<S> const& p, trm::linear_blocks const& b, std::span<std::b
     exec((p.rows + b.rows - 1) / b.rows, [&](std::int64_t i) {
         d::arena a = d::aligned_arena(ws);
         a.at += (i % b.workers) * d::head<S, S>::bytes(p.width, b);
-        d::head<S, S> const h(p.view(), b, a);
+        d::head<S, S> h(p.view(), b, a);
         std::int64_t const n = std::min(b.rows, p.rows - i * b.rows);
         std::vector<std::int64_t> list;
         for (std::int64_t r = 0; r < n; ++r) list.push_back(i * b.rows + r);

@@ -55,7 +55,7 @@ void variants(benchmark::State& state, variant which, std::int64_t tokens, int t
         state, tokens, bytes, threads,
         [&] {
             with_threads(threads, [&](auto const& run) {
-                auto const result = loss(view, out, run, scratch);
+                auto result = loss(view, out, run, scratch);
                 benchmark::DoNotOptimize(result.loss);
             });
         },

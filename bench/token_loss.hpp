@@ -48,7 +48,7 @@ void pipeline_row(benchmark::State& state, Loss const& loss, trm::batch_view<S> 
     trm::workspace scratch;
     bool ok = true;
     row(state, view.layout.extent(), bytes, threads, [&] {
-        auto const r = with_threads(threads, [&](auto const& run) { return loss(view, out, run, scratch); });
+        auto r = with_threads(threads, [&](auto const& run) { return loss(view, out, run, scratch); });
         ok = ok && r.status.ok();
         benchmark::DoNotOptimize(r.loss);
     });
