@@ -119,32 +119,6 @@ void both_ways(benchmark::State& state, problem<S>& p, double kept, std::int64_t
     state.counters["workspace_MiB"] = double(ws.size()) / (1 << 20);
 }
 
-/// `log_prob` against what one writes with Eigen arrays, on the same rows.
-void eigen_rows(benchmark::State& state, std::int64_t vocab) {
-    std::int64_t const rows = (std::int64_t(1) << 26) / vocab;
-    std::vector<float> x(std::size_t(rows * vocab)), logp(std::size_t(rows), 0.0f), naive(std::size_t(rows), 0.0f);
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] = float(i * 2654435761u % 1024) / 128.0f;
-    std::vector<std::int32_t> const ids(std::size_t(rows), 17);
-    trm::logits_view<float> const view{.data = x.data(), .rows = rows, .vocab = vocab};
-    trm::serial_executor const exec;
-    std::vector<double> ours, theirs;
-    for (auto _ : state) {
-        double const t0 = clock_of(exec);
-        for (std::int64_t r = 0; r < rows; ++r) {
-            Eigen::Map<Eigen::ArrayXf const> const row(x.data() + r * vocab, vocab);
-            float const top = row.maxCoeff();
-            naive[std::size_t(r)] = row[17] - top - std::log((row - top).exp().sum());
-        }
-        double const t1 = clock_of(exec);
-        (void)trm::log_prob(view, ids, trm::log_prob_out<float>{.logp = logp}, exec);
-        double const t2 = clock_of(exec);
-        theirs.push_back(t1 - t0);
-        ours.push_back(t2 - t1);
-        state.SetIterationTime(t2 - t1);
-    }
-    state.counters["eigen_over_trm"] = median(theirs) / median(ours);
-}
-
 template <class F>
 void add(std::string const& name, F f) {
     benchmark::RegisterBenchmark(name.c_str(), f)->UseManualTime()->Iterations(5)->Unit(benchmark::kMillisecond);
@@ -174,8 +148,6 @@ void add_type(std::string const& type, std::int64_t rows, std::int64_t width, st
 }  // namespace
 
 int main(int argc, char** argv) {
-    for (std::int64_t vocab : {std::int64_t(32768), std::int64_t(151936)})
-        add("forward/eigen/f32/V" + std::to_string(vocab) + "/1T", [=](benchmark::State& s) { eigen_rows(s, vocab); });
     add_type<float>("f32", 1024, 1024, 32768);
     add_type<trm::bf16>("bf16", 1024, 1024, 32768);
     benchmark::Initialize(&argc, argv);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logits kernels against what memory allows. Every sample times the ceiling and the kernel one after the other, so that
-// a busy machine disturbs both; the counters are medians: GB/s of useful bytes, `of_ceiling` their ratio.
+// Logits kernels against what memory allows, a scalar loop and naive Eigen. Every sample times the ceilings and the kernel
+// one after the other, so that a busy machine disturbs all; the counters are medians: GB/s of useful bytes, `ceiling` those
+// of the fastest plain loop that moves the same bytes, `of_ceiling` their ratio. `trm_speedup` of scalar and Eigen: how many
+// times longer they take than trm, interleaved the same way.
 #include "logits_ceilings.hpp"
 
 #include <trm/logits/divergence.hpp>
@@ -9,6 +11,12 @@
 
 #include <benchmark/benchmark.h>
 
+#if __has_include(<Eigen/Core>)
+#define TRM_BENCH_EIGEN 1
+#include <Eigen/Core>
+#endif
+
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -16,6 +24,8 @@
 namespace {
 
 using namespace bench;
+
+std::atomic<float> sink;
 
 constexpr std::int64_t elements = std::int64_t(1) << 27;  // 512 MiB of f32
 
@@ -53,33 +63,87 @@ data<S>& get() {
     return d;
 }
 
-template <class Exec, class Ceiling, class Kernel>
-void pairs(benchmark::State& state, Exec const& exec, double ceiling_bytes, double kernel_bytes, Ceiling const& ceiling,
-           Kernel const& kernel) {
-    std::vector<double> c, k;
-    kernel();
-    for (auto _ : state) {
-        double const t0 = clock_of(exec);
-        ceiling();
-        double const t1 = clock_of(exec);
-        kernel();
-        double const t2 = clock_of(exec);
-        c.push_back(t1 - t0);
-        k.push_back(t2 - t1);
-        state.SetIterationTime(t2 - t1);
-    }
-    double const top = ceiling_bytes / median(c) * 1e-9, got = kernel_bytes / median(k) * 1e-9;
-    state.counters["GB/s"] = got;
-    state.counters["ceiling"] = top;
-    state.counters["of_ceiling"] = got / top;
+/// Seconds of f, on the clock that fits `exec`.
+template <class Exec, class F>
+double timed(Exec const& exec, F const& f) {
+    double const start = clock_of(exec);
+    f();
+    return clock_of(exec) - start;
 }
 
-std::atomic<float> sink;
+/// Plain loops over the same bytes; the fastest is the ceiling.
+template <class Exec>
+using ceilings = std::vector<std::function<void(Exec const&)>>;
 
-template <class S, class Exec>
-void read_ceiling(data<S>& d, std::int64_t bytes, Exec const& exec) {
-    float const* p = reinterpret_cast<float const*>(d.x.data());
-    blocks(bytes / 4, exec, [&](std::int64_t i, std::int64_t n) { sink = read_sum(p + i, n); });
+template <class Exec>
+ceilings<Exec> reading(float const* x, std::int64_t n) {
+    ceilings<Exec> c;
+    for (auto const loop : {read_plain, read_groups})
+        c.push_back(
+            [=](Exec const& exec) { blocks(n, exec, [&](std::int64_t i, std::int64_t m) { sink = loop(x + i, m); }); });
+    return c;
+}
+template <class Exec>
+ceilings<Exec> reading_two(float const* x, float const* y, std::int64_t n) {
+    ceilings<Exec> c;
+    c.push_back([=](Exec const& exec) {
+        blocks(n, exec, [&](std::int64_t i, std::int64_t m) { sink = read_two(x + i, y + i, m); });
+    });
+    for (auto const loop : {read_plain, read_groups})
+        c.push_back([=](Exec const& exec) {
+            blocks(n, exec, [&](std::int64_t i, std::int64_t m) { sink = loop(x + i, m) + loop(y + i, m); });
+        });
+    return c;
+}
+template <class Exec>
+ceilings<Exec> scaling(float* x, std::int64_t n) {
+    ceilings<Exec> c;
+    for (auto const loop : {scale_in_place<1>, scale_in_place<4>})
+        c.push_back(
+            [=](Exec const& exec) { blocks(n, exec, [&](std::int64_t i, std::int64_t m) { loop(x + i, m); }); });
+    return c;
+}
+template <class Exec>
+ceilings<Exec> copying(float* y, float const* x, std::int64_t n, bool past_caches) {
+    auto const loop = past_caches ? copy<true> : copy<false>;
+    return {[=](Exec const& exec) { blocks(n, exec, [&](std::int64_t i, std::int64_t m) { loop(y + i, x + i, m); }); }};
+}
+
+/// Times ceilings and kernel in turn; `prepare` runs before each round, untimed.
+template <class Exec, class Prepare, class Kernel>
+void against(benchmark::State& state, Exec const& exec, double bytes, ceilings<Exec> const& c, Prepare const& prepare,
+             Kernel const& kernel) {
+    std::vector<std::vector<double>> top(c.size());
+    std::vector<double> k;
+    for (auto _ : state) {
+        prepare();
+        for (std::size_t i = 0; i < c.size(); ++i) top[i].push_back(timed(exec, [&] { c[i](exec); }));
+        k.push_back(timed(exec, kernel));
+        state.SetIterationTime(k.back());
+    }
+    double best = median(top[0]);
+    for (auto const& t : top) best = std::min(best, median(t));
+    state.counters["GB/s"] = bytes / median(k) * 1e-9;
+    state.counters["ceiling"] = bytes / best * 1e-9;
+    state.counters["of_ceiling"] = best / median(k);
+}
+
+/// A ceiling alone, so that a report can show it.
+template <class Exec>
+void ceiling(benchmark::State& state, Exec const& exec, double bytes, ceilings<Exec> const& c) {
+    std::vector<std::vector<double>> top(c.size());
+    for (auto _ : state) {
+        for (std::size_t i = 0; i < c.size(); ++i) top[i].push_back(timed(exec, [&] { c[i](exec); }));
+        state.SetIterationTime(top[0].back());
+    }
+    double best = median(top[0]);
+    for (auto const& t : top) best = std::min(best, median(t));
+    state.counters["GB/s"] = bytes / best * 1e-9;
+}
+
+template <class S>
+float* floats(buffer<S>& b) {
+    return reinterpret_cast<float*>(b.data());
 }
 
 template <class S, class Exec>
@@ -89,8 +153,8 @@ void forward(benchmark::State& state, std::int64_t vocab, bool entropy, Exec con
     trm::log_prob_out<float> out{d.logp, d.lse, {}};
     if (entropy) out.entropy = d.entropy;
     std::int64_t const bytes = view.rows * vocab * std::int64_t(sizeof(S));
-    pairs(
-        state, exec, double(bytes), double(bytes), [&] { read_ceiling(d, bytes, exec); },
+    against(
+        state, exec, double(bytes), reading<Exec>(floats(d.x), bytes / 4), [] {},
         [&] { (void)trm::log_prob(view, d.ids, out, exec); });
 }
 
@@ -112,77 +176,85 @@ void backward(benchmark::State& state, std::int64_t vocab, where to, double kept
         in_place ? d.x.data() : d.y.data(), 0,
         to == where::in_place_skip ? trm::logits_write::nonzero_rows : trm::logits_write::overwrite,
         to == where::streamed};
-    // In place destroys the logits; values of the same kind are put back outside the timed part.
-    std::int64_t const n = view.rows * vocab, floats = n * std::int64_t(sizeof(S)) / 4;
+    std::int64_t const n = view.rows * vocab, words = n * std::int64_t(sizeof(S)) / 4;
     std::vector<S> const sample(d.x.data(), d.x.data() + vocab);
-    double const bytes = 2.0 * double(n) * sizeof(S);
-    float* const px = reinterpret_cast<float*>(d.x.data());
-    float* const py = reinterpret_cast<float*>(d.y.data());
-    std::vector<double> c, k;
-    for (auto _ : state) {
+    auto const restore = [&] {  // in place destroys the logits; values of the same kind come back
         if (in_place)
             for (std::int64_t r = 0; r < view.rows; ++r)
                 std::memcpy(d.x.data() + r * vocab, sample.data(), std::size_t(vocab) * sizeof(S));
-        double const t0 = clock_of(exec);
-        blocks(floats, exec, [&](std::int64_t i, std::int64_t m) {
-            in_place ? scale_in_place(py + i, m) : copy_stream(py + i, px + i, m);
-        });
-        double const t1 = clock_of(exec);
-        (void)trm::logits_gradient(view, d.ids, in, out, exec);
-        double const t2 = clock_of(exec);
-        c.push_back(t1 - t0);
-        k.push_back(t2 - t1);
-        state.SetIterationTime(t2 - t1);
-    }
-    state.counters["GB/s"] = bytes / median(k) * 1e-9;
-    state.counters["ceiling"] = bytes / median(c) * 1e-9;
-    state.counters["of_ceiling"] = median(c) / median(k);
+    };
+    against(state, exec, 2.0 * double(n) * sizeof(S),
+            in_place ? scaling<Exec>(floats(d.y), words)
+                     : copying<Exec>(floats(d.y), floats(d.x), words, to == where::streamed),
+            restore, [&] { (void)trm::logits_gradient(view, d.ids, in, out, exec); });
+    restore();
 }
 
 /// Exact divergence of two matrices; the ceiling reads both.
-template <class Exec>
+template <class S, class Exec>
 void divergence(benchmark::State& state, std::int64_t vocab, bool tv, bool known, Exec const& exec) {
-    data<float>& d = get<float>();
+    data<S>& d = get<S>();
     auto const mu = d.view(vocab);
     auto pi = mu;
     pi.data = d.y.data();
     std::vector<float> kl(std::size_t(mu.rows)), distance(std::size_t(mu.rows));
     std::vector<double> mu_lse(std::size_t(mu.rows)), pi_lse(std::size_t(mu.rows));
-    for (std::int64_t i = 0; i < mu.rows * vocab; ++i) d.y.data()[i] = d.x.data()[i] + 1e-3f * float(i % 64);
+    for (std::int64_t i = 0; i < mu.rows * vocab; ++i)
+        d.y.data()[i] = trm::simd::detail::narrow<S>(trm::to_float(d.x.data()[i]) + 1e-2f * float(i % 64));
     trm::divergence_out<float> out{.kl_mu_pi = kl, .mu_logsumexp = mu_lse, .pi_logsumexp = pi_lse};
     (void)trm::exact_divergence(mu, pi, out, trm::known_logsumexp{}, exec);
     if (tv) out.tv = distance;
     std::vector<double> const a = mu_lse, b = pi_lse;
     trm::known_logsumexp const lse = known ? trm::known_logsumexp{a, b} : trm::known_logsumexp{};
-    std::int64_t const n = mu.rows * vocab;
-    pairs(
-        state, exec, 8.0 * double(n), 8.0 * double(n),
-        [&] {
-            blocks(n, exec, [&](std::int64_t i, std::int64_t m) {
-                sink = read_sum(d.x.data() + i, m) + read_sum(d.y.data() + i, m);
-            });
-        },
+    std::int64_t const bytes = mu.rows * vocab * std::int64_t(sizeof(S));
+    against(
+        state, exec, 2.0 * double(bytes), reading_two<Exec>(floats(d.x), floats(d.y), bytes / 4), [] {},
         [&] { (void)trm::exact_divergence(mu, pi, out, lse, exec); });
 }
 
-/// The textbook in scalar C++ and in whole-row passes, for the factor.
-void scalar_forward(benchmark::State& state, std::int64_t vocab) {
+void scalar_row(float const* x, std::int64_t n, float& logp) {
+    float top = x[0], sum = 0;
+    for (std::int64_t i = 1; i < n; ++i) top = x[i] > top ? x[i] : top;
+    for (std::int64_t i = 0; i < n; ++i) sum += std::exp(x[i] - top);
+    logp = x[17] - top - std::log(sum);
+}
+#if defined(TRM_BENCH_EIGEN)
+void eigen_row(float const* x, std::int64_t n, float& logp) {
+    Eigen::Map<Eigen::ArrayXf const> const row(x, n);
+    float const top = row.maxCoeff();
+    logp = row[17] - top - std::log((row - top).exp().sum());
+}
+void eigen_row_entropy(float const* x, std::int64_t n, float& logp) {
+    Eigen::Map<Eigen::ArrayXf const> const row(x, n);
+    float const top = row.maxCoeff();
+    Eigen::ArrayXf const e = (row - top).exp();
+    float const sum = e.sum();
+    logp = row[17] - top - std::log(sum) + (std::log(sum) - (e * (row - top)).sum() / sum);
+}
+#endif
+
+/// The textbook, row by row, on one thread.
+template <class Row>
+void textbook(benchmark::State& state, std::int64_t vocab, bool entropy, int share, Row const& row) {
     data<float>& d = get<float>();
     auto view = d.view(vocab);
-    view.rows = std::max<std::int64_t>(1, view.rows / 8);
+    view.rows = std::max<std::int64_t>(1, view.rows / share);
+    std::span const logp = std::span(d.logp).first(std::size_t(view.rows));
+    trm::log_prob_out<float> const out{
+        logp, {}, entropy ? std::span(d.entropy).first(std::size_t(view.rows)) : std::span<float>{}};
+    std::span const ids = std::span(d.ids).first(std::size_t(view.rows));
     std::int64_t const bytes = view.rows * vocab * 4;
-    pairs(
-        state, trm::serial_executor{}, double(bytes), double(bytes),
-        [&] { read_ceiling(d, bytes, trm::serial_executor{}); },
+    trm::serial_executor const exec;
+    std::vector<double> ours, theirs;
+    against(
+        state, exec, double(bytes), reading<trm::serial_executor>(floats(d.x), bytes / 4),
+        [&] { ours.push_back(timed(exec, [&] { (void)trm::log_prob(view, ids, out); })); },
         [&] {
-            for (std::int64_t r = 0; r < view.rows; ++r) {
-                float const* x = view.row(r);
-                float top = x[0], sum = 0;
-                for (std::int64_t i = 1; i < vocab; ++i) top = x[i] > top ? x[i] : top;
-                for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(x[i] - top);
-                d.logp[std::size_t(r)] = x[17] - top - std::log(sum);
-            }
+            theirs.push_back(timed(exec, [&] {
+                for (std::int64_t r = 0; r < view.rows; ++r) row(view.row(r), vocab, logp[std::size_t(r)]);
+            }));
         });
+    state.counters["trm_speedup"] = median(theirs) / median(ours);
 }
 
 template <class F>
@@ -190,37 +262,60 @@ void add(std::string const& name, F f) {
     benchmark::RegisterBenchmark(name.c_str(), f)->UseManualTime()->Iterations(11)->Unit(benchmark::kMillisecond);
 }
 
+two_threads const& both() {
+    static two_threads const t;
+    return t;
+}
+/// f(state, executor) on one thread and on two.
+template <class F>
+void add_both(std::string const& name, F f) {
+    add(name + "/1T", [=](benchmark::State& s) { f(s, trm::serial_executor{}); });
+    add(name + "/2T", [=](benchmark::State& s) { f(s, both()); });
+}
+
+void add_ceilings() {
+    auto const row = [](std::string const& name, double streams, auto make) {
+        add_both("ceiling/" + name, [=](benchmark::State& s, auto const& exec) {
+            using Exec = std::remove_cvref_t<decltype(exec)>;
+            data<float>& d = get<float>();
+            ceiling(s, exec, streams * 4 * double(elements), make.template operator()<Exec>(d));
+        });
+    };
+    row("read", 1, []<class E>(data<float>& d) { return reading<E>(d.x.data(), elements); });
+    row("read_two", 2, []<class E>(data<float>& d) { return reading_two<E>(d.x.data(), d.y.data(), elements); });
+    row("in_place", 2, []<class E>(data<float>& d) { return scaling<E>(d.y.data(), elements); });
+    row("copy", 2, []<class E>(data<float>& d) { return copying<E>(d.y.data(), d.x.data(), elements, false); });
+    row("copy_nt", 2, []<class E>(data<float>& d) { return copying<E>(d.y.data(), d.x.data(), elements, true); });
+}
+
 template <class S>
 void add_type(std::string const& type) {
-    static two_threads const both;
     for (std::int64_t vocab : {std::int64_t(32768), std::int64_t(151936)}) {
         auto const v = "/" + type + "/V" + std::to_string(vocab);
-        for (bool entropy : {false, true}) {
-            auto const name = std::string("forward/") + (entropy ? "logp+entropy" : "logp") + v;
-            add(name + "/1T", [=](benchmark::State& s) { forward<S>(s, vocab, entropy, trm::serial_executor{}); });
-            add(name + "/2T", [=](benchmark::State& s) { forward<S>(s, vocab, entropy, both); });
-        }
+        for (bool entropy : {false, true})
+            add_both(std::string("forward/") + (entropy ? "logp+entropy" : "logp") + v,
+                     [=](benchmark::State& s, auto const& exec) { forward<S>(s, vocab, entropy, exec); });
         auto const back = [=](std::string const& name, where to, double kept, bool entropy) {
-            add("backward/" + name + v + "/1T",
-                [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, trm::serial_executor{}); });
-            add("backward/" + name + v + "/2T",
-                [=](benchmark::State& s) { backward<S>(s, vocab, to, kept, entropy, both); });
+            add_both("backward/" + name + v,
+                     [=](benchmark::State& s, auto const& exec) { backward<S>(s, vocab, to, kept, entropy, exec); });
         };
         back("in_place", where::in_place, 1.0, false);
         back("in_place_half_kept", where::in_place, 0.5, false);
         back("in_place_half_kept_skip", where::in_place_skip, 0.5, false);
         back("copy", where::regular, 1.0, false);
+        for (auto const& [name, tv, known] : {std::tuple("kl", false, false), std::tuple("kl+tv", true, false),
+                                              std::tuple("kl+tv_known_lse", true, true)})
+            add_both("divergence/" + std::string(name) + v,
+                     [=, tv = tv, known = known](benchmark::State& s, auto const& exec) {
+                         divergence<S>(s, vocab, tv, known, exec);
+                     });
         if constexpr (sizeof(S) == 4) {
-            for (int which = 0; which < 3; ++which) {
-                auto const name = std::string(which == 0   ? "divergence/kl"
-                                              : which == 1 ? "divergence/kl+tv"
-                                                           : "divergence/kl+tv_known_lse") +
-                                  v;
-                add(name + "/1T",
-                    [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, trm::serial_executor{}); });
-                add(name + "/2T", [=](benchmark::State& s) { divergence(s, vocab, which > 0, which == 2, both); });
-            }
-            add("forward/scalar" + v + "/1T", [=](benchmark::State& s) { scalar_forward(s, vocab); });
+            add("forward/scalar" + v + "/1T", [=](benchmark::State& s) { textbook(s, vocab, false, 8, scalar_row); });
+#if defined(TRM_BENCH_EIGEN)
+            add("forward/eigen" + v + "/1T", [=](benchmark::State& s) { textbook(s, vocab, false, 2, eigen_row); });
+            add("forward/eigen+entropy" + v + "/1T",
+                [=](benchmark::State& s) { textbook(s, vocab, true, 2, eigen_row_entropy); });
+#endif
             back("copy_nt", where::streamed, 1.0, false);
             back("copy_nt+entropy", where::streamed, 1.0, true);
         }
@@ -230,6 +325,7 @@ void add_type(std::string const& type) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    add_ceilings();
     add_type<float>("f32");
     add_type<trm::bf16>("bf16");
     benchmark::Initialize(&argc, argv);

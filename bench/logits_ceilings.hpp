@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <sys/mman.h>
 #include <time.h>
 
 /// What the machine can do, measured in the same process and between the same samples as the kernels.
@@ -25,32 +26,52 @@ namespace bench {
 using V = trm::simd::vec<float>;
 inline constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
 
-/// Sum of n floats, eight accumulators, prefetched: the best read loop of several tried.
-inline float read_sum(float const* x, std::int64_t n) {
+/// Sum of n floats, as a stream of one register and as groups of eight: which one a machine reads faster depends on its
+/// prefetchers and page size, so ceilings take the better.
+inline float read_plain(float const* x, std::int64_t n) {
+    V s(0.0f);
+    for (std::int64_t i = 0; i + w <= n; i += w) s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
+    return float(trm::simd::sum(s));
+}
+inline float read_groups(float const* x, std::int64_t n) {
     V s[8];
     for (auto& v : s) v = V(0.0f);
     for (std::int64_t i = 0; i + 8 * w <= n; i += 8 * w)
-        for (int k = 0; k < 8; ++k) {
-            trm::simd::prefetch(x + i + 768 + k * w);
-            s[k] = s[k] + trm::simd::load<V>(x + i + k * w);
-        }
+        for (int k = 0; k < 8; ++k) s[k] = s[k] + trm::simd::in_order(trm::simd::load<V>(x + i + k * w));
     return float(trm::simd::sum(((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))));
 }
-inline void scale_in_place(float* x, std::int64_t n) {
+/// The same for two arrays, read side by side.
+inline float read_two(float const* x, float const* y, std::int64_t n) {
+    V s(0.0f), t(0.0f);
+    for (std::int64_t i = 0; i + w <= n; i += w) {
+        s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
+        t = t + trm::simd::in_order(trm::simd::load<V>(y + i));
+    }
+    return float(trm::simd::sum(s + t));
+}
+template <int unroll>
+void scale_in_place(float* x, std::int64_t n) {
     V const one(1.0000001f);
-    for (std::int64_t i = 0; i + 4 * w <= n; i += 4 * w) {
-        V v[4];
-        for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w) * one;
-        for (int k = 0; k < 4; ++k) trm::simd::store(x + i + k * w, v[k]);
+    for (std::int64_t i = 0; i + unroll * w <= n; i += unroll * w) {
+        V v[unroll];
+        for (int k = 0; k < unroll; ++k) v[k] = trm::simd::load<V>(x + i + k * w) * one;
+        for (int k = 0; k < unroll; ++k) trm::simd::store(x + i + k * w, v[k]);
     }
 }
-inline void copy_stream(float* y, float const* x, std::int64_t n) {
+template <bool past_caches>
+void copy(float* y, float const* x, std::int64_t n) {
     for (std::int64_t i = 0; i + 4 * w <= n; i += 4 * w) {
         V v[4];
         for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w);
-        for (int k = 0; k < 4; ++k) trm::simd::stream(y + i + k * w, v[k]);
+        for (int k = 0; k < 4; ++k) {
+            if constexpr (past_caches) {
+                trm::simd::stream(y + i + k * w, v[k]);
+            } else {
+                trm::simd::store(y + i + k * w, v[k]);
+            }
+        }
     }
-    trm::simd::stream_fence();
+    if constexpr (past_caches) trm::simd::stream_fence();
 }
 
 /// Calls the blocks from the caller and one helper thread, dynamically.
@@ -126,6 +147,9 @@ template <class T>
 class buffer {
 public:
     explicit buffer(std::int64_t n) : data_(static_cast<T*>(std::aligned_alloc(1 << 21, round(n)))) {
+#if defined(MADV_HUGEPAGE)
+        (void)madvise(data_, round(n), MADV_HUGEPAGE);
+#endif
         std::fill_n(reinterpret_cast<char*>(data_), round(n), char(0));
     }
     buffer(buffer const&) = delete;

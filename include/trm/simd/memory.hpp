@@ -71,6 +71,21 @@ TRM_INLINE V load(S const* from) noexcept {
     }
 }
 
+/// 2 `V::size` elements in any order, the same for every call: sums do not care, and unpacking bf16 gets cheaper.
+template <class V, class S>
+TRM_INLINE void load_two(S const* from, V& a, V& b) noexcept {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<storage_t<S>, bf16> && detail::is_register<V, float, 64>) {
+        __m512i const both = _mm512_loadu_si512(from);
+        a = detail::wrap<V>(_mm512_castsi512_ps(_mm512_slli_epi32(both, 16)));
+        b = detail::wrap<V>(_mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536))));
+        return;
+    }
+#endif
+    a = load<V>(from);
+    b = load<V>(from + V::size);
+}
+
 /// The first n elements (0 <= n < lanes), zero in the other lanes.
 template <class V, class S>
 TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {

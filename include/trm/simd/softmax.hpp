@@ -101,6 +101,15 @@ TRM_INLINE V exp2(V t) noexcept {
     return p * scale;
 }
 
+/// Does `exp2` take any t, 0 for -infinity and infinity for +infinity included? The AVX-512 scaling instruction does.
+template <class V>
+inline constexpr bool exp2_saturates =
+#if defined(__AVX512F__)
+    detail::is_register<V, float, 64>;
+#else
+    false;
+#endif
+
 /// 2^t for -2^20 <= t <= 127, 0 (or at most 2^-126) below -126.
 template <class V>
 TRM_INLINE V exp2_wide(V t) noexcept {

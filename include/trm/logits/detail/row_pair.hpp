@@ -102,10 +102,8 @@ template <class V, class S1, class S2, class M1, class M2>
         for (; i < stop; i += half * w) {
             V a[half], b[half];
             for (int k = 0; k < half; ++k) {
-                if (k % vectors_per_line<V, S1> == 0) simd::prefetch(x + i + prefetch_ahead<S1> + k * w);
-                if (k % vectors_per_line<V, S2> == 0) simd::prefetch(y + i + prefetch_ahead<S2> + k * w);
-                a[k] = x_mask.apply(simd::load<V>(x + i + k * w), i + k * w);
-                b[k] = y_mask.apply(simd::load<V>(y + i + k * w), i + k * w);
+                a[k] = x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w);
+                b[k] = y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w);
             }
             s.watch(simd::max(simd::max(a[0], a[1]), simd::max(a[2], a[3])),
                     simd::max(simd::max(b[0], b[1]), simd::max(b[2], b[3])));
@@ -171,10 +169,8 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
         std::int64_t const stop = n - i < per_flush * w ? n : i + per_flush * w;
         for (; i + 2 * w <= stop; i += 2 * w)
             for (int k = 0; k < 2; ++k) {
-                if (k % vectors_per_line<V, S1> == 0) simd::prefetch(x + i + prefetch_ahead<S1> + k * w);
-                if (k % vectors_per_line<V, S2> == 0) simd::prefetch(y + i + prefetch_ahead<S2> + k * w);
-                add(x_mask.apply(simd::load<V>(x + i + k * w), i + k * w),
-                    y_mask.apply(simd::load<V>(y + i + k * w), i + k * w), k);
+                add(x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w),
+                    y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w), k);
             }
         for (; i < stop; i += w) {
             auto const k = static_cast<std::size_t>(stop - i < w ? stop - i : w);
