@@ -128,6 +128,18 @@ TEST_CASE("Divergence shards merge in any order", "[logits][property]") {
             CHECK(near(all.mu_logsumexp(), whole.mu, 1e-6));
             CHECK(near(all.pi_logsumexp(), whole.pi, 1e-6));
         }
+        // TV: the merged normalisers go back to the shards, whose TVs add up.
+        double tv = 0;
+        for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+            mu.data = a.data() + cuts[i];
+            pi.data = b.data() + cuts[i];
+            mu.vocab = pi.vocab = std::int64_t(cuts[i + 1] - cuts[i]);
+            double part = 7;
+            trm::known_logsumexp const known{{&whole.mu, 1}, {&whole.pi, 1}};
+            REQUIRE(trm::exact_divergence(mu, pi, trm::divergence_out<double>{.tv = {&part, 1}}, known).ok());
+            tv += part;
+        }
+        CHECK(near(tv, whole.tv, 1e-6));
     }
 }
 

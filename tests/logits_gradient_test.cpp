@@ -180,6 +180,62 @@ TEST_CASE("Rejected rows are not read and cost a memset or nothing", "[logits][u
         }
 }
 
+TEST_CASE("Vocabulary shards, forward, merge, backward, make the gradient of the whole row", "[logits][property]") {
+    std::mt19937_64 rng(28);
+    std::int64_t const n = 5003;
+    std::vector<std::int64_t> const cuts{0, 1, 640, 641, 3000, n};
+    for (int k = 0; k < static_cast<int>(kind::count); ++k) {
+        std::vector<double> x, z;
+        std::vector<std::int32_t> ids;
+        for (std::int64_t target : {std::int64_t(0), std::int64_t(640), n - 1}) {
+            std::vector<double> row = rows::make(kind(k), std::size_t(n), std::size_t(target), rng);
+            x.insert(x.end(), row.begin(), row.end());
+            ids.push_back(std::int32_t(target));
+        }
+        std::vector<float> const s = rows::store<float>(x);
+        std::vector<std::uint8_t> mask(std::size_t(n), 1);
+        if (k % 2 == 0) mask[7] = mask[700] = 0;
+        std::vector<trm::logits_partial> all(3), part(3);
+        auto const shard = [&](std::size_t i) {
+            return trm::logits_view<float>{.data = s.data() + cuts[i],
+                                           .rows = 3,
+                                           .vocab = cuts[i + 1] - cuts[i],
+                                           .row_stride = n,
+                                           .temperature = 0.8,
+                                           .vocab_mask = mask.data() + cuts[i]};
+        };
+        for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+            REQUIRE(trm::log_prob_partials(shard(i), cuts[i], ids, part).ok());
+            for (std::size_t r = 0; r < 3; ++r) all[r].merge(part[r]);
+        }
+        std::vector<double> logp(3), lse(3), h(3);
+        REQUIRE(trm::finish(std::span<trm::logits_partial const>(all), trm::log_prob_out<double>{logp, lse, h}).ok());
+        std::vector<double> const up{1.5, 0, -2}, up_h{0.25, 0, 0};
+        trm::logits_gradient_in<double> const in{lse, up, up_h, h};
+        std::vector<float> g(s.size(), 9.0f);
+        for (std::size_t i = 0; i + 1 < cuts.size(); ++i)
+            REQUIRE(
+                trm::logits_gradient_shard(shard(i), cuts[i], ids, in, trm::logits_gradient_out<float>{&g[cuts[i]], n})
+                    .ok());
+        for (std::size_t r = 0; r < 3; ++r) {
+            std::vector<double> row(x.begin() + std::int64_t(r) * n, x.begin() + std::int64_t(r + 1) * n);
+            for (std::size_t i = 0; i < row.size(); ++i)
+                if (mask[i] == 0) row[i] = -rows::inf;
+            std::vector<double> const want =
+                trm::reference::logits_gradient(rows::scaled(row, 0.8), std::size_t(ids[r]), up[r], up_h[r], 0.8);
+            double worst = 0, total = 0;
+            for (std::size_t i = 0; i < row.size(); ++i) {
+                double const got = double(g[r * std::size_t(n) + i]);
+                worst = std::max(worst, std::fabs(got - want[i]));
+                total += got;
+            }
+            INFO(rows::name(kind(k)) << " row " << r);
+            CHECK(worst <= 4e-6);
+            CHECK(std::fabs(total) <= 1e-5);
+        }
+    }
+}
+
 TEST_CASE("The backward pass refuses inconsistent inputs", "[logits][unit]") {
     std::vector<float> x(6), g(6), up(2, 1.0f), h(2);
     std::vector<double> lse(2);

@@ -3,8 +3,10 @@
 #include "logits_rows.hpp"
 
 #include <trm/logits/linear_gradient.hpp>
+#include <trm/logits/topk.hpp>
 #include <trm/reference/logits.hpp>
 
+#include <algorithm>
 #include <thread>
 
 namespace {
@@ -254,26 +256,81 @@ TEST_CASE("Two fused heads give the exact KL of their logits", "[logits][linear]
     trm::linear_blocks const b{8, 200, 2};
     std::vector<std::byte> ws(
         std::size_t(trm::linear_divergence_workspace<trm::bf16, trm::bf16, float, float>(16, 16, b)));
-    std::vector<float> logp(21), h(21), kl(21), rl(21);
+    std::vector<float> logp(21), h(21), kl(21), rl(21), tv(21);
     std::vector<double> lse(21), mu_lse(21), pi_lse(21);
     REQUIRE(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{logp, lse, h},
-                                   trm::divergence_out<float>{kl, rl, {}, mu_lse, pi_lse}, ws, b, together{})
+                                   trm::divergence_out<float>{kl, rl, tv, mu_lse, pi_lse}, ws, b, together{})
                 .ok());
     for (std::size_t r = 0; r < 21; ++r) {
         if (pi.mask[r] == 0) {
             CHECK(kl[r] == 0);
+            CHECK(tv[r] == 0);
             continue;
         }
         std::vector<double> const x = mu.logits(std::int64_t(r)), y = pi.logits(std::int64_t(r));
         CHECK(kl[r] == Approx(trm::reference::kl(x, y)).margin(2e-6));
         CHECK(rl[r] == Approx(trm::reference::kl(y, x)).margin(2e-6));
+        CHECK(tv[r] == Approx(trm::reference::tv(x, y)).margin(2e-6));
         CHECK(kl[r] > 0);
+        CHECK(tv[r] <= std::sqrt(kl[r] / 2));
         CHECK(mu_lse[r] == Approx(trm::reference::logsumexp(x)).epsilon(1e-6));
         CHECK(pi_lse[r] == Approx(lse[r]).epsilon(1e-7));
         CHECK(logp[r] == Approx(y[std::size_t(pi.ids[r])] - trm::reference::logsumexp(y)).margin(5e-6));
     }
-    std::vector<float> tv(21);
+
+    // One chunk that holds the vocabulary.
+    trm::linear_blocks const whole{8, 777, 1};
+    ws.resize(std::size_t(trm::linear_divergence_workspace<trm::bf16, trm::bf16, float, float>(16, 16, whole)));
+    std::vector<float> tv_whole(21);
+    REQUIRE(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{},
+                                   trm::divergence_out<float>{.tv = tv_whole}, ws, whole)
+                .ok());
+    for (std::size_t r = 0; r < 21; ++r) CHECK(tv_whole[r] == Approx(tv[r]).margin(1e-6));
     CHECK(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{},
-                                 trm::divergence_out<float>{kl, rl, tv}, ws, b)
-              .code == trm::errc::unsupported);
+                                 trm::divergence_out<float>{.tv = std::span(tv).first(20)}, ws, whole)
+              .code == trm::errc::size_mismatch);
+}
+
+TEST_CASE("A fused head against the rollout's stored top-k bounds the exact KL from below",
+          "[logits][linear][parity]") {
+    problem<float, float> pi(17, 16, 501, 37), mu(17, 16, 501, 37);
+    std::mt19937_64 rng(38);
+    std::normal_distribution<double> normal(0, 0.05);
+    for (std::size_t i = 0; i < mu.w.size(); ++i) mu.weight[i] = float(mu.w[i] += normal(rng));
+    std::int64_t const k = 12;
+    std::vector<std::int32_t> ids;
+    std::vector<float> stored, mu_target(17);
+    for (std::int64_t r = 0; r < 17; ++r) {
+        std::vector<double> const lp = trm::reference::log_softmax(mu.logits(r));
+        std::vector<std::int32_t> order(lp.size());
+        for (std::size_t i = 0; i < order.size(); ++i) order[i] = std::int32_t(i);
+        std::sort(order.begin(), order.end(), [&](auto a, auto b) { return lp[std::size_t(a)] > lp[std::size_t(b)]; });
+        for (std::size_t i = 0; i < std::size_t(k); ++i)
+            ids.push_back(order[i]), stored.push_back(float(lp[std::size_t(order[i])]));
+        mu_target[std::size_t(r)] = float(lp[std::size_t(pi.ids[std::size_t(r)])]);
+    }
+    trm::linear_blocks const b{8, 100, 1};
+    std::vector<std::byte> ws(std::size_t(trm::linear_workspace<float, float>(16, b)));
+    std::vector<float> logp(17), current(std::size_t(17 * k)), kl(17), tv(17);
+    REQUIRE(trm::linear_log_prob(pi.view(), pi.ids, trm::log_prob_out<float>{.logp = logp}, ws, b,
+                                 trm::linear_gather<float>{ids, k, current})
+                .ok());
+    REQUIRE(trm::topk_divergence(trm::topk_view<float>{.rows = 17,
+                                                       .k = k,
+                                                       .ids = ids,
+                                                       .mu_logp = stored,
+                                                       .pi_logp = current,
+                                                       .targets = pi.ids,
+                                                       .mu_target_logp = mu_target,
+                                                       .pi_target_logp = logp,
+                                                       .row_mask = pi.mask.data()},
+                                 trm::topk_out<float>{kl, {}, tv})
+                .ok());
+    for (std::size_t r = 0; r < 17; ++r) {
+        std::vector<double> const x = mu.logits(std::int64_t(r)), y = pi.logits(std::int64_t(r));
+        double const exact = pi.mask[r] != 0 ? trm::reference::kl(x, y) : 0.0;
+        CHECK(kl[r] <= exact + 1e-5);
+        CHECK(kl[r] >= 0.1 * exact - 1e-5);
+        CHECK(tv[r] <= (pi.mask[r] != 0 ? trm::reference::tv(x, y) : 0.0) + 1e-5);
+    }
 }

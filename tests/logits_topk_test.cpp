@@ -92,6 +92,40 @@ TEST_CASE("k = 0 is the binary divergence of the sampled token", "[logits][unit]
     }
 }
 
+TEST_CASE("DPPO's top-k divergence: the sampled token takes the last place of a list without it", "[logits][parity]") {
+    std::mt19937_64 rng(45);
+    for (int round = 0; round < 50; ++round) {
+        pair_of_rows const p(60, 0.7, rng);
+        std::int32_t const target = p.order[rng() % 12];
+        std::vector<std::int32_t> ids(p.order.begin(), p.order.begin() + 8);
+        if (std::find(ids.begin(), ids.end(), target) == ids.end()) ids.back() = target;
+        // As published: probabilities of the list, a rest bucket, masses of 1e-12 at least.
+        std::vector<double> mu, pi;
+        double kl = 0, tv = 0, mu_rest = 1, pi_rest = 1;
+        for (std::int32_t id : ids) {
+            mu.push_back(p.lx[std::size_t(id)]), pi.push_back(p.ly[std::size_t(id)]);
+            double const a = std::exp(mu.back()), b = std::exp(pi.back());
+            kl += a * std::log(a / b), tv += std::fabs(a - b) / 2, mu_rest -= a, pi_rest -= b;
+        }
+        mu_rest = std::max(mu_rest, 1e-12), pi_rest = std::max(pi_rest, 1e-12);
+        kl += mu_rest * std::log(mu_rest / pi_rest), tv += std::fabs(mu_rest - pi_rest) / 2;
+
+        std::vector<double> const mu_target{p.lx[std::size_t(target)]}, pi_target{p.ly[std::size_t(target)]};
+        double got_kl = 7, got_tv = 7;
+        trm::topk_view<double> const v{.rows = 1,
+                                       .k = 8,
+                                       .ids = ids,
+                                       .mu_logp = mu,
+                                       .pi_logp = pi,
+                                       .targets = {&target, 1},
+                                       .mu_target_logp = mu_target,
+                                       .pi_target_logp = pi_target};
+        REQUIRE(trm::topk_divergence(v, trm::topk_out<double>{{&got_kl, 1}, {}, {&got_tv, 1}}).ok());
+        CHECK(got_kl == Approx(kl).margin(1e-10));
+        CHECK(got_tv == Approx(tv).margin(1e-12));
+    }
+}
+
 TEST_CASE("Top-k details: listed target, unused slots, impossible tokens, equal policies, misuse", "[logits][unit]") {
     std::mt19937_64 rng(43);
     pair_of_rows const p(50, 0.5, rng);

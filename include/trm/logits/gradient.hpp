@@ -62,6 +62,52 @@ void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, st
     if (target >= 0) simd::store_as_n(d + target, simd::vec<T, simd::scalar>(static_cast<T>(y)), 1);
 }
 
+template <class S, arithmetic_type T, class O>
+[[nodiscard]] status check_gradient(logits_view<S> const& v, std::size_t targets, logits_gradient_in<T> const& in,
+                                    logits_gradient_out<O> const& out) noexcept {
+    if (status s = check_view(v); !s.ok()) return s;
+    auto const rows = static_cast<std::size_t>(v.rows);
+    if (targets != rows) return {errc::size_mismatch, -1, -1, "targets"};
+    if (in.logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "logsumexp"};
+    if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
+    if (status s = check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
+    if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
+    if (out.row_stride != 0 && out.row_stride < v.vocab)
+        return {errc::bad_layout, -1, -1, "d_logits: row_stride < vocab"};
+    if (rows > 0 && out.data == nullptr) return {errc::missing_stream, -1, -1, "d_logits"};
+    return {};
+}
+
+/// All rows of the columns [first, first + v.vocab); targets are ids of the whole vocabulary.
+template <class V, class S, token_ids Targets, arithmetic_type T, class O, class Exec>
+void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& targets, logits_gradient_in<T> const& in,
+                   logits_gradient_out<O> const& out, Exec const& exec) noexcept {
+    std::int64_t const stride = out.row_stride != 0 ? out.row_stride : v.vocab;
+    bool const accumulate = out.mode == logits_write::accumulate;
+    for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
+        auto const i = static_cast<std::size_t>(r);
+        O* const y = out.data + r * stride;
+        double const up = static_cast<double>(in.d_logp[i]);
+        double const up_entropy = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
+        if (!v.kept(r) || (up == 0.0 && up_entropy == 0.0) || !is_finite(in.logsumexp[i])) {
+            if (out.mode == logits_write::overwrite)
+                std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(v.vocab) * sizeof(O));
+            return;
+        }
+        double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
+        row_gradient<V> const g(v.temperature, in.logsumexp[i], up, up_entropy, h);
+        std::int64_t const at = std::int64_t{std::data(targets)[r]} - first;
+        std::int64_t const target = at >= 0 && at < v.vocab ? at : -1;
+        if (std::uint8_t const* mask = v.mask_row(r); mask != nullptr) {
+            gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, masked_row{mask},
+                         target >= 0 && mask[target] != 0);
+        } else {
+            gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, whole_row{}, true);
+        }
+        if (out.stream) simd::stream_fence();
+    });
+}
+
 }  // namespace logits_detail
 
 /// d_logits[r, v] = (d_logp[r] (1[v = target] - p_v) - d_entropy[r] p_v (log p_v + H)) / temperature, p = softmax(z).
@@ -77,40 +123,23 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
 status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_gradient_in<T> const& in,
                        logits_gradient_out<O> const& out, Exec const& exec = {}) noexcept {
     namespace d = logits_detail;
-    if (status s = d::check_view(v); !s.ok()) return s;
-    auto const rows = static_cast<std::size_t>(v.rows);
-    if (in.logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "logsumexp"};
-    if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
-    if (status s = d::check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
-    if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
+    if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
-    std::int64_t const stride = out.row_stride != 0 ? out.row_stride : v.vocab;
-    if (stride < v.vocab) return {errc::bad_layout, -1, -1, "d_logits: row_stride < vocab"};
-    if (rows > 0 && out.data == nullptr) return {errc::missing_stream, -1, -1, "d_logits"};
+    d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, 0, targets, in, out, exec);
+    return {};
+}
 
-    using V = simd::vec<default_arithmetic_t<S>, Arch>;
-    bool const accumulate = out.mode == logits_write::accumulate;
-    d::for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
-        O* const y = out.data + r * stride;
-        double const up = static_cast<double>(in.d_logp[i]);
-        double const up_entropy = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
-        if (!v.kept(r) || (up == 0.0 && up_entropy == 0.0) || !is_finite(in.logsumexp[i])) {
-            if (out.mode == logits_write::overwrite)
-                std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(v.vocab) * sizeof(O));
-            return;
-        }
-        double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
-        d::row_gradient<V> const g(v.temperature, in.logsumexp[i], up, up_entropy, h);
-        std::int64_t const target = std::data(targets)[r];
-        if (std::uint8_t const* mask = v.mask_row(r); mask != nullptr) {
-            d::gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, d::masked_row{mask},
-                            mask[target] != 0);
-        } else {
-            d::gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, d::whole_row{}, true);
-        }
-        if (out.stream) simd::stream_fence();
-    });
+/// The same for one shard of the vocabulary, `v` and `out` holding the columns [first, first + v.vocab). Targets are ids of
+/// the whole vocabulary; logsumexp and entropy are those of the merged partials (`log_prob_partials`). Nothing has to be
+/// exchanged. Errors: those of `logits_gradient`, except that a target may lie outside the shard.
+template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class O,
+          class Exec = serial_executor>
+status logits_gradient_shard(logits_view<S> const& v, std::int64_t first, Targets const& targets,
+                             logits_gradient_in<T> const& in, logits_gradient_out<O> const& out,
+                             Exec const& exec = {}) noexcept {
+    namespace d = logits_detail;
+    if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
+    d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, first, targets, in, out, exec);
     return {};
 }
 

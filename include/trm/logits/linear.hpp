@@ -19,6 +19,16 @@ struct linear_gather {
     std::span<T> logp{};  ///< [rows, per_row]
 };
 
+namespace logits_detail {
+
+/// What `linear_divergence` sums per row of a block.
+[[nodiscard]] constexpr std::int64_t pair_bytes(linear_blocks const& b) noexcept {
+    return padded(b.rows * static_cast<std::int64_t>(sizeof(divergence_partial))) +
+           padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial))) + padded(b.rows * 8);
+}
+
+}  // namespace logits_detail
+
 /// Bytes of workspace for `linear_log_prob`: rows width + rows vocab floats per worker (blocks' sizes, not the batch's and
 /// never the vocabulary's), 256 width more for bf16 or f16 weights, and some 100 bytes per row of a block.
 template <class H, class W>
@@ -34,9 +44,7 @@ template <class H1, class W1, class H2, class W2>
                                                                  linear_blocks const& b = {}) noexcept {
     namespace d = logits_detail;
     return 64 + d::padded(b.rows * b.workers * 8) +
-           b.workers * (d::head<H1, W1>::bytes(mu_width, b) + d::head<H2, W2>::bytes(pi_width, b) +
-                        d::padded(b.rows * static_cast<std::int64_t>(sizeof(divergence_partial))) +
-                        d::padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial))));
+           b.workers * (d::head<H1, W1>::bytes(mu_width, b) + d::head<H2, W2>::bytes(pi_width, b) + d::pair_bytes(b));
 }
 
 namespace logits_detail {
@@ -132,8 +140,9 @@ status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_p
     return {};
 }
 
-/// `linear_log_prob` of pi and the exact KLs between the rollout head mu and pi, over the same chunks. `divergence.tv` must be
-/// empty: TV needs the normalisers before it starts. A row is skipped if either row_mask says so.
+/// `linear_log_prob` of pi and the exact divergences between the rollout head mu and pi, over the same chunks. TV needs the
+/// normalisers before it starts: with `divergence.tv` both products are computed twice, unless one chunk holds the
+/// vocabulary. A row is skipped if either row_mask says so. Errors: those of `linear_log_prob` and `exact_divergence`.
 template <class Arch = simd::default_arch, class H1, class W1, class H2, class W2, token_ids Targets, arithmetic_type T,
           class Exec = serial_executor>
 status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> const& pi, Targets const& targets,
@@ -153,7 +162,7 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
     if (status s = d::check_span(divergence.kl_pi_mu, pi.rows, "kl_pi_mu"); !s.ok()) return s;
     if (status s = d::check_span(divergence.mu_logsumexp, pi.rows, "mu_logsumexp"); !s.ok()) return s;
     if (status s = d::check_span(divergence.pi_logsumexp, pi.rows, "pi_logsumexp"); !s.ok()) return s;
-    if (!divergence.tv.empty()) return {errc::unsupported, -1, -1, "tv from a fused head"};
+    if (status s = d::check_span(divergence.tv, pi.rows, "tv"); !s.ok()) return s;
     if (static_cast<std::int64_t>(workspace.size()) <
         linear_divergence_workspace<H1, W1, H2, W2>(mu.width, pi.width, b))
         return {errc::size_mismatch, -1, -1, "workspace"};
@@ -167,12 +176,12 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
     for (std::int64_t r = 0; r < pi.rows; ++r) {
         d::fill_skipped(static_cast<std::size_t>(r), out, linear_gather<T>{}, T(0));
         write(static_cast<std::size_t>(r), 0.0, 0.0, 0.0, 0.0);
+        if (!divergence.tv.empty()) divergence.tv[static_cast<std::size_t>(r)] = T(0);
     }
     d::arena a = d::aligned_arena(workspace);
     auto* const list = a.take<std::int64_t>(b.rows * b.workers);
-    std::int64_t const each = d::head<H1, W1>::bytes(mu.width, b) + d::head<H2, W2>::bytes(pi.width, b) +
-                              d::padded(b.rows * static_cast<std::int64_t>(sizeof(divergence_partial))) +
-                              d::padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial)));
+    std::int64_t const each =
+        d::head<H1, W1>::bytes(mu.width, b) + d::head<H2, W2>::bytes(pi.width, b) + d::pair_bytes(b);
     d::for_kept(
         pi.rows, b, list, [&](std::int64_t r) { return mu.kept(r) && pi.kept(r); }, exec,
         [&](std::int64_t worker, std::int64_t const* rows, std::int64_t n) {
@@ -181,25 +190,40 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
             d::head<H2, W2> const hp(pi, b, mine);
             auto* const pair = mine.take<divergence_partial>(b.rows);
             auto* const partial = mine.take<logits_partial>(b.rows);
-            for (std::int64_t i = 0; i < n; ++i) pair[i] = divergence_partial{}, partial[i] = logits_partial{};
+            auto* const tv = mine.take<double>(b.rows);
+            for (std::int64_t i = 0; i < n; ++i) pair[i] = {}, partial[i] = {}, tv[i] = 0.0;
             hm.gather(rows, n);
             hp.gather(rows, n);
-            for (std::int64_t c = 0; c < pi.vocab; c += b.vocab) {
-                std::int64_t const m = pi.vocab - c < b.vocab ? pi.vocab - c : b.vocab;
-                hm.compute(n, c, m);
-                hp.compute(n, c, m);
-                for (std::int64_t i = 0; i < n; ++i) {
-                    logits_view<float> const x = hm.row(i, m), y = hp.row(i, m);
-                    std::int64_t const target = std::data(targets)[rows[i]];
-                    pair[i].merge(d::sum_pair<V>(x.data, x.temperature, d::whole_row{}, y.data, y.temperature,
-                                                 d::whole_row{}, m));
-                    partial[i].merge(d::row_partial<V>(y, 0, target - c, !out.entropy.empty()));
+            // f(i, x, y, c) for the logits of every row of the block and chunk
+            auto const visit = [&](bool compute, auto const& f) {
+                for (std::int64_t c = 0; c < pi.vocab; c += b.vocab) {
+                    std::int64_t const m = pi.vocab - c < b.vocab ? pi.vocab - c : b.vocab;
+                    if (compute) {
+                        hm.compute(n, c, m);
+                        hp.compute(n, c, m);
+                    }
+                    for (std::int64_t i = 0; i < n; ++i) f(i, hm.row(i, m), hp.row(i, m), c);
                 }
-            }
+            };
+            visit(true, [&](std::int64_t i, logits_view<float> const& x, logits_view<float> const& y, std::int64_t c) {
+                std::int64_t const target = std::data(targets)[rows[i]];
+                pair[i].merge(d::sum_pair<V>(x.data, x.temperature, d::whole_row{}, y.data, y.temperature,
+                                             d::whole_row{}, y.vocab));
+                partial[i].merge(d::row_partial<V>(y, 0, target - c, !out.entropy.empty()));
+            });
+            if (!divergence.tv.empty())
+                visit(pi.vocab > b.vocab,
+                      [&](std::int64_t i, logits_view<float> const& x, logits_view<float> const& y, std::int64_t) {
+                          tv[i] += d::sum_normalised<false, V>(x.data, x.temperature, pair[i].mu_logsumexp(),
+                                                               d::whole_row{}, y.data, y.temperature,
+                                                               pair[i].pi_logsumexp(), d::whole_row{}, y.vocab)
+                                       .tv;
+                      });
             for (std::int64_t i = 0; i < n; ++i) {
                 auto const r = static_cast<std::size_t>(rows[i]);
                 d::write_row_result(r, partial[i], out, linear_gather<T>{});
                 write(r, pair[i].kl_mu_pi(), pair[i].kl_pi_mu(), pair[i].mu_logsumexp(), pair[i].pi_logsumexp());
+                if (!divergence.tv.empty()) divergence.tv[r] = static_cast<T>(tv[i] > 1.0 ? 1.0 : tv[i]);
             }
         });
     return {};

@@ -7,9 +7,9 @@
 /// Divergence bounds from what a rollout engine stores: the log-probs of its k most likely tokens and of the sampled token.
 /// Everything else is one bucket. Coarsening never increases KL or TV (data processing inequality), so these are lower
 /// bounds of the exact divergences: a mask built on them can miss, never reject what the exact one keeps. With k = 0
-/// (sampled token against the rest) they are the binary KL and TV of DPPO; with k > 0 its top-k divergence, except that a
-/// sampled token outside the top-k joins the list there by replacing the last entry, and by itself here; with k = vocab
-/// they are exact.
+/// (sampled token against the rest) they are the binary KL and TV of DPPO; with k > 0 and the sampled token among the ids its
+/// top-k divergence (DPPO puts a sampled token that is missing in the place of the last one; given as `targets` it joins the
+/// list instead, which bounds more); with k = vocab they are exact.
 
 TRM_NAMESPACE_BEGIN
 
