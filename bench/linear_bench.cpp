@@ -151,6 +151,6 @@ int main(int argc, char** argv) {
     add_type<float>("f32", 1024, 1024, 32768);
     add_type<trm::bf16>("bf16", 1024, 1024, 32768);
     benchmark::Initialize(&argc, argv);
-    benchmark::AddCustomContext("register width in floats", std::to_string(trm::simd::width()));
+    benchmark::AddCustomContext("floats per register", std::to_string(trm::simd::width()));
     benchmark::RunSpecifiedBenchmarks();
 }
