@@ -463,7 +463,8 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         });
         V const a = unrest(want, raw[0]), b = unrest(want, raw[1]);
         bool const small = all((a <= calm) & (b <= calm));
-        bool const tame = small || all((a <= numbers.limit) & (b <= numbers.limit));
+        bool tame = small || all((a <= numbers.limit) & (b <= numbers.limit));
+        if constexpr (TRM_FAST_MATH) tame = tame && all(finite(a) & finite(b));  // a <= b may have become !(b < a)
         bool const whole = io.mask == nullptr ||
                            all(simd::load_mask<V>(io.mask + first) & simd::load_mask<V>(io.mask + first + width));
         if (may_be_tame && tame && whole) [[likely]] {
