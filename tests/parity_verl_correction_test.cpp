@@ -47,6 +47,29 @@ void check_metrics(metrics const& ours, json const& verl, double bound = 1e-9) {
     for (auto const& [name, value] : by_name) FAIL_CHECK("verl does not have " << name << " = " << value);
 }
 
+/// verl's metrics that are means over rows of means over tokens, which it divides by n + eps. A row without tokens counts.
+std::map<std::string, double> row_metrics(golden::batch<double> const& b, double eps) {
+    std::map<std::string, double> m;
+    auto const add = [&](char const* name, double v) { m[std::string("rollout_corr/") + name] += v / double(b.rows); };
+    for (std::int64_t i = 0; i < b.rows; ++i) {
+        double old = 0, rollout = 0;
+        for (std::int64_t t = 0; t < b.columns; ++t) {
+            auto const k = static_cast<std::size_t>(i * b.columns + t);
+            if (b.mask[k] == 0) continue;
+            old -= b.old[k] / (static_cast<double>(b.count(i)) + eps);
+            rollout -= b.rollout[k] / (static_cast<double>(b.count(i)) + eps);
+        }
+        add("training_ppl", std::exp(old));
+        add("training_log_ppl", old);
+        add("rollout_ppl", std::exp(rollout));
+        add("rollout_log_ppl", rollout);
+        add("log_ppl_diff", old - rollout);
+        add("log_ppl_abs_diff", std::fabs(old - rollout));
+        add("ppl_ratio", std::exp(old - rollout));
+    }
+    return m;
+}
+
 template <class T>
 void check_mask(json const& c, golden::batch<T> const& b, loss_spec const& spec, result* r = nullptr) {
     std::vector<std::uint8_t> keep(b.tokens());
@@ -143,8 +166,20 @@ TEST_CASE("verl's off-policy metrics; what an empty row does to them", "[parity]
         result const r = spec_loss(loss_spec{})(correction_view(b));
         REQUIRE(r.status.ok());
         auto const empty = static_cast<double>(b.rows - b.non_empty());
-        // verl's row means divide by n_i + 1e-8, inside the exponential of a perplexity: 1e-8 log_ppl / n_i relative.
-        check_metrics(verl_offpolicy_metrics(r.diagnostics, empty), c.at("metrics"), 4e-9);
+        // verl's row means divide by n_i + 1e-8, inside the exponential of a perplexity too; ours by n_i. Both values:
+        auto ours = verl_offpolicy_metrics(r.diagnostics, empty);
+        auto const exact = row_metrics(b, 0), shifted = row_metrics(b, 1e-8);
+        std::size_t of_rows = 0;
+        for (metric& m : ours) {
+            auto const found = exact.find(m.name);
+            if (found == exact.end()) continue;
+            INFO(m.name);
+            CHECK(golden::near(m.value, found->second, 1e-12, 1));
+            m.value += shifted.at(m.name) - found->second;
+            ++of_rows;
+        }
+        CHECK(of_rows == exact.size());
+        check_metrics(ours, c.at("metrics"));
         // Ours leave the row out: a perplexity of 1 for nothing is no measurement.
         double const verl_ppl = golden::number(c.at("metrics").at("training_ppl")),
                      n = static_cast<double>(b.non_empty());

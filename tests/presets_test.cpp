@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every preset, with its default thresholds, against its trainer's formula written out in plain loops.
+// Every preset, with its default thresholds, through its text, against its trainer's formula written out in plain loops.
 #include "catch.hpp"
-#include "loss_batch.hpp"
+#include "random_spec.hpp"
 #include "spec_loss.hpp"
 
 #include <trm/interop/metrics.hpp>
@@ -81,6 +81,9 @@ template <class Preset>
 void check(char const* name, Preset const& preset, formula const& f, bool bypass = false) {
     INFO(name);
     spec_loss const loss(to_spec(preset));
+    spec_result const text = parse_spec(print_spec(loss.spec));
+    REQUIRE(text.ok());
+    REQUIRE(specs::same(loss.spec, text.spec));
     bool const masks = !loss.spec.mask.empty();
     double kept = 0, rejected = 0;
     for (double const spread : {0.001, 0.01, 0.1, 0.5}) {
