@@ -34,8 +34,9 @@ struct cispo {
     return {eps_low < 1 ? 1 - eps_low : 0.0, 1 + eps_high};
 }
 /// -sg(min(r, cap)) A logp over the rollout policy: the score form of DPPO (arXiv 2602.04879; verl, Stable-RL; TRL until
-/// July 2026), to be combined with `dppo_tv` or `dppo_kl` of mask_signed.hpp. Caps: TRL 20; verl's configuration always
-/// supplies 3 although its code falls back on 20. The differentiable form (prime-rl, SkyRL) is `importance_ratio`.
+/// July 2026), to be combined with `dppo_tv` or `dppo_kl` of mask_signed.hpp. Caps: TRL 20; verl's and Stable-RL's
+/// configurations always supply 3 although their code falls back on 20 and 10. The differentiable form (prime-rl, SkyRL) is
+/// `importance_ratio`.
 [[nodiscard]] constexpr auto dppo_score(double cap = 20.0) noexcept {
     return over<ratio_kind::current_over_rollout>(cispo{0.0, cap});
 }
