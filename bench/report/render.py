@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""REPORT.md and plots from the numbers of run.py."""
+
+import os
+import statistics
+import subprocess
+
+from targets import TARGETS, rows, token, verdict
+
+SIZES = {14: "256 KiB (L2)", 18: "4 MiB (L3)", 22: "64 MiB", 25: "512 MiB"}
+
+
+def show(value, unit=""):
+    return "-" if value is None else (f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else
+                                      f"{value:.1f}") + (" " + unit if unit == "%" else unit)
+
+
+def table(head, lines):
+    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head)] +
+                     ["| " + " | ".join(line) + " |" for line in lines]) + "\n"
+
+
+def spread(values):
+    """Half the range of the rounds, in percent of their median."""
+    m = statistics.median(values)
+    return f"{50 * (max(values) - min(values)) / m:.0f} %" if m else "-"
+
+
+def targets_table(builds, everything):
+    lines = []
+    for text, unit, value_of, gate, good, sense in TARGETS:
+        cells = []
+        for r in everything:
+            at = lambda threshold: threshold(r.width) if callable(threshold) else threshold
+            value = value_of(r)
+            word = verdict(value, at(gate), at(good), sense)
+            cells.append(show(value, unit) + (f" {word}" if word else ""))
+        if all(c == "-" for c in cells):
+            continue
+        wide = lambda threshold: threshold(everything[0].width) if callable(threshold) else threshold
+        sign = ">=" if sense > 0 else "<="
+        lines.append([text, f"{sign} {show(wide(gate), unit)}", f"{sign} {show(wide(good), unit)}"] + cells)
+    return table(["", "gate", "very good"] + [b["label"] for b in builds], lines)
+
+
+def token_table(r):
+    lines = []
+    names = sorted((n for n in r.all if n.startswith("token/")), key=lambda n: (n.split("/")[1:3], int(
+        n.split("/")[3][2:]), int(n.split("/")[4][1:]), n))
+    for name in names:
+        _, kind, shape, size, rejected, threads = name.split("/")
+        values = r.all[name]["ns/token"]
+        lines.append([kind, shape, size, rejected[1:] + " %", threads, f"{statistics.median(values):.3f}", spread(values),
+                      show(r(name, "cycles/token")), show(r(name, "GB/s"))] +
+                     [show(100 * r(name, k)) for k in ("of_regular", "of_streamed", "of_in_place")])
+    return table(["loss", "lengths", "tokens", "rejected", "", "ns/token", "+-", "cycles/token", "GB/s", "% regular",
+                  "% non-temporal", "% in place"], lines)
+
+
+def surrogate_table(r):
+    names = dict.fromkeys(n.split("/")[1] for n in r.all if n.startswith("surrogate/"))
+    value = lambda name, how, size: r(f"surrogate/{name}/{how}/2^{size}", "ns/token")
+    lines = [[name] + [show(value(name, how, size)) for size in (14, 22) for how in ("static", "any")] +
+             [show(100 * r(f"surrogate/{name}/static/2^22", "of_best"))] for name in names]
+    return table(["surrogate", "L2", "L2, any_loss", "64 MiB", "64 MiB, any_loss", "64 MiB: % of best ceiling"], lines)
+
+
+def threads_table(r):
+    lines = []
+    for size in (8, 10, 12, 14, 16, 17, 18, 20):
+        cells = []
+        for state in ("busy", "idle"):
+            for kind in ("serial", "pool", "openmp"):
+                ns = r(f"threads/{kind}/{state}/2^{size}", "ns/token")
+                cells.append("-" if ns is None else f"{ns * 2 ** size * 1e-3:.1f}")
+        lines.append([f"2^{size}"] + cells)
+    return table(["tokens", "serial", "pool", "OpenMP", "serial, after idling", "pool", "OpenMP"], lines)
+
+
+def long_table(r):
+    names = sorted(n for n in r.all if n.startswith("long/") and "/one_call/" in n)
+    lines = []
+    for name in names:
+        _, criteria, _, length, rejected = name.split("/")
+        cells = [r(name.replace("one_call", how), "ns/token") for how in ("one_call", "measure_first")]
+        lines.append([criteria, length, rejected[1:] + " %"] + [show(c) for c in cells])
+    return table(["criteria", "tokens per sequence", "rejected", "one call, ns/token", "measured first, ns/token"], lines)
+
+
+def logits_table(r):
+    lines = []
+    for name in (n for n in r.all if n.split("/")[0] in ("forward", "backward", "divergence", "linear")):
+        c = r.all[name]
+        speed = r(name, "GB/s") or r(name, "GFLOP/s")
+        share = r(name, "of_ceiling")
+        relative = next((f"{show(r(name, k))} x {text}" for k, text in
+                         (("trm_speedup", "trm's time"), ("of_products", "its products"), ("of_all_rows", "all rows"))
+                         if k in c), "")
+        lines.append([name, show(speed) + (" GFLOP/s" if "GFLOP/s" in c else " GB/s") if speed else "-",
+                      show(100 * share) + " %" if share else "", relative, spread(c["real_time"])])
+    return table(["row", "", "of ceiling", "", "+-"], lines)
+
+
+def peers_table(peer_rows):
+    lines = [[name] + [f"{k} {show(statistics.median(v))}" for k, v in c.items() if k in ("trm_speedup", "ratio")][:1] +
+             [f"{statistics.median(c['real_time']):.4g}" if "real_time" in c else "-"] for name, c in peer_rows.items()]
+    width = max(len(line) for line in lines)
+    return table(["peer", "", "time"][:width], [line[:width] for line in lines])
+
+
+def compile_table(c):
+    lines = [[x["what"], f"{x['seconds']:.2f}", f"{x['ratio']:.2f}", f"{x['object_kib']:.0f}"] for x in c["rows"]]
+    return table(["translation unit", "CPU seconds", "of (Eigen/Core + xsimd)", "object KiB"], lines)
+
+
+def plot(gnuplot, path, setup, series, style):
+    """series: {title: [(x, y)]}, drawn by gnuplot into a PNG."""
+    data, parts = [], []
+    for i, (title, points) in enumerate(series.items()):
+        data.append(f"$d{i} << EOD\n" + "\n".join(f'"{x}" {y}' for x, y in points) + "\nEOD")
+        parts.append(f'$d{i} using 2:xtic(1) with {style} title "{title}"')
+    script = "\n".join(["set terminal pngcairo size 900,480 font ',11'", f"set output '{path}'", "set grid ytics",
+                        "set key noenhanced", "set xtics noenhanced", setup] + data + ["plot " + ", ".join(parts)])
+    subprocess.run([gnuplot], input=script, text=True, check=True)
+
+
+def plots(gnuplot, directory, r, peer_rows):
+    os.makedirs(directory, exist_ok=True)
+    made = []
+    kinds = {"ppo_quiet": "PPO clip", "ppo": "with diagnostics", "trm_max_quiet": "max criterion",
+             "ppo_quiet_bf16": "bf16", "any_loss_quiet": "any_loss", "eigen": "Eigen"}
+    series = {}
+    for kind, title in kinds.items():
+        for threads in (1, 2):
+            points = [(SIZES[s], 100 * share) for s in SIZES
+                      for share in [r(token(kind, s, 0 if kind == "trm_max_quiet" else 10, threads), "of_best")] if share]
+            if points and (threads == 1 or kind == "ppo_quiet"):
+                series[f"{title}, {threads} thread{'s' if threads > 1 else ''}"] = points
+    if any(len(points) > 1 for points in series.values()):
+        plot(gnuplot, os.path.join(directory, "ceiling_by_size.png"),
+             "set title 'Token kernel, percent of the best ceiling for its bytes'\nset yrange [0:*]\nset key outside right",
+             series, "linespoints lw 2 pt 7")
+        made.append(("ceiling_by_size.png", "Percent of the best ceiling by size"))
+    ratios = []
+    for kind in ("eigen", "scalar"):
+        for size in (14, 25):
+            ratio = r.ratio(token(kind, size), token("ppo_quiet", size), "ns/token")
+            if ratio:
+                ratios.append((f"{kind}, {SIZES[size]}", ratio))
+    for name, c in {**r.all, **peer_rows}.items():
+        if "trm_speedup" in c and (name in peer_rows or "V151936/1T" in name):
+            ratios.append((name.replace("/f32/V151936/1T", ""), statistics.median(c["trm_speedup"])))
+    if ratios:
+        plot(gnuplot, os.path.join(directory, "peers.png"),
+             "set title 'Time of peers over time of trm'\nset style fill solid 0.6\nset boxwidth 0.7\nset logscale y\n"
+             "set yrange [1:*]\nset xtics rotate by -30\nunset key", {"peers": ratios}, "boxes")
+        made.append(("peers.png", "Time of peers over time of trm"))
+    return made
+
+
+def write(results, out, gnuplot):
+    builds = results["builds"]
+    everything = [rows(b, results["peers"] if i == 0 else None) for i, b in enumerate(builds)]
+    r = everything[0]
+    made = plots(gnuplot, os.path.join(out, "plots"), r, results["peers"]) if gnuplot else []
+    missed = []
+    for text, _, value_of, gate, good, sense in TARGETS:
+        for b, one in zip(builds, everything):
+            at = lambda threshold: threshold(one.width) if callable(threshold) else threshold
+            if verdict(value_of(one), at(gate), at(good), sense) == "MISSED":
+                missed.append(f"{text} ({b['label']})")
+    parts = ["# Benchmark report", "",
+             f"Written by `{results['command']}` in {results['seconds']:.0f} s; see [README.md](README.md).",
+             f"Machine: {results['machine']}. Load at the start: {results['load']:.1f}.",
+             "Medians of interleaved rounds; +- is half their range. Ceilings are the fastest of several plain loops over the "
+             "same bytes, measured between the samples of the kernel that they are compared with.", "",
+             "## Targets", "", targets_table(builds, everything)]
+    if missed:
+        parts += ["Gates missed: " + "; ".join(missed) + ".", ""]
+    for file, text in made:
+        parts += [f"![{text}](plots/{file})", ""]
+    sections = [("Token pipeline", "token/", lambda: token_table(r)),
+                ("Surrogates, ns/token", "surrogate/", lambda: surrogate_table(r)),
+                ("Small batches, microseconds per call", "threads/", lambda: threads_table(r)),
+                ("Sequences longer than the cache", "long/", lambda: long_table(r)),
+                ("Logits and LM head", "forward/", lambda: logits_table(r))]
+    for title, prefix, section in sections:
+        if any(n.startswith(prefix) for n in r.all):
+            parts += [f"## {title}", "", section()]
+    fresh, reused = (r(f"memory/{k}_gradient/2^24", "ns/token") for k in ("fresh", "reused"))
+    if fresh and reused:
+        parts += ["## Memory", "", f"A gradient buffer from malloc for every call (64 MiB): {fresh:.2f} ns/token; reused: "
+                  f"{reused:.2f}. The difference is page faults.", ""]
+    if results["peers"]:
+        parts += ["## Peers", "", peers_table(results["peers"])]
+    if results["compile"]:
+        parts += ["## Compile time", "", compile_table(results["compile"])]
+    with open(os.path.join(out, "REPORT.md"), "w") as f:
+        f.write("\n".join(parts))
