@@ -53,7 +53,8 @@ std::vector<int> rejected_by(M const& m, std::vector<double> const& scores, std:
     std::vector<std::uint8_t> const active(extent, 1);
     std::vector<double> const a = advantages.empty() ? std::vector<double>(extent, 1.0) : advantages;
     std::vector<std::uint16_t> reasons(extent);
-    m.select({packed{cu}, groups, scores, active, a, extent}, {reasons, 4});
+    std::vector<std::byte> memory(M::scratch.total(extent, groups.size(), groups.size()));
+    m.select({packed{cu}, groups, scores, active, a, extent, {}, selection_memory(memory.data())}, {reasons, 4});
     std::vector<int> out;
     for (std::size_t i = 0; i < extent; ++i)
         if (reasons[i] == 4) out.push_back(static_cast<int>(i));

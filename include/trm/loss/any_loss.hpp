@@ -8,13 +8,14 @@ TRM_NAMESPACE_BEGIN
 namespace detail {
 
 /// The stages of `composition` for policies chosen at run time, over blocks of eight registers: one visit per policy and
-/// block. The functors are the same, so are the bits.
+/// block. The functors are the same, so are the bits. (A template so that only those who use it pay for compiling it.)
+template <class Spec = loss_spec>
 struct dynamic_composition {
     static constexpr int block = 8;
     static constexpr int sum_capacity = max_criteria + 2 + 4;
     static constexpr int max_capacity = max_criteria;
 
-    explicit dynamic_composition(loss_spec const& s) noexcept : spec(&s) {
+    explicit dynamic_composition(Spec const& s) noexcept : spec(&s) {
         int sum = 0, max = 0, i = 0;
         for (any_criterion const& c : s.mask) {
             if (i == max_criteria) break;
@@ -280,7 +281,7 @@ struct dynamic_composition {
     }
 
 private:
-    loss_spec const* spec;
+    Spec const* spec;
     struct slot {
         int sum = 0, max = 0;
     };
@@ -317,7 +318,7 @@ public:
 
 private:
     friend loss_doors<basic_any_loss, Arch>;
-    [[nodiscard]] detail::dynamic_composition core() const noexcept { return detail::dynamic_composition(spec); }
+    [[nodiscard]] detail::dynamic_composition<> core() const noexcept { return detail::dynamic_composition<>(spec); }
 };
 using any_loss = basic_any_loss<>;
 

@@ -67,7 +67,7 @@ public:
 
     /// Phase 0, only for losses whose mask has selections (or whose surrogate has marks): writes rejection reasons and
     /// marks per token, to be set as the batch's `rejected` and `marks` before the other phases. The one-call form does
-    /// this itself. Allocates.
+    /// this itself.
     template <class T = void, storage_type S>
     [[nodiscard]] status select(batch_view<S> const& batch, std::span<std::uint16_t> rejected,
                                 std::span<std::uint8_t> marks, workspace& scratch) const {

@@ -4,11 +4,11 @@
 #include <trm/loss/kernel.hpp>
 #include <trm/loss/partials.hpp>
 #include <trm/policy/aggregation.hpp>
+#include <trm/policy/selection_input.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <new>
-#include <vector>
 
 TRM_NAMESPACE_BEGIN
 
@@ -230,14 +230,27 @@ struct engine {
     [[nodiscard]] bool select(batch_view<S> const& batch, std::span<std::uint16_t> rejected,
                               std::span<std::uint8_t> marks, workspace& scratch) const {
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
-        std::size_t channels = 1;
-        core.each_selection(
-            [&](auto const& c, int) { channels = std::max(channels, static_cast<std::size_t>(c.channels)); });
-        std::size_t const doubles = (channels + 1) * extent + extent / sizeof(double) + 1;
-        double* const memory = scratch.reserve(workspace::purpose::selection, doubles);
+        selection_input in;
+        in.layout = batch.layout;
+        in.group_of = batch.group_of;
+        std::size_t const sequences = in.sequences(), groups = in.groups();
+        std::size_t channels = 1, own = 0;
+        auto const ask = [&](auto const& c, int) {
+            channels = std::max(channels, static_cast<std::size_t>(c.channels));
+            if constexpr (requires { c.scratch; }) own = std::max(own, c.scratch.total(extent, sequences, groups));
+        };
+        core.each_selection(ask);
+        core.each_marker([&](auto const& m) { ask(m, 0); });
+        std::size_t const marked_bytes = marks.empty() ? 0 : extent * sizeof(std::uint16_t);
+        std::size_t const bytes = (channels + 1) * extent * sizeof(double) + marked_bytes + extent + own;
+        double* const memory = scratch.reserve(workspace::purpose::selection, bytes / sizeof(double) + 1);
         if (memory == nullptr) return false;
         std::span<double> const scores{memory, channels * extent}, advantages{memory + channels * extent, extent};
-        std::span<std::uint8_t> const active{reinterpret_cast<std::uint8_t*>(memory + (channels + 1) * extent), extent};
+        auto* const rest = reinterpret_cast<std::byte*>(memory + (channels + 1) * extent);
+        std::span<std::uint16_t> const marked{reinterpret_cast<std::uint16_t*>(rest), marks.empty() ? 0 : extent};
+        std::span<std::uint8_t> const active{reinterpret_cast<std::uint8_t*>(rest + marked_bytes), extent};
+        in = {batch.layout, batch.group_of, scores,          active,
+              advantages,   extent,         batch.loss_mask, selection_memory(rest + marked_bytes + extent)};
         std::ranges::fill(active, std::uint8_t{0});  // padding between rows stays inactive
         auto const io = pointers<T>(batch, outputs<T>{});
         auto const work = [&](auto const& criterion, std::span<std::uint16_t> reasons, std::uint16_t bit) {
@@ -247,8 +260,7 @@ struct engine {
                 score_tokens<simd::vec<T, Arch>>(core, io, run, scalars_of(batch, run, 0.0), scored, scores.data(),
                                                  advantages.data(), active.data(), extent);
             }
-            criterion.select({batch.layout, batch.group_of, scores, active, advantages, extent, batch.loss_mask},
-                             {reasons, bit});
+            criterion.select(in, {reasons, bit});
         };
         if (!rejected.empty()) {
             std::ranges::fill(rejected, std::uint16_t{0});
@@ -257,7 +269,7 @@ struct engine {
         }
         if (!marks.empty()) {
             core.each_marker([&](auto const& m) {
-                std::vector<std::uint16_t> marked(extent);
+                std::ranges::fill(marked, std::uint16_t{0});
                 work(m, marked, 1);
                 for (std::size_t t = 0; t < extent; ++t) marks[t] = static_cast<std::uint8_t>(marked[t]);
             });
@@ -275,17 +287,22 @@ private:
                                       workspace& scratch) const {
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         if (extent == 0) return {};
-        std::vector<std::uint16_t> rejected;
-        std::vector<std::uint8_t> marks;
+        double* const memory =
+            scratch.reserve(workspace::purpose::streams, extent * 3 / sizeof(double) + 1);  // both kinds of streams
+        if (memory == nullptr) return {{errc::out_of_memory, -1, -1, "selection"}, 0, {}};
+        std::span<std::uint16_t> rejected;
+        std::span<std::uint8_t> marks;
+        auto* const reasons = reinterpret_cast<std::uint16_t*>(memory);
+        if (core.has_selections() && batch.rejected.empty()) rejected = {reasons, extent};
+        if (core.has_marker() && batch.marks.empty())
+            marks = {reinterpret_cast<std::uint8_t*>(reasons + extent), extent};
         bool done = false;
 #if TRM_EXCEPTIONS
         try {
 #endif
-            if (core.has_selections() && batch.rejected.empty()) rejected.resize(extent);
-            if (core.has_marker() && batch.marks.empty()) marks.resize(extent);
             done = select<T>(batch, rejected, marks, scratch);
 #if TRM_EXCEPTIONS
-        } catch (std::bad_alloc const&) {
+        } catch (std::bad_alloc const&) {  // of a caller's own selection
             done = false;
         }
 #endif

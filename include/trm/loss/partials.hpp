@@ -66,12 +66,15 @@ struct sequence_statistics {
     }
 };
 
-/// Scratch that grows to the largest batch seen and is then reused. Only losses whose decisions or denominators need
-/// the whole batch, and segmented layouts, use it: (sum_width + max_width) * sequences + prompts doubles for statistics,
-/// and 8 * channels + 4 bytes a token for masks that compare tokens with each other (policy/selection.hpp).
+/// Scratch that grows to the largest batch seen and is then reused: calls with the same workspace allocate nothing once they
+/// have seen their largest batch. Only losses whose decisions or denominators need the whole batch, and segmented layouts,
+/// use it: (sum_width + max_width) * sequences + prompts doubles for statistics (prompts: one more than the largest id, for
+/// prompt_mean). Masks that compare tokens with each other (policy/selection.hpp) and surrogates that mark tokens take
+/// 8 * (channels + 1) + 4 bytes a token, 2 more for marks, and the largest `scratch` of their selections: at most 24
+/// bytes a token, 40 a sequence, 1 a prompt, and 256.
 class workspace {
 public:
-    enum class purpose : std::uint8_t { statistics, selection };
+    enum class purpose : std::uint8_t { statistics, selection, streams };
     /// n doubles, or null when memory is exhausted. Contents are unspecified.
     [[nodiscard]] double* reserve(purpose which, std::size_t n) noexcept {
         buffer& b = buffers_[static_cast<std::size_t>(which)];
@@ -81,14 +84,16 @@ public:
         }
         return b.memory.get();
     }
-    [[nodiscard]] std::size_t bytes() const noexcept { return (buffers_[0].size + buffers_[1].size) * sizeof(double); }
+    [[nodiscard]] std::size_t bytes() const noexcept {
+        return (buffers_[0].size + buffers_[1].size + buffers_[2].size) * sizeof(double);
+    }
 
 private:
     struct buffer {
         std::unique_ptr<double[]> memory;
         std::size_t size = 0;
     };
-    buffer buffers_[2];
+    buffer buffers_[3];
 };
 
 TRM_NAMESPACE_END

@@ -35,11 +35,12 @@ struct length_neutral_mask {
     TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
         out[0] = abs(ratio_of(*this, t).expm1);
     }
-    void select(selection_input const& in, selection_output out) const {
+    static constexpr selection_bytes scratch{0, sizeof(bounds::length_neutral_sum) + sizeof(std::int64_t), 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
         auto const weights = rule();
-        auto const n = static_cast<std::size_t>(in.layout.sequences());
-        std::vector<bounds::length_neutral_sum> w(n);
-        std::vector<std::int64_t> position(n);
+        auto memory = in.memory;
+        auto const w = memory.take<bounds::length_neutral_sum>(in.sequences());
+        auto const position = memory.take<std::int64_t>(in.sequences());
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             token_run const run = in.layout.run(i);
             auto const s = static_cast<std::size_t>(run.sequence);

@@ -1,60 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/core/batch_view.hpp>
 #include <trm/policy/mask.hpp>
+#include <trm/policy/selection_input.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <functional>
+#include <utility>
 
 /// \file
 /// Criteria that compare tokens, or sequences, with each other. They are worked out before the kernel runs: every token gets
 /// its scores, `select` then writes rejection bits. They see what one process has of the batch; ranks that share a prompt
-/// group or a budget call `select` on gathered scores instead. Selections allocate; nothing else does.
+/// group or a budget call `select` on gathered scores instead.
 
 TRM_NAMESPACE_BEGIN
-
-/// The batch as a selection sees it. Tokens are addressed by their place in the batch's streams.
-struct selection_input {
-    layout_view layout;
-    std::span<std::int32_t const> group_of;
-    std::span<double const> scores;  ///< channel-major: channel c of token t is scores[c * extent + t]
-    std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token
-    std::span<double const> advantages;  ///< per token
-    std::size_t extent = 0;
-    std::span<std::uint8_t const> loss_mask{};
-
-    [[nodiscard]] bool is_active(std::size_t token) const noexcept { return active[token] != 0; }
-    /// Selected by loss_mask, but not finite: no statistic of its sequence is in any band.
-    [[nodiscard]] bool is_nonfinite(std::size_t token) const noexcept {
-        return active[token] == 0 && (loss_mask.empty() || loss_mask[token] != 0);
-    }
-    /// f(token) for every slot of run i, in order.
-    template <class F>
-    void for_each_slot(std::int64_t run, F&& f) const {
-        token_run const r = layout.run(run);
-        for (std::int64_t t = r.begin; t < r.begin + r.size; ++t) f(static_cast<std::size_t>(t));
-    }
-    /// f(token) for every active token of run i, in order.
-    template <class F>
-    void for_each(std::int64_t run, F&& f) const {
-        for_each_slot(run, [&](std::size_t t) {
-            if (is_active(t)) f(t);
-        });
-    }
-    template <class F>
-    void for_each(F&& f) const {
-        for (std::int64_t i = 0; i < layout.runs(); ++i) for_each(i, f);
-    }
-};
-
-/// Where a selection writes: or `bit` into the reasons of what it rejects.
-struct selection_output {
-    std::span<std::uint16_t> reasons;
-    std::uint16_t bit = 0;
-    void reject(std::size_t token) const noexcept { reasons[token] = static_cast<std::uint16_t>(reasons[token] | bit); }
-};
 
 namespace detail {
 
@@ -78,8 +38,8 @@ struct statistic_of_sequence {
     [[nodiscard]] bool violates(band keep) const noexcept { return n > 0 && !(finite && keep.contains(value())); }
 };
 template <class Stat>
-[[nodiscard]] std::vector<statistic_of_sequence<Stat>> statistics_of(selection_input const& in) {
-    std::vector<statistic_of_sequence<Stat>> all(static_cast<std::size_t>(in.layout.sequences()));
+[[nodiscard]] auto statistics_of(selection_input const& in, selection_memory& memory) noexcept {
+    auto const all = memory.take<statistic_of_sequence<Stat>>(in.sequences());
     for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
         auto& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
         in.for_each_slot(i, [&](std::size_t t) {
@@ -103,8 +63,10 @@ struct prefix_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("prefix_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<bool> violated(static_cast<std::size_t>(in.layout.sequences()));
+    static constexpr selection_bytes scratch{0, sizeof(bool), 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        auto const violated = memory.take<bool>(in.sequences());
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
             in.for_each_slot(i, [&](std::size_t t) {
@@ -128,11 +90,11 @@ struct group_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("group_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        auto const all = detail::statistics_of<Stat>(in);
-        std::int32_t groups = 0;
-        for (std::int32_t g : in.group_of) groups = std::max(groups, g + 1);
-        std::vector<bool> dropped(static_cast<std::size_t>(groups));
+    static constexpr selection_bytes scratch{0, sizeof(detail::statistic_of_sequence<Stat>), sizeof(bool)};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        auto const all = detail::statistics_of<Stat>(in, memory);
+        auto const dropped = memory.take<bool>(in.groups());
         for (std::size_t i = 0; i < all.size(); ++i)
             if (all[i].violates(keep)) dropped[static_cast<std::size_t>(in.group_of[i])] = true;
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
@@ -158,8 +120,10 @@ struct signed_sequence_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("signed_sequence_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        auto const all = detail::statistics_of<Stat>(in);
+    static constexpr selection_bytes scratch{0, sizeof(detail::statistic_of_sequence<Stat>), 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        auto const all = detail::statistics_of<Stat>(in, memory);
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
             if (!s.violates(keep)) continue;
@@ -182,8 +146,9 @@ struct quantile_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() && q >= 0 && q <= 1 ? status{} : detail::bad("quantile_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        by_sequence(in, out, keep, [&](std::vector<double>& d) {
+    static constexpr selection_bytes scratch{sizeof(double), 2 * sizeof(std::size_t), 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        by_sequence(in, out, keep, [&](std::span<double> d) {
             auto const rank = static_cast<std::size_t>(std::max(1.0, std::ceil(q * static_cast<double>(d.size()))));
             std::nth_element(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(rank - 1), d.end());
             return d[rank - 1];
@@ -191,18 +156,26 @@ struct quantile_mask : detail::scored_by<D> {
     }
     /// Rejects the sequences whose f(divergences) is outside the band.
     template <class F>
-    static void by_sequence(selection_input const& in, selection_output out, band keep, F&& f) {
-        std::vector<std::vector<double>> all(static_cast<std::size_t>(in.layout.sequences()));
-        std::vector<bool> rejected(all.size());
+    static void by_sequence(selection_input const& in, selection_output out, band keep, F&& f) noexcept {
+        auto memory = in.memory;
+        auto const end = memory.take<std::size_t>(in.sequences());  // of the sequence's tokens in `values`
+        auto const rejected = memory.take<bool>(in.sequences());
         for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
             auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
             in.for_each_slot(i, [&](std::size_t t) {
-                if (in.is_active(t)) all[s].push_back(in.scores[t]);
+                end[s] += in.is_active(t);
                 if (in.is_nonfinite(t)) rejected[s] = true;
             });
         }
-        for (std::size_t s = 0; s < all.size(); ++s)
-            rejected[s] = rejected[s] || (!all[s].empty() && !keep.contains(f(all[s])));
+        std::size_t count = 0;
+        for (std::size_t& e : end) count = std::exchange(e, count) + count;
+        auto const values = memory.take<double>(count);
+        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
+            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
+            in.for_each(i, [&](std::size_t t) { values[end[s]++] = in.scores[t]; });
+        }
+        for (std::size_t s = 0, begin = 0; s < end.size(); begin = end[s++])
+            if (end[s] > begin && !rejected[s]) rejected[s] = !keep.contains(f(values.subspan(begin, end[s] - begin)));
         for (std::int64_t i = 0; i < in.layout.runs(); ++i)
             if (rejected[static_cast<std::size_t>(in.layout.run(i).sequence)])
                 in.for_each(i, [&](std::size_t t) { out.reject(t); });
@@ -220,8 +193,9 @@ struct top_mean_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() && m >= 1 ? status{} : detail::bad("top_mean_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        quantile_mask<D>::by_sequence(in, out, keep, [&](std::vector<double>& d) {
+    static constexpr selection_bytes scratch = quantile_mask<D>::scratch;
+    void select(selection_input const& in, selection_output out) const noexcept {
+        quantile_mask<D>::by_sequence(in, out, keep, [&](std::span<double> d) {
             auto const k = std::min(static_cast<std::size_t>(m), d.size());
             std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(), std::greater<>{});
             double sum = 0;

@@ -8,6 +8,21 @@
 
 TRM_NAMESPACE_BEGIN
 
+namespace detail {
+
+/// The batch's active tokens, in order.
+[[nodiscard]] inline std::span<std::size_t> active_tokens(selection_input const& in,
+                                                          selection_memory& memory) noexcept {
+    std::size_t n = 0;
+    in.for_each([&](std::size_t) { ++n; });
+    auto const tokens = memory.take<std::size_t>(n);
+    n = 0;
+    in.for_each([&](std::size_t t) { tokens[n++] = t; });
+    return tokens;
+}
+
+}  // namespace detail
+
 /// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
 /// suffices keep the smallest one. Equal values are dropped in token order. M2PO with D = x^2: `budget_mask{k2{}, limit / 2}`
 /// (arXiv 2510.01161; AReaL `m2_threshold`, no default).
@@ -18,12 +33,15 @@ struct budget_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return !is_nan(limit) ? status{} : detail::bad("budget_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<std::size_t> order;
-        in.for_each([&](std::size_t t) { order.push_back(t); });
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return in.scores[a] > in.scores[b]; });
-        std::vector<double> rest(order.size() + 1);  // rest[k]: sum without the k largest, smallest terms first
+    static constexpr selection_bytes scratch{sizeof(std::size_t) + sizeof(double), 0, 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        auto const order = detail::active_tokens(in, memory);
+        std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+            return in.scores[a] != in.scores[b] ? in.scores[a] > in.scores[b] : a < b;
+        });
+        auto const rest =
+            memory.take<double>(order.size() + 1);  // [k]: sum without the k largest, smallest terms first
         for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + in.scores[order[k]];
         for (std::size_t k = 0; k + 1 < order.size(); ++k) {
             if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
@@ -43,9 +61,14 @@ struct top_share_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return share >= 0 && share <= 1 ? status{} : detail::bad("top_share_mask");
     }
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<double> d;
-        in.for_each([&](std::size_t t) { d.push_back(in.scores[t]); });
+    static constexpr selection_bytes scratch{sizeof(double), 0, 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        std::size_t n = 0;
+        in.for_each([&](std::size_t) { ++n; });
+        auto const d = memory.take<double>(n);
+        n = 0;
+        in.for_each([&](std::size_t t) { d[n++] = in.scores[t]; });
         if (d.empty()) return;
         double place = (1 - share) * static_cast<double>(d.size() - 1);
         if (std::fabs(place - std::round(place)) < 1e-9) place = std::round(place);  // 1 - share is rounded
@@ -64,17 +87,17 @@ namespace detail {
 
 /// Tokens scored by the covariance of advantage and log-probability: (A_t - mean A)(logp_t - mean logp) over the active
 /// tokens of the batch. Channel 0: logp.
-[[nodiscard]] inline std::vector<double> covariances(selection_input const& in, std::vector<std::size_t>& tokens) {
+[[nodiscard]] inline std::span<double> covariances(selection_input const& in, std::span<std::size_t const> tokens,
+                                                   selection_memory& memory) noexcept {
     double a = 0, l = 0;
     in.for_each([&](std::size_t t) {
-        tokens.push_back(t);
         a += in.advantages[t];
         l += in.scores[t];
     });
     auto const n = static_cast<double>(tokens.empty() ? 1 : tokens.size());
-    std::vector<double> c;
-    c.reserve(tokens.size());
-    for (std::size_t t : tokens) c.push_back((in.advantages[t] - a / n) * (in.scores[t] - l / n));
+    auto const c = memory.take<double>(tokens.size());
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+        c[i] = (in.advantages[tokens[i]] - a / n) * (in.scores[tokens[i]] - l / n);
     return c;
 }
 
@@ -116,19 +139,23 @@ struct clip_cov {
         out[0] = t.logp;
         out[1] = ratio_of(*this, t).exp;
     }
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<std::size_t> tokens, candidates;
-        auto const c = detail::covariances(in, tokens);
+    static constexpr selection_bytes scratch{sizeof(double) + 2 * sizeof(std::size_t), 0, 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        auto const tokens = detail::active_tokens(in, memory);
+        auto const c = detail::covariances(in, tokens, memory);
+        auto const candidates = memory.take<std::size_t>(tokens.size());
+        std::size_t count = 0;
         for (std::size_t i = 0; i < tokens.size(); ++i) {
             double const r = in.scores[in.extent + tokens[i]], a = in.advantages[tokens[i]];
             bool const clipped = (a > 0 && r > 1 + eps_high) || (a < 0 && r < 1 - eps_low);
-            if (!clipped && c[i] > lower && c[i] < upper) candidates.push_back(tokens[i]);
+            if (!clipped && c[i] > lower && c[i] < upper) candidates[count++] = tokens[i];
         }
         auto const wanted =
             std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
         detail::splitmix64 random(seed);
-        for (std::size_t k = 0; k < std::min(wanted, candidates.size()); ++k) {  // partial Fisher-Yates
-            std::swap(candidates[k], candidates[k + random.below(candidates.size() - k)]);
+        for (std::size_t k = 0; k < std::min(wanted, count); ++k) {  // partial Fisher-Yates
+            std::swap(candidates[k], candidates[k + random.below(count - k)]);
             out.reject(candidates[k]);
         }
     }
@@ -143,10 +170,12 @@ struct top_covariance {
         out[0] = t.logp;
     }
     /// Bit 0 of the output reasons is the mark.
-    void select(selection_input const& in, selection_output out) const {
-        std::vector<std::size_t> tokens;
-        auto const c = detail::covariances(in, tokens);
-        std::vector<std::size_t> order(tokens.size());
+    static constexpr selection_bytes scratch{sizeof(double) + 2 * sizeof(std::size_t), 0, 0};
+    void select(selection_input const& in, selection_output out) const noexcept {
+        auto memory = in.memory;
+        auto const tokens = detail::active_tokens(in, memory);
+        auto const c = detail::covariances(in, tokens, memory);
+        auto const order = memory.take<std::size_t>(tokens.size());
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
         auto const wanted =
             std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);

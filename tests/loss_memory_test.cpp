@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// No call allocates once its workspace has seen the batch, and a workspace is as large as documented.
+#include "catch.hpp"
+#include "heap.hpp"
+#include "loss_batch.hpp"
+
+#include <trm/loss/any_loss.hpp>
+#include <trm/loss/checked.hpp>
+#include <trm/loss/masked_loss.hpp>
+#ifdef _OPENMP
+#include <trm/interop/openmp.hpp>
+#endif
+
+#include <initializer_list>
+#include <vector>
+
+namespace {
+
+struct streams {
+    std::vector<std::int64_t> cu{0};
+    std::vector<std::int32_t> groups;
+    std::vector<float> logp, mu, advantages, grad;
+    std::vector<std::uint16_t> rejected;
+    std::vector<std::uint8_t> marks;
+
+    explicit streams(std::int64_t sequences) {
+        batches::random next(3);
+        for (std::int64_t s = 0; s < sequences; ++s) {
+            for (std::int64_t t = next.below(60); t >= 0; --t) {
+                mu.push_back(-0.01f - static_cast<float>(std::fabs(next.normal())));
+                logp.push_back(mu.back() + 0.1f * static_cast<float>(next.normal()));
+                advantages.push_back(static_cast<float>(next.normal()));
+            }
+            cu.push_back(static_cast<std::int64_t>(logp.size()));
+            groups.push_back(static_cast<std::int32_t>(s / 4));
+        }
+        grad.resize(logp.size());
+        rejected.resize(logp.size());
+        marks.resize(logp.size());
+    }
+    [[nodiscard]] trm::batch_view<float> view() const {
+        return {
+            .logp = logp, .rollout_logp = mu, .advantages = advantages, .group_of = groups, .layout = trm::packed{cu}};
+    }
+    trm::outputs<float> outputs() {
+        trm::outputs<float> out;
+        out.grad = grad;
+        return out;
+    }
+};
+
+/// Allocations of f's second run.
+template <class F>
+std::int64_t steady(F const& f) {
+    f();
+    return heap::of(f).calls;
+}
+
+using d = trm::any_divergence;
+d const k2{d::id::k2};
+constexpr trm::band small = trm::at_most(0.04);
+
+/// One spec for each way in which a loss may use a workspace.
+std::vector<trm::loss_spec> specs() {
+    std::vector<trm::loss_spec> all;
+    auto const add = [&](std::initializer_list<trm::any_criterion> mask) -> trm::loss_spec& {
+        trm::loss_spec& s = all.emplace_back();
+        s.mask = mask;
+        s.surrogate = trm::ppo_clip{};
+        return s;
+    };
+    add({trm::sequence_mask{k2, trm::stat::max, small}});
+    add({trm::sequence_mask{k2, trm::stat::mean, trm::at_most(0.005)}}).aggregate = trm::token_mean{trm::over_kept};
+    add({trm::token_mask{k2, small}}).aggregate = trm::prompt_mean{};
+    add({trm::prefix_mask{k2, small}});
+    add({trm::group_mask{k2, trm::stat::max, small}});
+    add({trm::signed_sequence_mask{k2, trm::stat::mean, trm::at_most(0.005)}});
+    add({trm::quantile_mask{k2, 0.9, small}});
+    add({trm::top_mean_mask{k2, 3, small}});
+    add({trm::budget_mask{k2, 0.004}, trm::quantile_mask{k2, 0.9, small}});
+    add({trm::top_share_mask{k2, 0.5}});
+    add({trm::clip_cov{0.1, 5.0, 0.1}});
+    add({trm::length_neutral_mask{0.05, 64}});
+    add({}).surrogate = trm::kl_cov{};
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("The counter counts", "[unit][memory]") {
+    CHECK(heap::of([] { std::vector<float> volatile_buffer(1 << 20); }).calls == 1);
+}
+
+TEST_CASE("No loss call allocates after the first", "[unit][memory]") {
+    streams s(300);
+    auto const view = s.view();
+    auto const out = s.outputs();
+    std::vector<double> sums(300 * 40), maxima(300 * 40), prompts(75);
+    bool ok = true;
+    std::size_t index = 0;
+    for (trm::loss_spec const& spec : specs()) {
+        INFO("spec " << index++);
+        trm::any_loss const loss{spec};
+        trm::workspace scratch;
+        double kept = 0;
+        CHECK(steady([&] {
+                  auto const r = loss(view, out, scratch);
+                  ok = ok && r.status.ok();
+                  kept = r.diagnostics.kept_tokens;
+              }) == 0);
+        CHECK(kept > 0);
+        if (!spec.mask.empty()) CHECK(kept < static_cast<double>(s.logp.size()));
+        CHECK(scratch.bytes() <= s.logp.size() * (8 * 3 + 4 + 2 + 24) + 300 * 40 + 75 + 256 + 300 * 8 * 20);
+        trm::sequence_statistics const stats{sums, maxima};
+        CHECK(steady([&] {
+                  auto chosen = view;
+                  ok = ok && loss.select(view, s.rejected, s.marks, scratch).ok();
+                  chosen.rejected = s.rejected;
+                  chosen.marks = s.marks;
+                  trm::counts total;
+                  ok = ok && loss.measure(chosen, stats).ok();
+                  ok = ok && loss.count(chosen, stats, total, prompts).ok();
+                  ok = ok && loss.apply(chosen, stats, total, out, prompts).status.ok();
+              }) == 0);
+        CHECK(ok);
+    }
+}
+
+TEST_CASE("Losses chosen at compile time allocate nothing", "[unit][memory]") {
+    streams s(300);
+    auto const view = s.view();
+    auto const out = s.outputs();
+    trm::masked_loss const loss{trm::sequence_mask{trm::k2{}, trm::stat::max, small}, trm::ppo_clip{},
+                                trm::token_mean{trm::over_kept}};
+    trm::workspace scratch;
+    bool ok = true;
+    CHECK(steady([&] { ok = ok && loss(view, out, scratch).status.ok(); }) == 0);
+    CHECK(scratch.bytes() == 300 * sizeof(double) * static_cast<std::size_t>(loss.sum_width() + loss.max_width()));
+    CHECK(steady([&] { ok = ok && trm::checked(loss)(view, out, scratch).status.ok(); }) == 0);
+    CHECK(heap::of([&] { ok = ok && loss(view).status.ok(); }).calls == 1);  // its own workspace
+
+    // Denominators that are known in advance need no workspace at all.
+    auto all = loss;
+    all.aggregate = trm::token_mean{};
+    trm::workspace unused;
+    CHECK(heap::of([&] { ok = ok && all(view, out, unused).status.ok() && all(view, s.grad).status.ok(); }).calls == 0);
+    CHECK(unused.bytes() == 0);
+#ifdef _OPENMP
+    trm::openmp_executor const two{2, 0};
+    CHECK(steady([&] { ok = ok && loss(view, out, two, scratch).status.ok(); }) == 0);
+#endif
+    CHECK(ok);
+}
+
+TEST_CASE("A workspace for selections is as large as documented", "[unit][memory]") {
+    streams s(300);
+    trm::masked_loss const loss{trm::budget_mask{trm::k2{}, 0.004}, trm::kl_cov{}, trm::token_mean{}};
+    trm::workspace scratch;
+    REQUIRE(loss(s.view(), s.outputs(), scratch).status.ok());
+    std::size_t const tokens = s.logp.size(), channels = 1, largest = 24;
+    std::size_t const stated = tokens * (8 * (channels + 1) + 4 + 2 + largest) + 256;
+    CHECK(scratch.bytes() <= stated + 2 * sizeof(double));  // rounded up to doubles
+    CHECK(scratch.bytes() + 2 * sizeof(double) >= stated);
+}
