@@ -87,10 +87,6 @@ std::vector<trm::loss_spec> specs() {
 
 }  // namespace
 
-TEST_CASE("The counter counts", "[unit][memory]") {
-    CHECK(heap::of([] { std::vector<float> volatile_buffer(1 << 20); }).calls == 1);
-}
-
 TEST_CASE("No loss call allocates after the first", "[unit][memory]") {
     streams s(300);
     auto const view = s.view();
@@ -137,7 +133,7 @@ TEST_CASE("Losses chosen at compile time allocate nothing", "[unit][memory]") {
     CHECK(steady([&] { ok = ok && loss(view, out, scratch).status.ok(); }) == 0);
     CHECK(scratch.bytes() == 300 * sizeof(double) * static_cast<std::size_t>(loss.sum_width() + loss.max_width()));
     CHECK(steady([&] { ok = ok && trm::checked(loss)(view, out, scratch).status.ok(); }) == 0);
-    CHECK(heap::of([&] { ok = ok && loss(view).status.ok(); }).calls == 1);  // its own workspace
+    CHECK(heap::of([&] { ok = ok && loss(view).status.ok(); }).calls == 1);  // its own workspace: the counter counts
 
     // Denominators that are known in advance need no workspace at all.
     auto all = loss;

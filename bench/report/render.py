@@ -102,10 +102,10 @@ def logits_table(r):
 
 
 def peers_table(peer_rows):
-    lines = [[name] + [f"{k} {show(statistics.median(v))}" for k, v in c.items() if k in ("trm_speedup", "ratio")][:1] +
-             [f"{statistics.median(c['real_time']):.4g}" if "real_time" in c else "-"] for name, c in peer_rows.items()]
-    width = max(len(line) for line in lines)
-    return table(["peer", "", "time"][:width], [line[:width] for line in lines])
+    value = lambda c, key: statistics.median(c[key])
+    lines = [[name.removeprefix("peer/"), f"{value(c, 'real_time'):.1f}", f"{value(c, 'trm_ms'):.2f}",
+              show(value(c, "trm_speedup"), "x")] for name, c in peer_rows.items()]
+    return table(["peer", "ms", "trm, ms", "ratio"], lines)
 
 
 def compile_table(c):
@@ -119,7 +119,7 @@ def plot(gnuplot, path, setup, series, style):
     for i, (title, points) in enumerate(series.items()):
         data.append(f"$d{i} << EOD\n" + "\n".join(f'"{x}" {y}' for x, y in points) + "\nEOD")
         parts.append(f'$d{i} using 2:xtic(1) with {style} title "{title}"')
-    script = "\n".join(["set terminal pngcairo size 900,480 font ',11'", f"set output '{path}'", "set grid ytics",
+    script = "\n".join(["set terminal pngcairo size 1000,560 font ',11'", f"set output '{path}'", "set grid ytics",
                         "set key noenhanced", "set xtics noenhanced", setup] + data + ["plot " + ", ".join(parts)])
     subprocess.run([gnuplot], input=script, text=True, check=True)
 
@@ -149,11 +149,13 @@ def plots(gnuplot, directory, r, peer_rows):
                 ratios.append((f"{kind}, {SIZES[size]}", ratio))
     for name, c in {**r.all, **peer_rows}.items():
         if "trm_speedup" in c and (name in peer_rows or "V151936/1T" in name):
-            ratios.append((name.replace("/f32/V151936/1T", ""), statistics.median(c["trm_speedup"])))
+            short = name.removeprefix("peer/").replace("/f32", "").replace("/N1024/V32768", "").replace("/V151936", "")
+            if "bf16" not in short and "N256" not in short and "128x1024" not in short:
+                ratios.append((short.removesuffix("/1T"), statistics.median(c["trm_speedup"])))
     if ratios:
         plot(gnuplot, os.path.join(directory, "peers.png"),
              "set title 'Time of peers over time of trm'\nset style fill solid 0.6\nset boxwidth 0.7\nset logscale y\n"
-             "set yrange [1:*]\nset xtics rotate by -30\nunset key", {"peers": ratios}, "boxes")
+             "set yrange [1:*]\nset xtics rotate by -35 font ',9'\nunset key", {"peers": ratios}, "boxes")
         made.append(("peers.png", "Time of peers over time of trm"))
     return made
 

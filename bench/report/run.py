@@ -110,20 +110,24 @@ def machine():
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, {', '.join(units)}; {', '.join(caches)}"
 
 
-def peers(threads):
-    """Rows of peers_torch.py, or {} where torch is not installed."""
+def peers(build):
+    """Rows of peers_torch.py, or {} where no Python has torch."""
     script = os.path.join(HERE, "..", "peers_torch.py")
-    if not os.path.exists(script) or subprocess.run([sys.executable, "-c", "import torch"], capture_output=True).returncode:
+    has_torch = lambda python: not subprocess.run([python, "-c", "import torch, numpy"], capture_output=True).returncode
+    python = next((p for p in (sys.executable, "/usr/bin/python3") if os.path.exists(p) and has_torch(p)), None)
+    if python is None:
         say("no torch: its rows are left out")
         return {}
+    library = os.path.join(build, "bench", "libtrm_peers.so")
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         start = time.time()
-        done = subprocess.run([sys.executable, script, "--threads", str(threads), "--out", out.name], stdout=subprocess.DEVNULL)
-        if done.returncode:
+        command = [python, script, "--threads", "1", "--rounds", "3", "--out", out.name]
+        command += ["--trm", library] if os.path.exists(library) else []
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
             say("peers_torch.py failed: its rows are left out")
             return {}
         document = json.load(open(out.name))
-    say(f"peers, {threads} threads: {len(document['benchmarks'])} rows, {time.time() - start:.0f} s")
+    say(f"peers: {len(document['benchmarks'])} rows, {time.time() - start:.0f} s")
     return {b["name"]: {k: [v] for k, v in b.items() if isinstance(v, (int, float))} for b in document["benchmarks"]}
 
 
@@ -138,7 +142,7 @@ def compile_times(compiler):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", required=True, help="build directory that runs everything")
+    parser.add_argument("--build", default="build/bench", help="build directory that runs everything")
     parser.add_argument("--also", action="append", default=[], help="build directory that runs what targets need")
     parser.add_argument("--out", default=os.path.join(HERE, ".."), help="directory of REPORT.md and plots/")
     parser.add_argument("--quick", action="store_true", help="a few rows of a few milliseconds: does the tool work?")
@@ -160,7 +164,7 @@ def main():
             "load": load,
             "builds": [{"label": label, "width": int(c.get("floats per register", 0)), "rows": rows}
                        for label, c, rows in measured],
-            "peers": {} if arguments.quick else {**peers(1), **peers(2)},
+            "peers": {} if arguments.quick else peers(arguments.build),
             "compile": {} if arguments.quick else compile_times("c++"),
             "command": "bench/report/run.py " + " ".join(
                 [f"--build {shown(arguments.build)}"] + [f"--also {shown(b)}" for b in also]),

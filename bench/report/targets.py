@@ -50,6 +50,11 @@ def small_batches(r, kind):
     return max((x for x in found if x is not None), default=None)
 
 
+def peer(name):
+    """How many times longer a peer takes than trm, one thread, in peers_torch.py's process."""
+    return lambda r: r(f"peer/{name}/1T", "trm_speedup")
+
+
 V = "V151936"
 # text, unit, value(rows), gate, very good, sense: +1 larger is better. Thresholds: a number, a function of the register
 # width, or None.
@@ -105,6 +110,15 @@ TARGETS = [
      lambda r: r.first([f"forward/eigen/f32/{V}/1T", f"forward/eigen/logp/f32/{V}/1T"], "trm_speedup"), 1.7, 2.5, 1),
     ("Logits forward over scalar", "x",
      lambda r: r.first([f"forward/scalar/f32/{V}/1T", f"forward/scalar/logp/f32/{V}/1T"], "trm_speedup"), 15, 27, 1),
+    ("torch eager token loss, forward and backward, 2^20 tokens", "x",
+     peer("torch/token_loss/fwd+bwd/1024x1024"), 15, 30, 1),
+    ("numpy token loss and gradient by hand, 2^20 tokens", "x",
+     peer("numpy/token_loss/fwd+manual_grad/1024x1024"), 8, 14, 1),
+    ("torch log_softmax and gather, forward", "x", peer("torch/log_softmax+gather/fwd/f32/N1024/V32768"), 5, 8, 1),
+    ("torch cross_entropy, forward and backward", "x", peer("torch/cross_entropy/fwd+bwd/f32/N1024/V32768"), 4, 5.5, 1),
+    ("torch log-probabilities and entropy as verl has them, forward", "x",
+     peer("torch/verl_logp+entropy/fwd/f32/N1024/V32768"), 15, 24, 1),
+    ("the same, forward and backward", "x", peer("torch/verl_logp+entropy/fwd+bwd/f32/N1024/V32768"), 30, 47, 1),
     ("Fused LM head over its products alone", "x",
      lambda r: r("linear/logp+entropy/f32/N1024/H1024/V32768/1T", "of_products"), 1.05, 1.02, -1),
     ("Fused LM head, a quarter of the rows kept: time of all rows", "x",
