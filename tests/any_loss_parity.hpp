@@ -161,11 +161,13 @@ void every_policy() {
     // the other surrogates, weights, penalties
     auto const mask = token_mask{abs_log_ratio{}, at_most(1.0)} && sequence_mask{k2{}, stat::mean, at_most(0.3)};
 #define MASK "mask: abs_log_ratio <= 1 && seq_mean_k2 <= 0.3; "
-    same<T>(masked_loss{mask, reference_gap{}, token_mean{}, normalised{token_weight{truncate_above(1.5)}},
+    same<T>(masked_loss{mask, reference_gap{}, token_mean{},
+                        over<ratio_kind::current_over_rollout>(normalised{token_weight{truncate_above(1.5)}}),
                         kl_penalty{k1{}, 0.1}, kl_penalty{k2{}, 0.2, sees::kept_tokens}, kl_penalty{k3{}, 0.3},
                         kl_penalty{abs_log_ratio{}, 0.4}, squared_log_ratio{0.5, sees::kept_tokens}},
             MASK
-            "surrogate: reference_gap; weight: normalised_token(truncate_above=1.5); penalty: kl(k1, 0.1) + "
+            "surrogate: reference_gap; weight: normalised_token@current_over_rollout(truncate_above=1.5); "
+            "penalty: kl(k1, 0.1) + "
             "kl(k2, 0.2, kept) + kl(k3, 0.3) + kl(abs_log_ratio, 0.4) + squared_log_ratio(0.5, kept)",
             5);
     using namespace kl_gradient;

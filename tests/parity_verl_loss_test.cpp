@@ -248,8 +248,9 @@ TEST_CASE("gmpo with verl's epsilon is verl's value, without it ours", "[parity]
         if (c.at("loss_fn") != "gmpo") continue;
         golden::batch<double> const b(all.at("batches").at(c.at("batch").get<std::string>()));
         double const lo = c.at("params").at("clip_low"), hi = c.at("params").at("clip_high");
-        auto const formula = [&](double eps) {
+        auto const formula = [&](double eps, std::vector<double>& grad) {
             double loss = 0;
+            grad.assign(b.tokens(), 0.0);
             for (std::int64_t i = 0; i < b.rows; ++i) {
                 double z = 0, A = 0;
                 for (std::int64_t t = 0; t < b.columns; ++t) {
@@ -260,13 +261,27 @@ TEST_CASE("gmpo with verl's epsilon is verl's value, without it ours", "[parity]
                     A += b.advantages[k];
                 }
                 double const n = static_cast<double>(b.count(i)) + eps;
-                if (n > 0) loss -= A / n * std::exp(z / n);
+                double const term = n > 0 ? -A / n * std::exp(z / n) / static_cast<double>(b.rows) : 0.0;
+                loss += term;
+                for (std::int64_t t = 0; t < b.columns; ++t) {
+                    auto const k = static_cast<std::size_t>(i * b.columns + t);
+                    double const x = b.current[k] - b.old[k];
+                    bool const moves = b.advantages[k] > 0 ? x <= hi : x >= -lo;
+                    if (b.mask[k] != 0 && b.advantages[k] != 0 && moves) grad[k] = term / n;
+                }
             }
-            return loss / static_cast<double>(b.rows);
+            return loss;
         };
         auto const p = problem_of(c, b);
-        CHECK(formula(verl_eps) == Approx(golden::number(c.at("loss"))).epsilon(1e-12));
-        CHECK(spec_loss(p.spec)(p.view).loss == Approx(formula(0)).epsilon(1e-12));
+        std::vector<double> theirs, ours, got(b.tokens());
+        CHECK(formula(verl_eps, theirs) == Approx(golden::number(c.at("loss"))).epsilon(1e-12));
+        CHECK(spec_loss(p.spec)(p.view, got).loss == Approx(formula(0, ours)).epsilon(1e-12));
+        auto const want = golden::matrix(c.at("grad"));
+        for (std::size_t k = 0; k < got.size(); ++k) {
+            if (b.mask[k] == 0) continue;
+            CHECK(golden::near(theirs[k], want[k], 1e-12));
+            CHECK(golden::near(got[k], ours[k], 1e-12));
+        }
         ++cases;
     }
     CHECK(cases == 8);

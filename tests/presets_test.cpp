@@ -476,4 +476,10 @@ TEST_CASE("a preset as data gives the preset's bits", "[presets][property]") {
         CHECK(a == b);
     };
     compare(presets::nemo_seq_mask_tis());
+    any_weight const w = over<ratio_kind::current_over_rollout>(normalised{token_weight{truncate_above(2)}});
+    CHECK(w.over == ratio_kind::current_over_rollout);
+    CHECK(std::get<normalised<token_weight>>(w.policy).weight.bound.above == 2);
+    auto const takes_over = [](auto p) { return requires { over<ratio_kind::surrogate>(p); }; };
+    CHECK(takes_over(k1{}));
+    CHECK_FALSE(takes_over(squared_log_ratio{0.1}));  // would look at the same pair as before
 }

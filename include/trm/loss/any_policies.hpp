@@ -147,6 +147,9 @@ struct any_over {
     any_over(Variant p, ratio_kind kind) noexcept : policy(p), over(kind) {}
     template <ratio_kind Kind, class P>
     any_over(over_ratio<Kind, P> p) noexcept : policy(static_cast<P const&>(p)), over(Kind) {}
+    template <ratio_kind Kind, class W>
+    any_over(normalised<over_ratio<Kind, W>> w) noexcept
+        : policy(normalised<W>{static_cast<W const&>(w.weight), w.when, w.tokens}), over(Kind) {}
 };
 
 using any_surrogate = any_over<std::variant<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo,

@@ -1,130 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/loss/partials.hpp>
-#include <trm/policy/penalty.hpp>
+#include <trm/loss/policy_steps.hpp>
 
 #include <array>
 #include <tuple>
-#include <utility>
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
-
-/// What the sequence criteria say about one sequence. Bit i of `reasons`: criterion i rejects it.
-struct sequence_verdict {
-    bool keep = true;
-    std::uint16_t reasons = 0;
-};
-
-template <class S>
-inline constexpr int sequence_sums_of = [] {
-    if constexpr (requires { S::sums; }) {
-        return S::sums;
-    } else {
-        return 0;
-    }
-}();
-
-/// f(integral_constant 0) ... f(integral_constant N - 1), written out: loops over registers stay out of memory.
-template <int N, class F>
-TRM_INLINE constexpr void unrolled(F&& f) {
-    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-        (f(std::integral_constant<int, I>{}), ...);
-    }(std::make_integer_sequence<int, N>{});
-}
-
-/// A normalised weight of whole sequences (true) or of tokens.
-template <class W>
-inline constexpr bool sums_a_sequence = [] {
-    if constexpr (is_normalised<W>) {
-        return W::is_sequence;
-    } else {
-        return W::sums > 0;
-    }
-}();
-
-// What both compositions do with one policy.
-
-template <class V, bool P>
-TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcept {
-    t.value = s.value;
-    t.slope = s.slope;
-    t.clipped = s.clipped;
-}
-template <class Penalty, class V, bool P>
-TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, V limit) noexcept {
-    auto const terms = p(t, limit);
-    V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
-    if (p.tokens == sees::all_tokens) {
-        t.penalty_all = t.penalty_all + value;
-        t.penalty_all_slope = t.penalty_all_slope + slope;
-    } else {
-        t.penalty = t.penalty + value;
-        t.penalty_slope = t.penalty_slope + slope;
-    }
-}
-template <class M>
-void judge(M const& criterion, int bit, double const* sum, double const* max, double finite, double passing,
-           sequence_verdict& verdict) noexcept {
-    double const tokens = measures_passing<M> ? passing : finite;
-    if (tokens > 0 && !criterion.keep.contains(criterion.value(sum, max, tokens))) {
-        verdict.keep = false;
-        verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
-    }
-}
-template <class W>
-[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double finite, double passing, double limit,
-                                        double factor) noexcept {
-    if constexpr (is_normalised<W>) {
-        if constexpr (W::is_sequence) return weight.sequence_value(*sum, finite, passing, limit, factor);
-    } else if constexpr (W::sums > 0) {
-        return weight.sequence_value(*sum, finite, passing, limit);
-    }
-    return 1.0;
-}
-/// A weight as a product: what differs between the tokens of a sequence, known while the sequence is measured, and the rest.
-template <class W, class V>
-TRM_INLINE V token_part(W const& weight, log_ratio<V> const& l) noexcept {
-    if constexpr (sums_a_sequence<W>) {
-        return simd::broadcast<V>(1);
-    } else if constexpr (is_normalised<W>) {
-        return weight.weight(l, 1.0);
-    } else {
-        return weight(l, 1.0);
-    }
-}
-template <class W>
-[[nodiscard]] constexpr double shared_part(W const&, double of_sequence, double factor) noexcept {
-    return sums_a_sequence<W> ? of_sequence : is_normalised<W> ? factor : 1.0;
-}
-/// Bounds after a division by the mean are not such a product.
-template <class S, class W>
-[[nodiscard]] constexpr status check_pair(S const&, W const& weight) noexcept {
-    if constexpr (shares_gradient<S> && is_normalised<W> && !sums_a_sequence<W>)
-        if (weight.when == normalise::before_bound)
-            return {errc::unsupported, -1, -1,
-                    "gspo and gmpo take token weights that are normalised after their bound"};
-    return {};
-}
-/// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
-template <class W>
-void count_weight(W const& weight, double const* sum, double finite, double kept, bool keep, double share, double limit,
-                  counts& n) noexcept {
-    if constexpr (is_normalised<W>) {
-        bool const all = weight.tokens == sees::all_tokens;
-        if (!all && !keep) return;
-        if constexpr (W::is_sequence) {
-            auto raw = weight.weight;
-            if (weight.when == normalise::before_bound) raw.bound = unbounded;
-            n.weight_sum += share * raw.sequence_value(*sum, finite, kept, limit);
-            n.weight_units += share;
-        } else {
-            n.weight_sum += share * *sum;
-            n.weight_units += share * (all ? finite : kept);
-        }
-    }
-}
 
 /// Policies chosen at compile time, as the stages that the kernel runs over blocks of tokens. With blocks of one
 /// register everything inlines into one loop. `any_loss` has the same stages over longer blocks.

@@ -161,12 +161,13 @@ struct given {
 };
 
 /// The same divergence, weight or surrogate over another pair of policies:
-/// `trm::over<ratio_kind::proximal_over_rollout>(k3{})`.
+/// `trm::over<ratio_kind::proximal_over_rollout>(k3{})`. Penalties have no choice: each says what it compares.
 template <ratio_kind Kind, class Policy>
 struct over_ratio : Policy {
     static constexpr ratio_kind over = Kind;
 };
 template <ratio_kind Kind, class Policy>
+    requires(!requires(Policy p) { p.tokens; })
 [[nodiscard]] constexpr over_ratio<Kind, Policy> over(Policy p) noexcept {
     return {p};
 }

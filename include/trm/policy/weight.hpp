@@ -171,6 +171,10 @@ template <class W>
 normalised(W, normalise) -> normalised<W>;
 template <class W>
 normalised(W, normalise, sees) -> normalised<W>;
+template <ratio_kind Kind, class W>
+[[nodiscard]] constexpr normalised<over_ratio<Kind, W>> over(normalised<W> w) noexcept {
+    return {{w.weight}, w.when, w.tokens};
+}
 template <class W>
 inline constexpr bool is_normalised = false;
 template <class W>
