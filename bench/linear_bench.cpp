@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fused head against the chunked products that it is made of (same backend, same blocks), and what rejected rows cost.
+// The fused head against the chunked products that it is made of (same backend, same blocks), what rejected rows cost, and
+// how much memory it takes: `workspace_MiB` as stated, `peak_MiB` as the system saw it, `NxV_MiB` what logits would take.
 #include "logits_ceilings.hpp"
 
 #include <trm/logits/linear_gradient.hpp>
@@ -7,6 +8,8 @@
 #include <benchmark/benchmark.h>
 
 #include <cmath>
+#include <fstream>
+#include <memory>
 #include <string>
 
 namespace {
@@ -46,6 +49,26 @@ struct problem {
     }
 };
 
+/// A line of /proc/self/status in MiB; 0 where there is none.
+double status_mib(std::string const& key) {
+    std::ifstream in("/proc/self/status");
+    for (std::string word; in >> word;)
+        if (word == key + ":") {
+            double kib = 0;
+            in >> kib;
+            return kib / 1024;
+        }
+    return 0;
+}
+/// Resident memory that f adds at its peak, Eigen's buffers and f's own workspace included.
+template <class F>
+double peak_mib(F const& f) {
+    std::ofstream("/proc/self/clear_refs") << 5;  // the peak starts again from here
+    double const before = status_mib("VmRSS");
+    f();
+    return status_mib("VmHWM") - before;
+}
+
 /// The products of the forward pass and nothing else.
 template <class S, class Exec>
 void products(problem<S> const& p, trm::linear_blocks const& b, std::span<std::byte> ws, Exec const& exec) {
@@ -71,6 +94,10 @@ void forward(benchmark::State& state, problem<S>& p, std::int64_t workers, bool 
     std::vector<double> base, fused;
     trm::log_prob_out<float> out{.logp = p.logp, .logsumexp = p.lse};
     if (entropy) out.entropy = p.entropy;
+    double const peak = peak_mib([&] {
+        std::vector<std::byte> own(ws.size());
+        (void)trm::linear_log_prob(p.view(), p.ids, out, own, b, trm::linear_gather<float>{}, exec);
+    });
     products(p, b, ws, exec);
     for (auto _ : state) {
         double const t0 = clock_of(exec);
@@ -87,6 +114,8 @@ void forward(benchmark::State& state, problem<S>& p, std::int64_t workers, bool 
     state.counters["products"] = flop / median(base) * 1e-9;
     state.counters["of_products"] = median(fused) / median(base);
     state.counters["workspace_MiB"] = double(ws.size()) / (1 << 20);
+    state.counters["peak_MiB"] = peak;
+    state.counters["NxV_MiB"] = double(p.rows * p.vocab) * 4 / (1 << 20);
 }
 
 /// Forward and backward with a fraction of the rows kept, paired with all rows kept.
@@ -108,6 +137,12 @@ void both_ways(benchmark::State& state, problem<S>& p, double kept, std::int64_t
             trm::linear_gradient_out{.d_hidden = p.d_hidden.data(), .d_weight = p.d_weight.data()}, ws, b, exec);
         return clock_of(exec) - t;
     };
+    double const peak = peak_mib([&] {
+        std::vector<std::byte> own(ws.size());
+        ws.swap(own);
+        (void)run(kept);
+        ws.swap(own);
+    });
     std::vector<double> all, some;
     for (auto _ : state) {
         all.push_back(run(1.0));
@@ -117,6 +152,8 @@ void both_ways(benchmark::State& state, problem<S>& p, double kept, std::int64_t
     state.counters["of_all_rows"] = median(some) / median(all);
     state.counters["GFLOP/s"] = 8.0 * kept * double(p.rows) * double(p.width) * double(p.vocab) / median(some) * 1e-9;
     state.counters["workspace_MiB"] = double(ws.size()) / (1 << 20);
+    state.counters["peak_MiB"] = peak;
+    state.counters["NxV_MiB"] = double(p.rows * p.vocab) * 4 / (1 << 20);
 }
 
 template <class F>
@@ -127,9 +164,13 @@ void add(std::string const& name, F f) {
 template <class S>
 void add_type(std::string const& type, std::int64_t rows, std::int64_t width, std::int64_t vocab) {
     static two_threads const both;
-    auto make = [=]() -> problem<S>& {
-        static problem<S> p(rows, width, vocab);
-        return p;
+    auto make = [=]() -> problem<S>& {  // one problem at a time: weight and its gradient are up to 1.2 GiB
+        static std::unique_ptr<problem<S>> p;
+        if (p == nullptr || p->rows != rows || p->vocab != vocab) {
+            p = nullptr;
+            p = std::make_unique<problem<S>>(rows, width, vocab);
+        }
+        return *p;
     };
     auto const tail =
         "/" + type + "/N" + std::to_string(rows) + "/H" + std::to_string(width) + "/V" + std::to_string(vocab);
@@ -149,6 +190,7 @@ void add_type(std::string const& type, std::int64_t rows, std::int64_t width, st
 
 int main(int argc, char** argv) {
     add_type<float>("f32", 1024, 1024, 32768);
+    add_type<float>("f32", 256, 1024, 151936);
     add_type<trm::bf16>("bf16", 1024, 1024, 32768);
     benchmark::Initialize(&argc, argv);
     benchmark::AddCustomContext("floats per register", std::to_string(trm::simd::width()));
