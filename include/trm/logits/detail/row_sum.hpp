@@ -150,6 +150,13 @@ struct row_sums {
         for (int i = 0; i < lanes; ++i) sum[i] = f * sum[i];
         total *= df;
     }
+    /// `rise` if the largest lane is above the base and finite. Did it?
+    TRM_INLINE bool rise_to(V top) noexcept {
+        T const best = simd::reduce_max(top);
+        if (!(best > base.m && is_finite(best))) return false;
+        rise(top);
+        return true;
+    }
     TRM_INLINE void flush() noexcept {
         total += simd::sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
         if constexpr (Entropy) total_weighted += simd::sum((weighted[0] + weighted[1]) + (weighted[2] + weighted[3]));
@@ -157,24 +164,40 @@ struct row_sums {
     }
 };
 
-/// A group of vectors for sums, in any order where nothing but the sum depends on it.
+/// Two vectors for sums, in any order where nothing but the sum depends on it.
+template <class V, class S, class M>
+TRM_INLINE void load_pair(V& a, V& b, S const* x, std::int64_t i, M mask) noexcept {
+    constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
+    if constexpr (std::is_same_v<M, whole_row>) {
+        simd::load_two(x + i, a, b);
+        a = simd::in_order(a);
+        b = simd::in_order(b);
+    } else {
+        a = mask.apply(simd::in_order(simd::load<V>(x + i)), i);
+        b = mask.apply(simd::in_order(simd::load<V>(x + i + w)), i + w);
+    }
+}
 template <class V, class S, class M>
 TRM_INLINE void load_group(V* v, S const* x, std::int64_t i, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
-    if constexpr (std::is_same_v<M, whole_row>) {
-        for (int k = 0; k < group; k += 2) {
-            simd::load_two(x + i + k * w, v[k], v[k + 1]);
-            v[k] = simd::in_order(v[k]);
-            v[k + 1] = simd::in_order(v[k + 1]);
-        }
-    } else {
-        for (int k = 0; k < group; ++k) v[k] = mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w);
-    }
+    for (int k = 0; k < group; k += 2) load_pair(v[k], v[k + 1], x, i + k * w, mask);
 }
 template <class V>
 TRM_INLINE V top_of(V const* v) noexcept {
     return simd::max(simd::max(simd::max(v[0], v[1]), simd::max(v[2], v[3])),
                      simd::max(simd::max(v[4], v[5]), simd::max(v[6], v[7])));
+}
+
+/// Maximum of `groups` groups from x[i] on.
+template <class V, class S, class M>
+TRM_INLINE V top_of_groups(S const* x, std::int64_t i, int groups, M mask) noexcept {
+    V top(nothing<typename V::value_type>);
+    for (int g = 0; g < groups; ++g, i += group * static_cast<std::int64_t>(V::size)) {
+        V v[group];
+        load_group(v, x, i, mask);
+        top = simd::max(top_of(v), top);
+    }
+    return top;
 }
 
 /// Whole blocks from the start of a row, until one has NaN or infinities that it cannot take. Result: where it stopped.
@@ -184,46 +207,38 @@ TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int
     constexpr int lanes = row_sums<V, Entropy>::lanes;
     constexpr std::int64_t step = group * static_cast<std::int64_t>(V::size), size = groups_per_block * step;
     V const most(T(2981));  // e^8: no entry of a block whose lanes stay below is more than 8 nats above the base
-    V v[group], sum[lanes], weighted[lanes];
-    auto const add_up = [&](std::int64_t at) {
-        V const c = s.base.vc, b = s.base.vb;
-        for (int k = 0; k < lanes; ++k) sum[k] = weighted[k] = V(T(0));
-        for (std::int64_t i = at; i < at + size; i += step) {
-            load_group(v, x, i, mask);
-            for (int k = 0; k < group; ++k) {
-                V const t = simd::offset_product(v[k], c, b), e = simd::exp2(t);
-                sum[k % lanes] = sum[k % lanes] + e;
-                if constexpr (Entropy) weighted[k % lanes] = fma(e, t, weighted[k % lanes]);
-            }
-        }
-        sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        if constexpr (Entropy) {
-            weighted[0] = (weighted[0] + weighted[1]) + (weighted[2] + weighted[3]);
-            return all((sum[0] <= most) & finite(weighted[0]));  // -infinity: 2^t is 0, but t 2^t is NaN
-        } else {
-            return all(sum[0] <= most);
-        }
-    };
+    if (size <= n) s.rise_to(top_of_groups<V>(x, 0, 1, mask));
     std::int64_t i = 0;
     for (int block = 1; i + size <= n; i += size, ++block) {
-        if (i == 0) {
-            load_group(v, x, 0, mask);
-            V const top = top_of(v);
-            if (any(top > s.base.limit)) s.rise(top);
-        }
-        if (!add_up(i)) [[unlikely]] {
-            V top(nothing<T>);
-            for (std::int64_t k = i; k < i + size; k += step) {
-                load_group(v, x, k, mask);
-                top = simd::max(top_of(v), top);
+        for (bool again = false;; again = true) {
+            V const c = s.base.vc, b = s.base.vb;
+            V sum[lanes], weighted[lanes];
+            for (int k = 0; k < lanes; ++k) sum[k] = weighted[k] = V(T(0));
+            for (std::int64_t at = i; at < i + size; at += step) {
+                for (int k = 0; k < group; k += 2) {
+                    V v[2];
+                    load_pair(v[0], v[1], x, at + k * static_cast<std::int64_t>(V::size), mask);
+                    for (int h = 0; h < 2; ++h) {
+                        V const t = simd::offset_product(v[h], c, b), e = simd::exp2(t);
+                        int const lane = (k + h) % lanes;
+                        sum[lane] = sum[lane] + e;
+                        if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
+                    }
+                }
             }
-            T const best = simd::reduce_max(top);
-            if (!(best > s.base.m && is_finite(best))) break;
-            s.rise(top);
-            if (!add_up(i)) break;
+            V const all_e = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+            V const all_w = (weighted[0] + weighted[1]) + (weighted[2] + weighted[3]);
+            // -infinity: 2^t is 0, but t 2^t is NaN
+            if (all((all_e <= most) & finite(all_w))) [[likely]] {
+                s.sum[0] = s.sum[0] + all_e;
+                if constexpr (Entropy) s.weighted[0] = s.weighted[0] + all_w;
+                break;
+            }
+            if (again || !s.rise_to(top_of_groups<V>(x, i, groups_per_block, mask))) {
+                s.flush();
+                return i;
+            }
         }
-        s.sum[0] = s.sum[0] + sum[0];
-        if constexpr (Entropy) s.weighted[0] = s.weighted[0] + weighted[0];
         if (block % (groups_per_flush / groups_per_block) == 0) s.flush();
     }
     s.flush();
