@@ -162,6 +162,19 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             [&](auto index) __attribute__((always_inline)) { add_penalty(std::get<index>(penalties), *t, limit); });
     }
 
+    /// Do the extrema of a part of a sequence already reject it?
+    template <class V>
+    [[nodiscard]] TRM_INLINE bool is_lost(V const* maxima) const noexcept {
+        bool lost = false;
+        unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
+            constexpr int i = index;
+            auto const& criterion = std::get<i>(mask.criteria);
+            if constexpr (criterion_type<i>::maxima > 0 && requires { criterion.is_lost(0.0); })
+                lost = lost || criterion.is_lost(static_cast<double>(simd::reduce_max(maxima[slots[i].max])));
+        });
+        return lost;
+    }
+
     /// Sequence criteria, from merged statistics over finite tokens and over those that pass every token criterion.
     [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double finite,
                                           double passing) const noexcept {

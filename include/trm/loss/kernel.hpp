@@ -43,13 +43,17 @@ template <class V>
 struct run_registers {
     V scale, limit, advantage;
     typename V::mask kept;
+    bool diagnose;
+    std::uint16_t reasons;  ///< of the sequence
 
     explicit TRM_INLINE run_registers(run_scalars const& run) noexcept
         : scale(simd::broadcast<V>(run.scale)),
           limit(simd::broadcast<V>(run.limit)),
           advantage(simd::broadcast<V>(run.advantage)),
-          kept(simd::first_n<V>(0)) {
-        if (run.verdict.keep) kept = !kept;
+          kept(!V::mask::everywhere()),
+          diagnose(run.diagnose),
+          reasons(run.verdict.reasons) {
+        if (run.verdict.keep) kept = V::mask::everywhere();
     }
 };
 
@@ -97,7 +101,7 @@ struct lane_tally {
     V maxima[Core::max_capacity + 1];
     V objective, regulariser, x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
     V positive, negative, clipped_positive, clipped_negative;
-    V max_x, max_negative_x, max_weight;
+    V max_x, min_x, max_weight;
 
     TRM_INLINE void clear_sums(Core const& core) noexcept {
         V const zero(typename V::value_type(0));
@@ -111,7 +115,8 @@ struct lane_tally {
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
         each_slot<Core, Core::max_capacity>(core.max_width(),
                                             [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
-        max_x = max_negative_x = lowest;
+        max_x = lowest;
+        min_x = -lowest;
         max_weight = V(typename V::value_type(0));
     }
     template <bool Apply>
@@ -142,7 +147,6 @@ struct lane_tally {
                 }
             }
         }
-        clear_sums(core);
     }
     template <bool Apply>
     TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) noexcept {
@@ -152,7 +156,7 @@ struct lane_tally {
         });
         if (Apply && diagnose) {
             to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(max_x)));
-            to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(max_negative_x)));
+            to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(-min_x)));
             if (core.has_weight()) to.max_weight = static_cast<double>(simd::reduce_max(max_weight));
         }
     }
@@ -291,8 +295,8 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                             std::size_t n, run_scalars const& run, run_registers<V> const& numbers,
-                             token<V, Proximal> const& t, lane_tally<V, Core>& lanes) noexcept {
+                             std::size_t n, run_registers<V> const& numbers, token<V, Proximal> const& t,
+                             lane_tally<V, Core>& lanes) noexcept {
     using T = typename V::value_type;
     V weight = simd::pin(t.weight);
     if (io.token_weight != nullptr)
@@ -337,20 +341,17 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
             auto r = static_cast<std::uint16_t>(reasons[i]);
             if (io.rejected != nullptr) r |= io.rejected[j];
             if ((active >> i & 1u) == 0) r = reason_nonfinite;
-            io.reasons[j] = selected ? static_cast<std::uint16_t>(r | run.verdict.reasons) : std::uint16_t{0};
+            io.reasons[j] = selected ? static_cast<std::uint16_t>(r | numbers.reasons) : std::uint16_t{0};
         }
     }
-    if (io.keep != nullptr) {  // last: may be the memory of loss_mask
-        std::uint32_t const bits = to_bits(keep);
-        for (std::size_t i = 0; i < n; ++i) io.keep[at + static_cast<std::int64_t>(i)] = bits >> i & 1u;
-    }
-    if (run.diagnose) {
+    if (io.keep != nullptr) simd::store_mask(io.keep + at, keep, n);  // last: may be the memory of loss_mask
+    if (numbers.diagnose) {
         auto const& l = core.diagnosed(t);
         lanes.k3 = lanes.k3 + l.k3;
         lanes.r_squared = fma(l.exp, zero_unless(t.active, l.exp), lanes.r_squared);
         V const lowest(-std::numeric_limits<T>::infinity());
         lanes.max_x = simd::max(select(t.active, l.value, lowest), lanes.max_x);
-        lanes.max_negative_x = simd::max(select(t.active, -l.value, lowest), lanes.max_negative_x);
+        lanes.min_x = simd::min(select(t.active, l.value, -lowest), lanes.min_x);
         if (core.has_token_criteria() || io.rejected != nullptr) {
             lanes.passing_x = lanes.passing_x + zero_unless(t.keep, l.value);
             lanes.passing_k3 = lanes.passing_k3 + zero_unless(t.keep, l.k3);
@@ -371,17 +372,16 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
 }
 
 /// What a pass does: `measure` takes statistics only; `apply` also computes loss and outputs, with the verdict, weight and
-/// constants of the sequence as given; `plain` is `apply` for the common call, no output but the gradient, whose absence
-/// the compiler then knows.
+/// constants of the sequence as given; `plain` is `apply` for the common call, whose absent streams and outputs the
+/// compiler then knows.
 enum class pass_kind : std::uint8_t { measure, apply, plain };
 
 /// Is this call a plain one? Not for policies chosen at run time, whose kernels are large.
 template <class Core, class S, class T>
 [[nodiscard]] constexpr bool is_plain(stream_pointers<S, T> const& io, run_scalars const& run) noexcept {
-    bool const only_gradient =
-        io.grad != nullptr && io.weights == nullptr && io.keep == nullptr && io.reasons == nullptr;
-    bool const only_streams = io.rejected == nullptr && io.token_weight == nullptr;
-    return Core::block == 1 && only_gradient && only_streams && !io.accumulate && run.verdict.keep;
+    bool const absent =
+        io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+    return Core::block == 1 && absent && run.verdict.keep;
 }
 
 /// One pass over a run of tokens. Policies chosen at compile time see two registers at a time; where every token of the
@@ -391,20 +391,21 @@ template <class V, pass_kind Kind, bool Proximal, class Core, class S>
 void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type> const& streams, token_run where,
                 run_scalars const& scalars, run_tally<Core>& result) noexcept {
     constexpr auto width = static_cast<std::int64_t>(V::size);
-    constexpr std::int64_t block = Core::block * width;
     constexpr int pair = 2;
+    constexpr bool in_pairs = Core::block == 1 && Kind != pass_kind::apply;
+    constexpr std::int64_t block = in_pairs ? pair * width : Core::block * width;
     Core const core = policies;  // local copies: nothing aliases them, thresholds stay in registers
     constexpr bool Apply = Kind != pass_kind::measure;
     auto io = streams;
-    run_scalars const run = scalars;
-    run_registers<V> numbers(run);
+    run_registers<V> numbers(scalars);
+    double const weight = scalars.weight, weight_factor = scalars.weight_factor;
+    sequence_constants constants;
+    for (int i = 0; i < 4; ++i) constants.c[i] = scalars.constants.c[i];
     if constexpr (Kind == pass_kind::plain) {
         io.rejected = nullptr;
         io.token_weight = nullptr;
         io.weights = nullptr;
-        io.keep = nullptr;
         io.reasons = nullptr;
-        io.accumulate = false;
         numbers.kept = V::mask::everywhere();
     }
     wanted<Proximal, Core> const want(core);
@@ -415,7 +416,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     bool const splits =
         core.has_token_criteria() || io.rejected != nullptr;  // can a token of a kept sequence be rejected?
     std::int64_t at = where.begin;
-    std::int64_t const end = where.begin + where.size;
+    std::int64_t end = where.begin + where.size;
 
     auto const stages = [&](token<V, Proximal>* t, int n) __attribute__((always_inline)) {
         core.criteria_stage(t, n, lanes.sums, lanes.maxima, tally.rejected);
@@ -423,14 +424,14 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         if (splits)
             each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) { tally.passing += count(t[j].keep); });
         core.sequence_stage(t, n, lanes.sums, lanes.maxima);
-        if (run.diagnose)
+        if (numbers.diagnose)
             each_slot<Core, 1>(n, [&](int j) __attribute__((always_inline)) {
                 lanes.x = lanes.x + core.diagnosed(t[j]).value;
                 lanes.logp = lanes.logp + t[j].logp;
             });
         if constexpr (Apply) {
-            core.weight_stage(t, n, run.weight, run.weight_factor);
-            core.surrogate_stage(t, n, run.constants);
+            core.weight_stage(t, n, weight, weight_factor);
+            core.surrogate_stage(t, n, constants);
             core.penalty_stage(t, n, numbers.limit);
         }
     };
@@ -443,7 +444,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     };
     auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, std::size_t n,
                                        token<V, Proximal> const& t) __attribute__((always_inline)) {
-        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, run, numbers, t, lanes);
+        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, numbers, t, lanes);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};
@@ -455,7 +456,18 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                              finish(whole, first, n, t);
                          };
     bool const may_be_tame = io.rejected == nullptr && io.token_weight == nullptr && !want.marks;
-    V const calm = simd::broadcast<V>(std::min(simd::small_exponent, run.limit));
+    V const calm = simd::broadcast<V>(std::min(simd::small_exponent, scalars.limit));
+    auto const tame = [&](V worst, std::int64_t first) __attribute__((always_inline)) {
+        auto within = worst <= numbers.limit;
+        if constexpr (TRM_FAST_MATH) within = within & finite(worst);  // a <= b may have become !(b < a)
+        return io.mask == nullptr ? within : within & simd::load_mask<V>(io.mask + first);
+    };
+    auto const admit_tame = [&](raw_tokens<V> const& raw, bool small, token<V, Proximal>& t)
+                                __attribute__((always_inline)) {
+                                    tame_stage(want, raw, small, t);
+                                    tally.tokens += width;
+                                    tally.finite += width;
+                                };
     auto const two = [&](std::int64_t first) __attribute__((always_inline)) {
         raw_tokens<V> raw[pair];
         unrolled<pair>([&](auto j) __attribute__((always_inline)) {
@@ -463,16 +475,10 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         });
         V const a = unrest(want, raw[0]), b = unrest(want, raw[1]);
         bool const small = all((a <= calm) & (b <= calm));
-        bool tame = small || all((a <= numbers.limit) & (b <= numbers.limit));
-        if constexpr (TRM_FAST_MATH) tame = tame && all(finite(a) & finite(b));  // a <= b may have become !(b < a)
-        bool const whole = io.mask == nullptr ||
-                           all(simd::load_mask<V>(io.mask + first) & simd::load_mask<V>(io.mask + first + width));
-        if (may_be_tame && tame && whole) [[likely]] {
-            tally.tokens += pair * width;
-            tally.finite += pair * width;
+        if (may_be_tame && all(tame(a, first) & tame(b, first + width))) [[likely]] {
             unrolled<pair>([&](auto j) __attribute__((always_inline)) {
                 token<V, Proximal> t;
-                tame_stage(want, raw[j], small, t);
+                admit_tame(raw[j], small, t);
                 stages(&t, 1);
                 finish(full, first + j * width, V::size, t);
             });
@@ -480,26 +486,46 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
             for (int j = 0; j < pair; ++j) one(full, first + j * width, V::size);
         }
     };
+    auto const admit_either = [&](std::int64_t first, token<V, Proximal>& t) __attribute__((always_inline)) {
+        raw_tokens<V> raw;
+        read_stage<V, Proximal, true>(want, io, first, V::size, numbers, raw);
+        V const a = unrest(want, raw);
+        if (may_be_tame && all(tame(a, first))) [[likely]] {
+            admit_tame(raw, all(a <= calm), t);
+        } else {
+            admit(full, first, V::size, t);
+        }
+    };
 
     while (end - at >= block) {
         constexpr std::int64_t tile = lane_tally<V, Core>::tile * width;
         std::int64_t const tile_end = at + std::min(tile, (end - at) / block * block);
         bool const whole = tile_end - at == tile;  // the cut into tiles may not depend on what follows the run
-        if constexpr (Core::block == 1) {
-            for (; tile_end - at >= pair * width; at += pair * width) two(at);
-            for (; at < tile_end; at += width) one(full, at, V::size);
+        if constexpr (in_pairs) {
+            for (; at < tile_end; at += block) two(at);
+        } else if constexpr (Core::block == 1) {
+            for (; at < tile_end; at += block) one(full, at, V::size);
         } else {
             token<V, Proximal> t[Core::block];
             for (; at < tile_end; at += block) {
-                for (int j = 0; j < Core::block; ++j) admit(full, at + j * width, V::size, t[j]);
+                for (int j = 0; j < Core::block; ++j) admit_either(at + j * width, t[j]);
                 stages(t, Core::block);
                 for (int j = 0; j < Core::block; ++j) finish(full, at + j * width, V::size, t[j]);
             }
         }
-        if (whole && at < end) lanes.template flush_sums<Apply>(core, result, run.diagnose, splits);
+        if (whole && at < end) {
+            if constexpr (Kind == pass_kind::plain) {  // rejected for sure: gradients will be zeros
+                if (core.is_lost(lanes.maxima)) {
+                    io.grad = nullptr;
+                    if (!numbers.diagnose) end = at;
+                }
+            }
+            lanes.template flush_sums<Apply>(core, result, numbers.diagnose, splits);
+            lanes.clear_sums(core);
+        }
     }
     for (; at < end; at += width) one(partial, at, static_cast<std::size_t>(std::min(width, end - at)));
-    lanes.template flush<Apply>(core, result, run.diagnose, splits);
+    lanes.template flush<Apply>(core, result, numbers.diagnose, splits);
     if (!splits) tally.passing = tally.finite;
     static_cast<token_counts&>(result) = tally;
 }

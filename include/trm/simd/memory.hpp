@@ -86,6 +86,17 @@ TRM_INLINE void load_two(S const* from, V& a, V& b) noexcept {
     b = load<V>(from + V::size);
 }
 
+#if defined(__AVX2__)
+namespace detail {
+TRM_INLINE __m256i first_n_of_8(std::size_t n) noexcept {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+TRM_INLINE __m256i first_n_of_4(std::size_t n) noexcept {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(n)), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+}  // namespace detail
+#endif
+
 /// The first n elements (0 <= n < lanes), zero in the other lanes.
 template <class V, class S>
 TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
@@ -96,6 +107,12 @@ TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
         return detail::wrap<V>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), from));
     if constexpr (std::is_same_v<U, double> && detail::is_register<V, double, 64>)
         return detail::wrap<V>(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), from));
+#endif
+#if defined(__AVX2__)
+    if constexpr (std::is_same_v<U, float> && detail::is_register<V, float, 32>)
+        return detail::wrap<V>(_mm256_maskload_ps(reinterpret_cast<float const*>(from), detail::first_n_of_8(n)));
+    if constexpr (std::is_same_v<U, double> && detail::is_register<V, double, 32>)
+        return detail::wrap<V>(_mm256_maskload_pd(reinterpret_cast<double const*>(from), detail::first_n_of_4(n)));
 #endif
     alignas(64) T buffer[V::size] = {};
     for (std::size_t i = 0; i < n; ++i) {
@@ -120,6 +137,16 @@ TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept
     }
     if constexpr (detail::is_register<V, double, 64>) {
         _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << n) - 1u), static_cast<__m512d>(v.r));
+        return;
+    }
+#endif
+#if defined(__AVX2__)
+    if constexpr (detail::is_register<V, float, 32>) {
+        _mm256_maskstore_ps(to, detail::first_n_of_8(n), static_cast<__m256>(v.r));
+        return;
+    }
+    if constexpr (detail::is_register<V, double, 32>) {
+        _mm256_maskstore_pd(to, detail::first_n_of_4(n), static_cast<__m256d>(v.r));
         return;
     }
 #endif
@@ -176,10 +203,29 @@ TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
     if constexpr (detail::is_register<V, double, 64>)
         return detail::wrap_mask<V>(static_cast<__mmask8>((1u << n) - 1u));
 #endif
+#if defined(__AVX2__)
+    if constexpr (detail::is_register<V, float, 32>)
+        return detail::wrap_mask<V>(_mm256_castsi256_ps(detail::first_n_of_8(n)));
+    if constexpr (detail::is_register<V, double, 32>)
+        return detail::wrap_mask<V>(_mm256_castsi256_pd(detail::first_n_of_4(n)));
+#endif
     using T = typename V::value_type;
     alignas(64) T index[V::size];
     for (std::size_t i = 0; i < V::size; ++i) index[i] = static_cast<T>(i);
     return detail::from_array<V>(index) < V(static_cast<T>(n));
+}
+
+/// The first n lanes as bytes 1 and 0.
+template <class T, class A>
+TRM_INLINE void store_mask(std::uint8_t* bytes, vec_mask<T, A> m, std::size_t n) noexcept {
+    std::uint32_t bits = to_bits(m);
+    for (std::size_t i = 0; i < n; i += 8, bits >>= 8) {
+        std::uint64_t spread = bits & 0xffu;  // bit k to byte k
+        spread = (spread | spread << 28) & 0x0000000f0000000fu;
+        spread = (spread | spread << 14) & 0x0003000300030003u;
+        spread = (spread | spread << 7) & 0x0101010101010101u;
+        for (std::size_t k = 0; k < 8 && i + k < n; ++k) bytes[i + k] = static_cast<std::uint8_t>(spread >> 8 * k);
+    }
 }
 
 /// Bytes that are not zero.
