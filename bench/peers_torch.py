@@ -178,7 +178,7 @@ def measure(arguments):
                     (up @ lp + (0 if entropy is None else up_h @ entropy)).backward()
             return lp.detach(), entropy if entropy is None else entropy.detach(), z.grad
 
-        x32 = x.float().requires_grad_()
+        x32 = x.detach().float().requires_grad_()
         lp, entropy = verl(x32)
         (up @ lp + up_h @ entropy).backward()
         g = x32.grad
