@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fused head against the chunked products that it is made of (same backend, same blocks), what rejected rows cost, and
 // how much memory it takes: `workspace_MiB` as stated, `peak_MiB` as the system saw it, `NxV_MiB` what logits would take.
+#include "context.hpp"
 #include "logits_ceilings.hpp"
 
 #include <trm/logits/linear_gradient.hpp>
@@ -193,6 +194,6 @@ int main(int argc, char** argv) {
     add_type<float>("f32", 256, 1024, 151936);
     add_type<trm::bf16>("bf16", 1024, 1024, 32768);
     benchmark::Initialize(&argc, argv);
-    benchmark::AddCustomContext("floats per register", std::to_string(trm::simd::width()));
+    bench::add_vector_context();
     benchmark::RunSpecifiedBenchmarks();
 }

@@ -3,6 +3,7 @@
 // one after the other, so that a busy machine disturbs all; the counters are medians: GB/s of useful bytes, `ceiling` those
 // of the fastest plain loop that moves the same bytes, `of_ceiling` their ratio. `trm_speedup` of scalar and Eigen: how many
 // times longer they take than trm, interleaved the same way.
+#include "context.hpp"
 #include "logits_ceilings.hpp"
 
 #include <trm/logits/divergence.hpp>
@@ -329,6 +330,6 @@ int main(int argc, char** argv) {
     add_type<float>("f32");
     add_type<trm::bf16>("bf16");
     benchmark::Initialize(&argc, argv);
-    benchmark::AddCustomContext("floats per register", std::to_string(trm::simd::width()));
+    bench::add_vector_context();
     benchmark::RunSpecifiedBenchmarks();
 }

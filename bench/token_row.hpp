@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "context.hpp"
 #include "rollouts.hpp"
 
 #include <benchmark/benchmark.h>
@@ -166,7 +167,7 @@ void add_row(std::string const& name, F f) {
 }
 inline int run_rows(int argc, char** argv) {
     benchmark::Initialize(&argc, argv);
-    benchmark::AddCustomContext("floats per register", std::to_string(trm::simd::width()));
+    bench::add_vector_context();
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

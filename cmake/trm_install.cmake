@@ -13,7 +13,7 @@ configure_file("${CMAKE_CURRENT_LIST_DIR}/trmConfig.cmake.in" "${PROJECT_BINARY_
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/trmConfigVersion.cmake"
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES "${PROJECT_BINARY_DIR}/trmConfig.cmake" "${PROJECT_BINARY_DIR}/trmConfigVersion.cmake"
-  DESTINATION "${trm_cmake_dir}")
+  "${CMAKE_CURRENT_LIST_DIR}/trm_width.cmake" DESTINATION "${trm_cmake_dir}")
 
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_FULL_INCLUDEDIR
   BASE_DIRECTORY "${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig" OUTPUT_VARIABLE trm_pc_includedir)

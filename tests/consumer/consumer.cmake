@@ -8,8 +8,18 @@ endfunction()
 
 function(configure)
   file(REMOVE_RECURSE "${WORK_DIR}/${STEP}")
-  run("${CMAKE_COMMAND}" -S "${project}" -B "${WORK_DIR}/${STEP}" -G "${GENERATOR}" -DCMAKE_CXX_COMPILER=${CXX}
-    -DCMAKE_BUILD_TYPE=Debug ${ARGV})
+  execute_process(COMMAND "${CMAKE_COMMAND}" -S "${project}" -B "${WORK_DIR}/${STEP}" -G "${GENERATOR}"
+    -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Debug ${ARGV}
+    COMMAND_ECHO STDOUT ECHO_OUTPUT_VARIABLE OUTPUT_VARIABLE output COMMAND_ERROR_IS_FATAL ANY)
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+# Users are told which vector unit their flags allow, and without flags for one that they should give some.
+function(expect_width unit advice)
+  string(REGEX MATCH "trm: vector unit of these flags: [^\n]*" line "${output}")
+  if(NOT line MATCHES "${unit}, " OR (advice AND NOT line MATCHES "-march=native") OR (NOT advice AND line MATCHES "-march"))
+    message(FATAL_ERROR "configuring says: '${line}', not ${unit}")
+  endif()
 endfunction()
 
 function(build_and_run)
@@ -39,6 +49,12 @@ if(STEP STREQUAL "install")
     endforeach()
   endforeach()
 elseif(STEP STREQUAL "find_package")
+  if(X86_64)
+    configure(-DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_FLAGS_DEBUG=-march=x86-64-v3)
+    expect_width(AVX2 FALSE)
+    configure(-DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_FLAGS_DEBUG=-march=x86-64)
+    expect_width(SSE2 TRUE)
+  endif()
   build_and_run(-DCMAKE_PREFIX_PATH=${prefix})
 elseif(STEP STREQUAL "subdirectory")
   build_and_run(-DTRM_SOURCE_DIR=${SOURCE_DIR} -DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD})

@@ -1,0 +1,32 @@
+# Says which vector unit this project's flags allow, because nothing else will: trm adds no flag, and code without -march is
+# correct but several times slower on a CPU that has more than SSE2. Flags of single targets cannot be seen from here.
+# Arguments: further flags.
+function(trm_report_width)
+  if(CMAKE_VERSION VERSION_LESS 3.25)
+    return()
+  endif()
+  set(CMAKE_TRY_COMPILE_CONFIGURATION "${CMAKE_BUILD_TYPE}")
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  set(unit "")
+  foreach(candidate IN ITEMS
+      "AVX-512, 16 floats;defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__)"
+      "AVX2, 8 floats;defined(__AVX2__) && defined(__FMA__)"
+      "SSE2, 4 floats;defined(__SSE2__)")
+    list(GET candidate 0 name)
+    list(GET candidate 1 condition)
+    try_compile(has SOURCE_FROM_CONTENT trm_width.cpp "#if !(${condition})\n#error narrower\n#endif\n"
+      COMPILE_DEFINITIONS ${ARGN} NO_CACHE)
+    if(has)
+      set(unit "${name}")
+      break()
+    endif()
+  endforeach()
+  if(NOT unit)  # not x86: what the flags mean there is the compiler's affair
+    return()
+  endif()
+  set(advice "")
+  if(unit MATCHES "SSE2")
+    set(advice ". A CPU with AVX2 or AVX-512 is used at a third to a fifth of its speed: compile with -march=native or -march=x86-64-v3")
+  endif()
+  message(STATUS "trm: vector unit of these flags: ${unit} per register${advice}")
+endfunction()
