@@ -141,7 +141,7 @@ private:
     [[nodiscard]] Derived const& self() const noexcept { return static_cast<Derived const&>(*this); }
     template <class Core>
     [[nodiscard]] auto engine(Core const& core) const noexcept {
-        return detail::engine<Core, Arch>{core, self().aggregate, self().options};
+        return detail::engine<Core, Arch>{{core, self().aggregate, self().options}};
     }
     template <class S>
     [[nodiscard]] status check_prompts(batch_view<S> const& batch, std::size_t prompts) const noexcept {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/loss/conclude.hpp>
 #include <trm/loss/kernel.hpp>
 #include <trm/loss/partials.hpp>
-#include <trm/policy/aggregation.hpp>
 #include <trm/policy/selection_input.hpp>
 
 #include <algorithm>
@@ -12,88 +12,16 @@
 
 TRM_NAMESPACE_BEGIN
 
-/// What holds for a loss besides its policies.
-struct loss_options {
-    double log_ratio_clamp = 20.0;  ///< log-ratios are clamped to +- this before exp; a clamped ratio has gradient 0
-    bool strict = false;   ///< a non-finite input is an error that names sequence and token, and nothing is written
-    bool diagnose = true;  ///< false: diagnostics stay zero, which saves a few cycles per token
-};
-
 namespace detail {
 
 /// Runs the phases of a loss over a batch; the same code for policies chosen at compile time and at run time.
 template <class Core, class Arch>
-struct engine {
-    Core const& core;
-    aggregation const& aggregate;
-    loss_options const& options;
-
-    [[nodiscard]] std::int64_t sum_width() const noexcept { return sequence_statistics::fixed_sums + core.sum_width(); }
-    [[nodiscard]] std::int64_t max_width() const noexcept { return core.max_width(); }
-
-    /// Sizes, layout, streams, thresholds.
-    template <class S>
-    [[nodiscard]] status validate(batch_view<S> const& batch) const noexcept {
-        if (status s = core.validate(); !s.ok()) return s;
-        if (status s = aggregate.validate(); !s.ok()) return s;
-        if (!(options.log_ratio_clamp > 0) || options.log_ratio_clamp > 80)
-            return {errc::bad_threshold, -1, -1, "log_ratio_clamp must be in (0, 80]"};
-        if (status s = batch.layout.validate(); !s.ok()) return s;
-        auto const extent = static_cast<std::size_t>(batch.layout.extent());
-        auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
-        unsigned needs = core.needs() | need::ratio(core.diagnose_over());
-        auto const stream = [&](auto span, bool required, char const* name) -> status {
-            if (span.empty() && extent > 0) return required ? status{errc::missing_stream, -1, -1, name} : status{};
-            return span.size() < extent ? status{errc::size_mismatch, -1, -1, name} : status{};
-        };
-        bool const wants_proximal =
-            (needs & (need::ratio(ratio_kind::proximal_over_rollout) | need::ratio(ratio_kind::current_over_proximal) |
-                      need::proximal_logp)) != 0;
-        bool const wants_advantage = (needs & need::advantage) != 0;
-        if (status s = stream(batch.logp, true, "logp"); !s.ok()) return s;
-        if (status s = stream(batch.rollout_logp, true, "rollout_logp"); !s.ok()) return s;
-        if (status s = stream(batch.proximal_logp, wants_proximal, "proximal_logp"); !s.ok()) return s;
-        if (status s = stream(batch.ref_logp, (needs & need::ref_logp) != 0, "ref_logp"); !s.ok()) return s;
-        if (status s = stream(batch.given, (needs & need::given) != 0, "given"); !s.ok()) return s;
-        if (status s = stream(batch.token_weights, false, "token_weights"); !s.ok()) return s;
-        if (status s = stream(batch.loss_mask, false, "loss_mask"); !s.ok()) return s;
-        if (status s = stream(batch.rejected, false, "rejected"); !s.ok()) return s;
-        if (status s = stream(batch.marks, (needs & need::marks) != 0 && !core.has_marker(), "marks"); !s.ok())
-            return s;
-        if (!batch.sequence_advantages.empty()) {
-            if (!batch.advantages.empty())
-                return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
-            if (batch.sequence_advantages.size() != sequences)
-                return {errc::size_mismatch, -1, -1, "sequence_advantages"};
-        } else if (status s = stream(batch.advantages, wants_advantage, "advantages"); !s.ok()) {
-            return s;
-        }
-        bool const wants_groups = aggregate.which == aggregation::kind::prompt_mean || (needs & need::group) != 0;
-        if (wants_groups && batch.group_of.size() != sequences)
-            return {batch.group_of.empty() ? errc::missing_stream : errc::size_mismatch, -1, -1, "group_of"};
-        if (wants_groups)
-            for (std::size_t i = 0; i < sequences; ++i)
-                if (batch.group_of[i] < 0)
-                    return {errc::bad_layout, static_cast<std::int64_t>(i), -1, "group_of must not be negative"};
-        return options.strict ? first_nonfinite(batch) : status{};
-    }
-    template <class S, class T>
-    [[nodiscard]] status validate(batch_view<S> const& batch, outputs<T> const& out) const noexcept {
-        if (status s = validate(batch); !s.ok()) return s;
-        auto const extent = static_cast<std::size_t>(batch.layout.extent());
-        auto const short_of = [&](auto span) { return !span.empty() && span.size() < extent; };
-        if (short_of(out.grad)) return {errc::size_mismatch, -1, -1, "grad"};
-        if (short_of(out.keep)) return {errc::size_mismatch, -1, -1, "keep"};
-        if (short_of(out.reasons)) return {errc::size_mismatch, -1, -1, "reasons"};
-        if (short_of(out.weights)) return {errc::size_mismatch, -1, -1, "weights"};
-        if (!is_finite(out.loss_scale)) return {errc::bad_threshold, -1, -1, "loss_scale"};
-        return {};
-    }
-    [[nodiscard]] status validate(layout_view const& layout, sequence_statistics const& stats) const noexcept {
-        auto const n = layout.sequences();
-        bool const ok = std::ssize(stats.sums) >= n * sum_width() && std::ssize(stats.maxima) >= n * max_width();
-        return ok ? status{} : status{errc::size_mismatch, -1, -1, "sequence_statistics"};
-    }
+struct engine : checks<Core> {
+    using checks<Core>::core;
+    using checks<Core>::aggregate;
+    using checks<Core>::options;
+    using checks<Core>::sum_width;
+    using checks<Core>::max_width;
 
     /// Phase 1: statistics of every sequence from the runs that this batch has of it.
     template <class T, class S, class Executor>
@@ -176,8 +104,8 @@ struct engine {
             run_tally<Core> tally;
             pass<T, true>(io, run, scalars, tally);
             count_rejected(batch, run, tally);
-            conclude(parts.at(block, first), tally, verdict, scalars.scale, sums[0], sums[1], sums[2], sums[3],
-                     sums[4]);
+            conclude(core, options, parts.at(block, first), tally, verdict, scalars.scale, sums[0], sums[1], sums[2],
+                     sums[3], sums[4]);
         });
         return combine(parts, batch.layout.runs());
     }
@@ -219,8 +147,9 @@ struct engine {
                 if (!verdict.keep) undo(io, where, scalars, verdict, tally);
             }
             count_rejected(batch, where, tally);
-            conclude(parts.at(block, first), tally, verdict, scalars.scale, static_cast<double>(tally.tokens),
-                     static_cast<double>(tally.finite), static_cast<double>(tally.passing), tally.x, tally.logp);
+            conclude(core, options, parts.at(block, first), tally, verdict, scalars.scale,
+                     static_cast<double>(tally.tokens), static_cast<double>(tally.finite),
+                     static_cast<double>(tally.passing), tally.x, tally.logp);
         });
         return combine(parts, batch.layout.runs());
     }
@@ -310,49 +239,6 @@ private:
         if (!rejected.empty()) batch.rejected = rejected;
         if (!marks.empty()) batch.marks = marks;
         return run(batch, out, execute, scratch);
-    }
-
-    /// Sequences are cut into at most this many blocks; the cut depends on their number alone, so that neither threads nor
-    /// layout change a bit of the result.
-    static constexpr std::int64_t max_blocks = 128;
-
-    struct partial {
-        double loss = 0;
-        struct diagnostics diagnostics;
-    };
-    /// One partial per block, in memory that is not touched before the block is.
-    struct partials {
-        alignas(partial) std::byte memory[max_blocks * sizeof(partial)];
-
-        [[nodiscard]] partial& at(std::int64_t block, bool first) noexcept {
-            void* const place = memory + block * static_cast<std::int64_t>(sizeof(partial));
-            return first ? *::new (place) partial : *std::launder(static_cast<partial*>(place));
-        }
-    };
-    static constexpr std::int64_t runs_per_block(std::int64_t runs) noexcept {
-        return (runs + max_blocks - 1) / max_blocks;
-    }
-    static constexpr std::int64_t block_count(std::int64_t runs) noexcept {
-        return runs == 0 ? 0 : (runs + runs_per_block(runs) - 1) / runs_per_block(runs);
-    }
-
-    /// f(block, run, is it the block's first run) for every run.
-    template <class Executor, class F>
-    static void blocks(std::int64_t runs, Executor&& execute, F&& f) {
-        if (runs == 0) return;
-        execute(block_count(runs), [&](std::int64_t block) {
-            std::int64_t const begin = block * runs_per_block(runs), end = std::min(runs, begin + runs_per_block(runs));
-            for (std::int64_t i = begin; i < end; ++i) f(block, i, i == begin);
-        });
-    }
-    [[nodiscard]] static result combine(partials& parts, std::int64_t runs) noexcept {
-        result r;
-        for (std::int64_t b = 0; b < block_count(runs); ++b) {
-            partial const& part = parts.at(b, false);
-            r.loss += part.loss;
-            r.diagnostics.merge(part.diagnostics);
-        }
-        return r;
     }
 
     template <class S, class T, class Executor>
@@ -515,95 +401,6 @@ private:
             v.reasons |= reason_nonfinite;
         }
         return v;
-    }
-
-    /// Books one run: its loss, and its share of the sequence's diagnostics.
-    void conclude(partial& to, run_tally<Core> const& t, sequence_verdict verdict, double scale, double tokens,
-                  double finite, double passing, double x, double logp) const noexcept {
-        to.loss += scale * (t.objective + t.regulariser);
-        if (!options.diagnose || t.tokens == 0) return;
-        struct diagnostics& d = to.diagnostics;
-        double const share = static_cast<double>(t.tokens) / tokens;
-        struct diagnostics add;
-        add.tokens = static_cast<double>(t.tokens);
-        add.nonfinite_tokens = static_cast<double>(t.tokens - t.finite);
-        add.sequences = share;
-        add.sum_x = t.x;
-        add.sum_k3 = t.k3;
-        add.sum_r_squared = t.r_squared;
-        add.sum_logp = t.logp;
-        add.max_x = t.max_x;
-        add.min_x = -t.max_negative_x;
-        if (verdict.keep) {
-            bool const split = t.passing != t.finite;
-            add.kept_sequences = passing > 0 ? share : 0.0;
-            add.kept_tokens = static_cast<double>(t.passing);
-            add.kept_x = split ? t.passing_x : t.x;
-            add.kept_k3 = split ? t.passing_k3 : t.k3;
-            add.positive_tokens = t.positive;
-            add.negative_tokens = t.negative;
-            add.clipped_positive = t.clipped_positive;
-            add.clipped_negative = t.clipped_negative;
-            add.sum_weight = core.has_weight() ? t.weight : add.kept_tokens;
-            add.sum_weight_squared = core.has_weight() ? t.weight_squared : add.kept_tokens;
-            add.max_weight = core.has_weight() ? t.max_weight : add.kept_tokens > 0 ? 1.0 : 0.0;
-        }
-        for (int i = 0; i < core.criteria(); ++i) {
-            bool const whole = (verdict.reasons >> i & 1u) != 0;
-            add.rejected_tokens[i] = static_cast<double>(whole ? t.finite : t.rejected[i]);
-            add.rejected_sequences[i] = whole || t.rejected[i] > 0 ? share : 0.0;
-        }
-        if (finite > 0) {
-            auto const exp = [&](double v) {  // within 1 ulp, a tenth of std::exp's time
-                using one = simd::vec<double, simd::scalar>;
-                return simd::exp(one(v < -700 ? -700 : v > 700 ? 700 : v)).r;
-            };
-            double const limit = options.log_ratio_clamp;
-            double const current = -logp / finite, difference = x / finite, rollout = current + difference;
-            double const seq_ratio = exp(x < -limit ? -limit : x > limit ? limit : x);
-            add.measured_sequences = share;
-            add.sum_log_ppl = share * current;
-            add.sum_rollout_log_ppl = share * rollout;
-            add.sum_ppl = share * exp(current);
-            add.sum_rollout_ppl = share * exp(rollout);
-            add.sum_ppl_ratio = share * exp(-difference);
-            add.sum_log_ppl_abs_diff = share * std::fabs(difference);
-            add.max_log_ppl_diff = add.min_log_ppl_diff = -difference;
-            add.sum_seq_ratio = share * seq_ratio;
-            add.sum_seq_ratio_squared = share * seq_ratio * seq_ratio;
-        }
-        d.merge(add);
-    }
-
-    /// Strict mode: the first loss_mask token at which something that the loss reads is not finite.
-    template <class S>
-    [[nodiscard]] status first_nonfinite(batch_view<S> const& batch) const noexcept {
-        unsigned const needs = core.needs();
-        for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
-            token_run const run = batch.layout.run(i);
-            for (std::int64_t t = 0; t < run.size; ++t) {
-                auto const at = static_cast<std::size_t>(run.begin + t);
-                if (!batch.loss_mask.empty() && batch.loss_mask[at] == 0) continue;
-                char const* bad = nullptr;
-                auto const check = [&](auto span, char const* name) {
-                    if (span.empty()) return;
-                    using U = storage_t<typename decltype(span)::value_type>;
-                    if (!is_finite(to_float(reinterpret_cast<U const*>(span.data())[at]))) bad = name;
-                };
-                check(batch.logp, "logp");
-                check(batch.rollout_logp, "rollout_logp");
-                check(batch.proximal_logp, "proximal_logp");
-                if ((needs & need::ref_logp) != 0) check(batch.ref_logp, "ref_logp");
-                if ((needs & need::given) != 0) check(batch.given, "given");
-                check(batch.advantages, "advantages");
-                check(batch.token_weights, "token_weights");
-                if (!batch.sequence_advantages.empty() &&
-                    !is_finite(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]))
-                    bad = "sequence_advantages";
-                if (bad != nullptr) return {errc::nonfinite_input, run.sequence, t, bad};
-            }
-        }
-        return {};
     }
 };
 
