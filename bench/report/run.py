@@ -145,6 +145,7 @@ def main():
     parser.add_argument("--build", default="build/bench", help="build directory that runs everything")
     parser.add_argument("--also", action="append", default=[], help="build directory that runs what targets need")
     parser.add_argument("--out", default=os.path.join(HERE, ".."), help="directory of REPORT.md and plots/")
+    parser.add_argument("--rounds", type=int, default=3, help="at most so many rounds of each program (default 3)")
     parser.add_argument("--quick", action="store_true", help="a few rows of a few milliseconds: does the tool work?")
     parser.add_argument("--keep", help="write all numbers to this file")
     parser.add_argument("--render", help="write the report of numbers that --keep wrote")
@@ -158,7 +159,8 @@ def main():
         for b in set(arguments.also) - set(also):
             say(f"{b} is not built: its column is left out")
         builds = [arguments.build] + ([] if arguments.quick else also)
-        measured = measure(builds, QUICK if arguments.quick else PLAN, 0.005 if arguments.quick else None)
+        plan = QUICK if arguments.quick else [(p, min(n, arguments.rounds), *f) for p, n, *f in PLAN]
+        measured = measure(builds, plan, 0.005 if arguments.quick else None)
         results = {
             "machine": machine(),
             "load": load,
