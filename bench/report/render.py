@@ -174,6 +174,7 @@ def write(results, out, gnuplot):
     parts = ["# Benchmark report", "",
              f"Written by `{results['command']}` in {results['seconds']:.0f} s; see [README.md](README.md).",
              f"Machine: {results['machine']}. Load at the start: {results['load']:.1f}.",
+             *(["", "**The machine had other work: these are not its numbers.**", ""] if results["load"] > 0.7 else []),
              "Medians of interleaved rounds; +- is half their range. Ceilings are the fastest of several plain loops over the "
              "same bytes, measured between the samples of the kernel that they are compared with.", "",
              "## Targets", "", targets_table(builds, everything)]
