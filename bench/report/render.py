@@ -162,7 +162,8 @@ def plots(gnuplot, directory, r, peer_rows):
 
 def write(results, out, gnuplot):
     builds = results["builds"]
-    everything = [rows(b, results["peers"] if i == 0 else None) for i, b in enumerate(builds)]
+    compiled = {f"compile/{x['what']}": {"ratio": [x["ratio"]]} for x in results["compile"].get("rows", [])}
+    everything = [rows(b, {**results["peers"], **compiled} if i == 0 else None) for i, b in enumerate(builds)]
     r = everything[0]
     made = plots(gnuplot, os.path.join(out, "plots"), r, results["peers"]) if gnuplot else []
     missed = []
