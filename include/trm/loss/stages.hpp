@@ -127,7 +127,8 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     t.active = active;
     t.allowed = selected;
     if (io.rejected != nullptr) t.allowed = simd::load_zeros<V>(io.rejected + at, n);
-    if (want.marks)
+    t.marked = !V::mask::everywhere();
+    if (want.marks && io.marks != nullptr)  // absent while they are being worked out
         t.marked = active & (Full ? simd::load_mask<V>(io.marks + at) : simd::load_mask_n<V>(io.marks + at, n));
     t.logp = zero_unless(active, raw.logp);
     t.ref_logp = zero_unless(active, raw.ref);

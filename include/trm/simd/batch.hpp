@@ -91,12 +91,12 @@ struct vec {
     /// a + b where the mask is true, a elsewhere (a must not be -0).
     friend TRM_INLINE vec add_where(mask m, vec a, vec b) noexcept { return of(backend::add_where(m.r, a.r, b.r)); }
     friend TRM_INLINE vec abs(vec v) noexcept { return of(backend::abs(v.r)); }
-    /// Natural logarithm of positive finite lanes (xsimd: 0.8 ulp). With -ffast-math lane by lane through <cmath>: the
-    /// compiler would delete the corrections in xsimd's logarithms.
+    /// Natural logarithm of positive finite lanes (xsimd: 0.8 ulp). Lane by lane through <cmath> with -ffast-math, which
+    /// would delete the corrections in xsimd's logarithms, and at -O0, where those of xsimd 8.1 do not compile for AVX-512.
     friend TRM_INLINE vec log(vec v) noexcept {
         if constexpr (is_scalar) {
             return vec(std::log(v.r));
-        } else if constexpr (TRM_FAST_MATH) {
+        } else if constexpr (lane_by_lane) {
             return lanes(v, [](T x) { return std::log(x); });
         } else {
             return of(xsimd::log(xsimd::batch<T, A>(v.r)));
@@ -106,7 +106,7 @@ struct vec {
     friend TRM_INLINE vec log1p(vec v) noexcept {
         if constexpr (is_scalar) {
             return vec(std::log1p(v.r));
-        } else if constexpr (TRM_FAST_MATH) {
+        } else if constexpr (lane_by_lane) {
             return lanes(v, [](T x) { return std::log1p(x); });
         } else {
             return of(xsimd::log1p(xsimd::batch<T, A>(v.r)));
@@ -122,6 +122,11 @@ struct vec {
     static TRM_INLINE vec smaller(vec a, vec b) noexcept { return of(backend::min(a.r, b.r)); }
 
 private:
+#if TRM_FAST_MATH || !defined(__OPTIMIZE__)
+    static constexpr bool lane_by_lane = true;
+#else
+    static constexpr bool lane_by_lane = false;
+#endif
     static TRM_INLINE vec of(reg v) noexcept {
         vec x;
         x.r = v;
