@@ -43,7 +43,12 @@ struct vec_mask {
     friend TRM_INLINE bool any(vec_mask m) noexcept { return backend::bits(m.r) != 0; }
     friend TRM_INLINE bool all(vec_mask m) noexcept { return backend::bits(m.r) == (1u << backend::size) - 1u; }
     /// True lanes.
-    friend TRM_INLINE int count(vec_mask m) noexcept { return std::popcount(backend::bits(m.r)); }
+    friend TRM_INLINE int count(vec_mask m) noexcept {
+        std::uint32_t const bits = backend::bits(m.r);
+        // SSE2 has no such instruction and the library's function is slow: a table in a number
+        if constexpr (backend::size <= 4) return static_cast<int>(0x4332322132212110u >> 4 * bits & 0xfu);
+        return std::popcount(bits);
+    }
 };
 
 /// One register of T: `size` lanes, unit of all kernels.

@@ -175,6 +175,14 @@ TRM_INLINE typename V::mask load_mask(std::uint8_t const* bytes) noexcept {
         return detail::wrap_mask<V>(_mm256_castsi256_ps(_mm256_cmpgt_epi32(b, _mm256_setzero_si256())));
     }
 #endif
+#if defined(__SSE2__)
+    if constexpr (detail::is_register<V, float, 16>) {
+        std::int32_t four;
+        std::memcpy(&four, bytes, sizeof four);
+        __m128i const zero = _mm_setzero_si128(), b = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
+        return detail::wrap_mask<V>(_mm_castsi128_ps(_mm_cmpgt_epi32(_mm_unpacklo_epi16(b, zero), zero)));
+    }
+#endif
     alignas(64) T buffer[V::size];
     for (std::size_t i = 0; i < V::size; ++i) buffer[i] = bytes[i] != 0 ? T(1) : T(0);
     return detail::from_array<V>(buffer) > V(T(0));
