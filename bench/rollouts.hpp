@@ -61,7 +61,10 @@ public:
     [[nodiscard]] S* rollout() const { return streams_->rollout.data(); }
     [[nodiscard]] float* advantage() const { return streams_->advantage.data(); }
     [[nodiscard]] float* grad() const { return streams_->grad.data(); }
+    /// One token in 16 masked out, in runs of 100 as tool output has them.
     [[nodiscard]] std::span<std::uint8_t const> loss_mask() const { return span(streams_->mask.data()); }
+    /// The same share, one by one: hardly a register without a hole.
+    [[nodiscard]] std::span<std::uint8_t const> scattered_mask() const { return span(streams_->scattered.data()); }
     template <class T>
     [[nodiscard]] std::span<T> span(T* p) const {
         return {p, static_cast<std::size_t>(tokens)};
@@ -85,8 +88,8 @@ private:
     struct streams {
         buffer<S> logp, rollout;
         buffer<float> advantage, grad;
-        buffer<std::uint8_t> mask;
-        explicit streams(std::int64_t n) : logp(n), rollout(n), advantage(n), grad(n), mask(n) {}
+        buffer<std::uint8_t> mask, scattered;
+        explicit streams(std::int64_t n) : logp(n), rollout(n), advantage(n), grad(n), mask(n), scattered(n) {}
     };
     static void fill_advantages(streams& s, std::int64_t n) {
         splitmix g(11);
@@ -100,11 +103,14 @@ private:
         streams_ = std::make_unique<streams>(n);
         capacity_ = n;
         splitmix g(7);
+        bool hole = false;
         for (std::int64_t i = 0; i < n; ++i) {
+            if (i % 100 == 0) hole = g.below(16) == 0;
+            streams_->mask.data()[i] = !hole;
             float const mu = -0.05f - 3 * g.uniform();
             rollout()[i] = trm::simd::detail::narrow<S>(mu);
             logp()[i] = trm::simd::detail::narrow<S>(mu + 0.05f * (g.uniform() + g.uniform() + g.uniform() - 1.5f));
-            streams_->mask.data()[i] = g.below(16) != 0;
+            streams_->scattered.data()[i] = g.below(16) != 0;
         }
         fill_advantages(*streams_, n);
     }

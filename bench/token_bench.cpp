@@ -20,13 +20,14 @@ void pipeline(benchmark::State& state, Loss const& loss, std::int64_t tokens, le
     pipeline_row(state, loss, r.view(), r.outputs(), 2.0 * sizeof(S) + 8, threads);
 }
 
-enum class variant { loss_mask, sequence_advantages, in_place, unaligned };
+enum class variant { loss_mask, scattered_mask, sequence_advantages, in_place, unaligned };
 void variants(benchmark::State& state, variant which, std::int64_t tokens, int threads) {
     auto const loss = quiet(ppo);
     auto batch = small_batch<float>();
     auto& small = rollouts<float>::at_least(4096);
     auto const change = [&](trm::batch_view<float>& b, rollouts<float> const& r) {
         if (which == variant::loss_mask) b.loss_mask = r.loss_mask();
+        if (which == variant::scattered_mask) b.loss_mask = r.scattered_mask();
         if (which == variant::sequence_advantages) {
             b.advantages = {};
             b.sequence_advantages = r.sequence_advantages;
@@ -38,7 +39,8 @@ void variants(benchmark::State& state, variant which, std::int64_t tokens, int t
     auto view = r.view();
     change(view, r);
     auto out = r.outputs();
-    double const bytes = which == variant::loss_mask ? 17 : which == variant::sequence_advantages ? 12 : 16;
+    bool const masked = which == variant::loss_mask || which == variant::scattered_mask;
+    double const bytes = masked ? 17 : which == variant::sequence_advantages ? 12 : 16;
     if (which == variant::unaligned) {  // as std::vector<float> has it: 16 bytes after a page
         std::vector<float> a(view.logp.begin(), view.logp.end()), b(view.rollout_logp.begin(), view.rollout_logp.end()),
             c(view.advantages.begin(), view.advantages.end()), grad(a.size());
@@ -167,6 +169,8 @@ int main(int argc, char** argv) {
                 add("ppo_quiet_in_place", threads,
                     [=](benchmark::State& s) { variants(s, variant::in_place, tokens, threads); });
         }
+        add("ppo_quiet_scattered_mask", 1,
+            [=](benchmark::State& s) { variants(s, variant::scattered_mask, tokens, 1); });
         add("ppo_quiet_grpo", 1, [=](benchmark::State& s) { variants(s, variant::sequence_advantages, tokens, 1); });
         add("ppo_quiet_unaligned", 1, [=](benchmark::State& s) { variants(s, variant::unaligned, tokens, 1); });
         add("eigen", 1, [=](benchmark::State& s) { peer(s, eigen, tokens); });

@@ -29,7 +29,7 @@ PLAN = [
     ("logits_bench", 2, r"V151936", r"(forward/[^/]*|backward/in_place|backward/copy_nt|divergence/kl)/f32/V151936/1T"),
     ("calls_bench", 3, ".", ""),
     ("surrogate_bench", 2, ".", ""),
-    ("linear_bench", 1, r"linear/(logp\+entropy/f32/N1024.*/1T|forward\+backward/kept25/f32/N1024.*/2T)", ""),
+    ("linear_bench", 1, r"linear/(logp\+entropy/f32/N1024.*/1T|forward\+backward/kept25/f32/N1024.*)", ""),
 ]
 QUICK = [("token_bench", 2, r"token/(ppo_quiet|eigen|scalar)/ragged/2\^14/r10/1T", "")]
 
