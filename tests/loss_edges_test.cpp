@@ -256,7 +256,7 @@ TEST_CASE("a sequence that its first tokens reject leaves nothing, with and with
 TEST_CASE("the same bits whether exceptions are met one by one or not at all", "[loss][unit]") {
     // With the gradient alone as output, pairs of registers without an exception take a shorter way; with reasons too, all
     // tokens take the general one.
-    static constexpr std::size_t tokens = 6000;
+    std::size_t const tokens = GENERATE(std::size_t{6000}, std::size_t{300000});  // streams this long are prefetched
     std::vector<float> logp(tokens), rollout(tokens, -1.5f), advantage(tokens), plain(tokens), general(tokens);
     std::vector<std::uint8_t> mask(tokens, 1);
     std::vector<std::uint16_t> reasons(tokens);
@@ -270,7 +270,7 @@ TEST_CASE("the same bits whether exceptions are met one by one or not at all", "
         if (t % 1201 == 9) logp[t] = static_cast<float>(t % 2 == 0 ? batches::nan : -batches::inf);
         if (t % 619 == 3) mask[t] = 0, rollout[t] = static_cast<float>(batches::nan);
     }
-    std::vector<std::int64_t> const cu{0, 17, 3000, 3033, tokens};
+    std::vector<std::int64_t> const cu{0, 17, 3000, 3033, static_cast<std::int64_t>(tokens)};
     masked_loss const loss{token_mask{k3{}, at_most(2)}, ppo_clip{}, token_mean{}};
     batch_view<float> const batch{
         .logp = logp, .rollout_logp = rollout, .advantages = advantage, .loss_mask = mask, .layout = packed{cu}};

@@ -14,6 +14,9 @@ TRM_NAMESPACE_BEGIN
 
 namespace detail {
 
+/// Streams of fewer bytes are not prefetched.
+inline constexpr std::size_t prefetch_beyond = std::size_t{1} << 20;
+
 /// Runs the phases of a loss over a batch; the same code for policies chosen at compile time and at run time.
 template <class Core, class Arch>
 struct engine : checks<Core> {
@@ -267,9 +270,10 @@ private:
             return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data());
         };
         auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
-        return {raw(b.logp),    raw(b.rollout_logp),   raw(b.proximal_logp), raw(b.ref_logp),   data(b.advantages),
-                data(b.given),  data(b.token_weights), data(b.loss_mask),    data(b.rejected),  data(b.marks),
-                data(out.grad), data(out.weights),     data(out.keep),       data(out.reasons), out.accumulate};
+        return {raw(b.logp),        raw(b.rollout_logp), raw(b.proximal_logp),  raw(b.ref_logp),
+                data(b.advantages), data(b.given),       data(b.token_weights), data(b.loss_mask),
+                data(b.rejected),   data(b.marks),       data(out.grad),        data(out.weights),
+                data(out.keep),     data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_beyond};
     }
     template <class S>
     [[nodiscard]] run_scalars scalars_of(batch_view<S> const& batch, token_run run, double scale) const noexcept {

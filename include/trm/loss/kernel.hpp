@@ -104,6 +104,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                                     tally.finite += width;
                                 };
     auto const two = [&](std::int64_t first) __attribute__((always_inline)) {
+        if (io.prefetch) prefetch_stage<pair * V::size>(want, io, first);
         raw_tokens<V> raw[pair];
         unrolled<pair>([&](auto j) __attribute__((always_inline)) {
             read_stage<V, Proximal, true>(want, io, first + j * width, V::size, numbers, raw[j]);

@@ -28,6 +28,7 @@ struct stream_pointers {
     std::uint8_t* keep = nullptr;
     std::uint16_t* reasons = nullptr;
     bool accumulate = false;
+    bool prefetch = false;  ///< the streams are longer than the caches next to the core
 };
 
 /// Numbers that hold for a whole run of tokens.

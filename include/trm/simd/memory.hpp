@@ -262,8 +262,10 @@ TRM_INLINE void store_mask(std::uint8_t* bytes, vec_mask<T, A> m, std::size_t n)
     return total;
 }
 
-/// Ask for a cache line that will be read soon. Only a hint; any address is allowed.
-TRM_INLINE void prefetch(void const* address) noexcept { __builtin_prefetch(address, 0, 3); }
+/// Ask for the cache line `bytes` after an address, which will be read soon. Only a hint; any address is allowed.
+TRM_INLINE void prefetch(void const* address, std::size_t bytes) noexcept {
+    __builtin_prefetch(reinterpret_cast<void const*>(reinterpret_cast<std::uintptr_t>(address) + bytes), 0, 3);
+}
 
 }  // namespace simd
 TRM_NAMESPACE_END
