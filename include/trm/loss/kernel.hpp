@@ -104,7 +104,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                                     tally.finite += width;
                                 };
     auto const two = [&](std::int64_t first) __attribute__((always_inline)) {
-        if (io.prefetch) prefetch_stage<pair * V::size>(want, io, first);
+        if (io.prefetch) prefetch_stage<pair * V::size>(want, io, first, prefetch_ahead);
         raw_tokens<V> raw[pair];
         unrolled<pair>([&](auto j) __attribute__((always_inline)) {
             read_stage<V, Proximal, true>(want, io, first + j * width, V::size, numbers, raw[j]);
@@ -153,7 +153,10 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
             if constexpr (Kind == pass_kind::plain) {  // rejected for sure: gradients will be zeros
                 if (core.is_lost(lanes.maxima)) {
                     io.grad = nullptr;
-                    if (!numbers.diagnose) end = at;
+                    if (!numbers.diagnose) {
+                        if (io.prefetch) prefetch_stage<prefetch_ahead / sizeof(S)>(want, io, end, 0);
+                        end = at;
+                    }
                 }
             }
             lanes.template flush_sums<Apply>(core, result, numbers.diagnose, splits);

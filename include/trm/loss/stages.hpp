@@ -63,13 +63,14 @@ TRM_INLINE void read_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     raw.advantage = want.advantage && io.advantage != nullptr ? read(io.advantage) : numbers.advantage;
 }
 
-/// Asks for what follows the n tokens from `at` on at a distance: the hardware's own prefetching stops at every page. 512
-/// bytes were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
+/// Asks for the streams `ahead` bytes after token `at`, n tokens of them: the hardware's own prefetching stops at every
+/// page. 512 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
+inline constexpr std::size_t prefetch_ahead = 512;
 template <std::size_t n, bool Proximal, class Core, class S, class T>
-TRM_INLINE void prefetch_stage(wanted<Proximal, Core> const& want, stream_pointers<S, T> const& io,
-                               std::int64_t at) noexcept {
+TRM_INLINE void prefetch_stage(wanted<Proximal, Core> const& want, stream_pointers<S, T> const& io, std::int64_t at,
+                               std::size_t ahead) noexcept {
     auto const ask = [&](auto const* from) __attribute__((always_inline)) {
-        for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch(from + at, 512 + i);
+        for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch(from + at, ahead + i);
     };
     ask(io.logp);
     ask(io.rollout);
