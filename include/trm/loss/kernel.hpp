@@ -166,7 +166,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     for (; at < end; at += width) one(partial, at, static_cast<std::size_t>(std::min(width, end - at)));
     lanes.template flush<Apply>(core, result, numbers.diagnose, splits);
     if (!splits) tally.passing = tally.finite;
-    static_cast<token_counts&>(result) = tally;
+    result.book(tally, core.has_token_criteria());
 }
 
 /// Writes a selection's scores, the advantages and the active lanes of a run of tokens.

@@ -66,6 +66,14 @@ struct run_registers {
 struct token_counts {
     std::int64_t tokens = 0, finite = 0, passing = 0;
     std::int64_t rejected[max_criteria] = {};
+
+    /// Takes over the counts of a pass, one by one: a wide copy would wait for the narrow stores before it.
+    TRM_INLINE void book(token_counts const& pass, bool by_criterion) noexcept {
+        tokens = pass.tokens;
+        finite = pass.finite;
+        passing = pass.passing;
+        for (int k = 0; k < max_criteria; ++k) rejected[k] = by_criterion ? pass.rejected[k] : 0;
+    }
 };
 
 /// Sums, counts and extrema of a run, set by the pass; what `merge` adds up to is the sequence.
