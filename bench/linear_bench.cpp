@@ -70,22 +70,28 @@ double peak_mib(F const& f) {
     return status_mib("VmHWM") - before;
 }
 
-/// The products of the forward pass and nothing else.
+/// The products of the forward pass, cut as there, and nothing else.
 template <class S, class Exec>
 void products(problem<S> const& p, trm::linear_blocks const& b, std::span<std::byte> ws, Exec const& exec) {
     namespace d = trm::logits_detail;
-    exec((p.rows + b.rows - 1) / b.rows, [&](std::int64_t i) {
-        d::arena a = d::aligned_arena(ws);
-        a.at += (i % b.workers) * d::head<S, S>::bytes(p.width, b);
-        d::head<S, S> h(p.view(), b, a);
-        std::int64_t const n = std::min(b.rows, p.rows - i * b.rows);
-        std::vector<std::int64_t> list;
-        for (std::int64_t r = 0; r < n; ++r) list.push_back(i * b.rows + r);
-        h.gather(list.data(), n);
-        for (std::int64_t c = 0; c < p.vocab; c += b.vocab) h.compute(n, c, std::min(b.vocab, p.vocab - c));
-        benchmark::DoNotOptimize(h.logits);
-        benchmark::ClobberMemory();
-    });
+    d::arena a = d::aligned_arena(ws);
+    auto* const list = a.take<std::int64_t>(b.rows * b.workers);
+    auto const of_block = [&](std::int64_t i) {
+        d::arena mine{a.at + i * d::head<S, S>::bytes(p.width, b)};
+        return d::head<S, S>(p.view(), b, mine);
+    };
+    std::int64_t const panels = d::panels(b);
+    for (std::int64_t next = 0; next < p.rows;) {
+        d::row_blocks const blocks = d::next_kept(next, p.rows, b, list, [](std::int64_t) { return true; });
+        exec(blocks.count(), [&](std::int64_t i) { of_block(i).gather(blocks[i]); });
+        exec(blocks.count() * panels, [&](std::int64_t task) {
+            auto const h = of_block(task / panels);
+            std::int64_t const k = task % panels, n = std::ssize(blocks[task / panels]);
+            d::for_panel(k, p.vocab, b, [&](std::int64_t c, std::int64_t m) { h.compute(k, n, c, m); });
+            benchmark::DoNotOptimize(h.logits);
+            benchmark::ClobberMemory();
+        });
+    }
 }
 
 template <class S, class Exec>

@@ -77,6 +77,16 @@ struct together {
     }
 };
 
+/// How many tasks a call of the executor has, at most.
+struct most_at_once {
+    mutable std::int64_t tasks = 0;
+    template <class F>
+    void operator()(std::int64_t n, F const& f) const {
+        tasks = std::max(tasks, n);
+        trm::serial_executor{}(n, f);
+    }
+};
+
 struct results {
     std::vector<float> logp, entropy;
     std::vector<double> lse;
@@ -143,8 +153,8 @@ void against_oracle(std::int64_t rows, std::int64_t width, std::int64_t vocab, t
 }  // namespace
 
 TEST_CASE("The fused head matches the oracle, forward and backward", "[logits][linear][parity]") {
-    for (trm::linear_blocks b :
-         {trm::linear_blocks{8, 100, 1}, trm::linear_blocks{5, 997, 3}, trm::linear_blocks{64, 2048, 1}}) {
+    for (trm::linear_blocks b : {trm::linear_blocks{8, 100, 1}, trm::linear_blocks{5, 997, 3},
+                                 trm::linear_blocks{64, 2048, 1}, trm::linear_blocks{16, 600, 2}}) {
         against_oracle<float, float>(37, 24, 1003, b);
         against_oracle<trm::bf16, trm::bf16>(23, 17, 1003, b);
         against_oracle<float, trm::f16>(9, 33, 601, b);
@@ -161,6 +171,48 @@ TEST_CASE("The fused head gives the same bits for any executor and any number of
     CHECK(one == run(p, {8, 512, 2}, up, up_h));
     CHECK(one == run(p, {8, 512, 5}, up, up_h, backwards{}));
     CHECK(one == run(p, {8, 512, 3}, up, up_h, together{}));
+}
+
+TEST_CASE("The fused head gives the same bits however few rows are kept, and cuts few rows into panels",
+          "[logits][linear][property]") {
+    problem<trm::bf16, trm::bf16> p(300, 5, 2300,
+                                    39);  // a rest in every cut: chunks of 1100 in panels of 512, 512 and 76
+    std::vector<float> const up(300, 1.5f), up_h(300, -0.5f);
+    for (std::size_t kept : {0u, 1u, 17u, 65u, 255u, 257u}) {
+        for (std::size_t r = 0; r < 300; ++r) p.mask[r] = r * 7 % 300 < kept;  // 7 and 300 have no common divisor
+        results const one = run(p, {256, 1100, 1}, up, up_h);
+        CAPTURE(kept);
+        CHECK(std::count(one.logp.begin(), one.logp.end(), 0.0f) == 300 - std::ptrdiff_t(kept));
+        CHECK(one == run(p, {256, 1100, 2}, up, up_h, together{}));
+        CHECK(one == run(p, {256, 1100, 3}, up, up_h, backwards{}));
+        most_at_once const count;
+        CHECK(one == run(p, {256, 1100, 1}, up, up_h, count));
+        CHECK(count.tasks == (kept == 0 ? 0 : 4));  // d weight in three panels, d hidden in one part
+    }
+}
+
+TEST_CASE("Two fused heads give the same bits for any executor and any number of workers",
+          "[logits][linear][property]") {
+    problem<float, float> pi(300, 5, 1300, 40);
+    problem<trm::bf16, trm::bf16> mu(300, 5, 1300, 41);
+    for (std::size_t kept : {1u, 65u, 257u}) {
+        for (std::size_t r = 0; r < 300; ++r) pi.mask[r] = mu.mask[r] = r * 7 % 300 < kept;
+        auto const all = [&](std::int64_t workers, auto const& exec) {
+            trm::linear_blocks const b{256, 600, workers};
+            std::vector<std::byte> ws(
+                std::size_t(trm::linear_divergence_workspace<trm::bf16, trm::bf16, float, float>(5, 5, b)));
+            std::vector<std::vector<float>> r(5, std::vector<float>(300, 9));
+            REQUIRE(trm::linear_divergence(mu.view(), pi.view(), pi.ids, trm::log_prob_out<float>{r[0], {}, r[1]},
+                                           trm::divergence_out<float>{.kl_mu_pi = r[2], .kl_pi_mu = r[3], .tv = r[4]},
+                                           ws, b, exec)
+                        .ok());
+            return r;
+        };
+        auto const one = all(1, trm::serial_executor{});
+        CAPTURE(kept);
+        CHECK(one == all(2, together{}));
+        CHECK(one == all(3, backwards{}));
+    }
 }
 
 TEST_CASE("The fused head's gradient is the derivative of its forward pass", "[logits][linear][property]") {

@@ -123,6 +123,8 @@ TARGETS = [
      lambda r: r("linear/logp+entropy/f32/N1024/H1024/V32768/1T", "of_products"), 1.05, 1.02, -1),
     ("Fused LM head, a quarter of the rows kept, 1 thread: time of all rows", "x",
      lambda r: r("linear/forward+backward/kept25/f32/N1024/H1024/V32768/1T", "of_all_rows"), 0.30, 0.25, -1),
+    ("the same, 2 threads", "x",
+     lambda r: r("linear/forward+backward/kept25/f32/N1024/H1024/V32768/2T", "of_all_rows"), 0.30, 0.25, -1),
     ("CPU seconds of trm.hpp and one loss, over xsimd and Eigen/Core, default flags", "x",
      lambda r: r("compile/trm.hpp, one loss", "ratio"), 1.5, 1.2, -1),
 ]

@@ -21,22 +21,25 @@ struct linear_gather {
 
 namespace logits_detail {
 
-/// What `linear_divergence` sums per row of a block.
+/// Sums of T per row and panel of a block.
+template <class T>
+[[nodiscard]] constexpr std::int64_t sums_bytes(linear_blocks const& b) noexcept {
+    return padded(b.rows * panels(b) * static_cast<std::int64_t>(sizeof(T)));
+}
+/// What `linear_divergence` sums.
 [[nodiscard]] constexpr std::int64_t pair_bytes(linear_blocks const& b) noexcept {
-    return padded(b.rows * static_cast<std::int64_t>(sizeof(divergence_partial))) +
-           padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial))) + padded(b.rows * 8);
+    return sums_bytes<divergence_partial>(b) + sums_bytes<logits_partial>(b) + sums_bytes<double>(b);
 }
 
 }  // namespace logits_detail
 
 /// Bytes of workspace for `linear_log_prob`: rows width + rows vocab floats per worker (blocks' sizes, not the batch's and
-/// never the vocabulary's), 256 width more for bf16 or f16 weights, and some 100 bytes per row of a block.
+/// never the vocabulary's), for bf16 or f16 weights 64 width more per panel, and some 100 bytes per row of a panel.
 template <class H, class W>
 [[nodiscard]] constexpr std::int64_t linear_workspace(std::int64_t width, linear_blocks const& b = {}) noexcept {
     namespace d = logits_detail;
     return 64 + d::padded(b.rows * b.workers * 8) +
-           b.workers *
-               (d::head<H, W>::bytes(width, b) + d::padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial))));
+           b.workers * (d::head<H, W>::bytes(width, b) + d::sums_bytes<logits_partial>(b));
 }
 /// The same for `linear_divergence`: both heads' blocks.
 template <class H1, class W1, class H2, class W2>
@@ -74,6 +77,14 @@ void fill_skipped(std::size_t r, log_prob_out<T> const& out, linear_gather<T> co
     if (!out.entropy.empty()) out.entropy[r] = T(0);
     auto const k = static_cast<std::size_t>(g.per_row);
     for (std::size_t i = r * k; i < (r + 1) * k; ++i) g.logp[i] = gathered;
+}
+
+/// Sums of a row over all panels, always in the same order.
+template <class P>
+[[nodiscard]] P merged(P const* sums, std::int64_t panels, std::int64_t stride) noexcept {
+    P all = sums[0];
+    for (std::int64_t p = 1; p < panels; ++p) all.merge(sums[p * stride]);
+    return all;
 }
 
 template <arithmetic_type T>
@@ -115,28 +126,44 @@ status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_p
         d::fill_skipped(static_cast<std::size_t>(r), out, gather, v.kept(r) ? none : T(0));
     d::arena a = d::aligned_arena(workspace);
     auto* const list = a.take<std::int64_t>(b.rows * b.workers);
-    std::int64_t const each =
-        d::head<H, W>::bytes(v.width, b) + d::padded(b.rows * static_cast<std::int64_t>(sizeof(logits_partial)));
-    d::for_kept(
-        v.rows, b, list, [&](std::int64_t r) { return v.kept(r); }, exec,
-        [&](std::int64_t worker, std::int64_t const* rows, std::int64_t n) {
-            d::arena mine{a.at + worker * each};
-            d::head<H, W> const h(v, b, mine);
-            auto* const partial = mine.take<logits_partial>(b.rows);
-            for (std::int64_t i = 0; i < n; ++i) partial[i] = logits_partial{};
-            h.gather(rows, n);
-            for (std::int64_t c = 0; c < v.vocab; c += b.vocab) {
-                std::int64_t const m = v.vocab - c < b.vocab ? v.vocab - c : b.vocab;
-                h.compute(n, c, m);
+    std::int64_t const each = d::head<H, W>::bytes(v.width, b) + d::sums_bytes<logits_partial>(b);
+    std::int64_t const panels = d::panels(b);
+    struct work {
+        d::head<H, W> h;
+        logits_partial* sums;  // [panels, rows]
+    };
+    auto const of_block = [&](std::int64_t i) {
+        d::arena mine{a.at + i * each};
+        d::head<H, W> const h(v, b, mine);
+        return work{h, mine.take<logits_partial>(b.rows * panels)};
+    };
+    for (std::int64_t next = 0; next < v.rows;) {
+        d::row_blocks const blocks = d::next_kept(next, v.rows, b, list, [&](std::int64_t r) { return v.kept(r); });
+        exec(blocks.count(), [&](std::int64_t i) { of_block(i).h.gather(blocks[i]); });
+        exec(blocks.count() * panels, [&](std::int64_t task) {
+            work const k = of_block(task / panels);
+            auto const rows = blocks[task / panels];
+            std::int64_t const p = task % panels, n = std::ssize(rows);
+            logits_partial* const partial = k.sums + p * b.rows;
+            for (std::int64_t i = 0; i < n; ++i) partial[i] = {};
+            d::for_panel(p, v.vocab, b, [&](std::int64_t c, std::int64_t m) {
+                k.h.compute(p, n, c, m);
                 for (std::int64_t i = 0; i < n; ++i) {
-                    std::int64_t const target = std::data(targets)[rows[i]];
-                    partial[i].merge(d::row_partial<V>(h.row(i, m), 0, target - c, !out.entropy.empty()));
-                    d::gather_chunk(gather, rows[i], h.row(i, m).data, v.temperature, c, m);
+                    std::int64_t const r = rows[static_cast<std::size_t>(i)], target = std::data(targets)[r];
+                    logits_view<float> const x = k.h.row(p, i, m);
+                    partial[i].merge(d::row_partial<V>(x, 0, target - c, !out.entropy.empty()));
+                    d::gather_chunk(gather, r, x.data, v.temperature, c, m);
                 }
-            }
-            for (std::int64_t i = 0; i < n; ++i)
-                d::write_row_result(static_cast<std::size_t>(rows[i]), partial[i], out, gather);
+            });
         });
+        exec(blocks.count(), [&](std::int64_t block) {
+            auto const rows = blocks[block];
+            logits_partial* const sums = of_block(block).sums;
+            for (std::size_t i = 0; i < rows.size(); ++i)
+                d::write_row_result(static_cast<std::size_t>(rows[i]), d::merged(sums + i, panels, b.rows), out,
+                                    gather);
+        });
+    }
     return {};
 }
 
@@ -182,50 +209,83 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
     auto* const list = a.take<std::int64_t>(b.rows * b.workers);
     std::int64_t const each =
         d::head<H1, W1>::bytes(mu.width, b) + d::head<H2, W2>::bytes(pi.width, b) + d::pair_bytes(b);
-    d::for_kept(
-        pi.rows, b, list, [&](std::int64_t r) { return mu.kept(r) && pi.kept(r); }, exec,
-        [&](std::int64_t worker, std::int64_t const* rows, std::int64_t n) {
-            d::arena mine{a.at + worker * each};
-            d::head<H1, W1> const hm(mu, b, mine);
-            d::head<H2, W2> const hp(pi, b, mine);
-            auto* const pair = mine.take<divergence_partial>(b.rows);
-            auto* const partial = mine.take<logits_partial>(b.rows);
-            auto* const tv = mine.take<double>(b.rows);
-            for (std::int64_t i = 0; i < n; ++i) pair[i] = {}, partial[i] = {}, tv[i] = 0.0;
-            hm.gather(rows, n);
-            hp.gather(rows, n);
-            // f(i, x, y, c) for the logits of every row of the block and chunk
-            auto const visit = [&](bool compute, auto const& f) {
-                for (std::int64_t c = 0; c < pi.vocab; c += b.vocab) {
-                    std::int64_t const m = pi.vocab - c < b.vocab ? pi.vocab - c : b.vocab;
+    std::int64_t const panels = d::panels(b);
+    struct work {
+        d::head<H1, W1> mu;
+        d::head<H2, W2> pi;
+        divergence_partial* pair;  // these three: [panels, rows]
+        logits_partial* sums;
+        double* tv;
+    };
+    auto const of_block = [&](std::int64_t i) {
+        d::arena mine{a.at + i * each};
+        d::head<H1, W1> const hm(mu, b, mine);
+        d::head<H2, W2> const hp(pi, b, mine);
+        auto* const pair = mine.take<divergence_partial>(b.rows * panels);
+        auto* const sums = mine.take<logits_partial>(b.rows * panels);
+        return work{hm, hp, pair, sums, mine.take<double>(b.rows * panels)};
+    };
+    auto const keep = [&](std::int64_t r) { return mu.kept(r) && pi.kept(r); };
+    bool const recompute = pi.vocab > b.vocab;
+    for (std::int64_t next = 0; next < pi.rows;) {
+        d::row_blocks const blocks = d::next_kept(next, pi.rows, b, list, keep);
+        exec(blocks.count(), [&](std::int64_t i) {
+            work const k = of_block(i);
+            k.mu.gather(blocks[i]);
+            k.pi.gather(blocks[i]);
+            for (std::int64_t at = 0; at < b.rows * panels; ++at) k.pair[at] = {}, k.sums[at] = {}, k.tv[at] = 0.0;
+        });
+        // f(work, row, index of the row's sums, x, y, first column) for every row and panel
+        auto const visit = [&](bool compute, auto const& f) {
+            exec(blocks.count() * panels, [&](std::int64_t task) {
+                work const k = of_block(task / panels);
+                auto const rows = blocks[task / panels];
+                std::int64_t const p = task % panels, n = std::ssize(rows);
+                d::for_panel(p, pi.vocab, b, [&](std::int64_t c, std::int64_t m) {
                     if (compute) {
-                        hm.compute(n, c, m);
-                        hp.compute(n, c, m);
+                        k.mu.compute(p, n, c, m);
+                        k.pi.compute(p, n, c, m);
                     }
-                    for (std::int64_t i = 0; i < n; ++i) f(i, hm.row(i, m), hp.row(i, m), c);
-                }
-            };
-            visit(true, [&](std::int64_t i, logits_view<float> const& x, logits_view<float> const& y, std::int64_t c) {
-                std::int64_t const target = std::data(targets)[rows[i]];
-                pair[i].merge(d::sum_pair<V>(x.data, x.temperature, d::whole_row{}, y.data, y.temperature,
-                                             d::whole_row{}, y.vocab));
-                partial[i].merge(d::row_partial<V>(y, 0, target - c, !out.entropy.empty()));
+                    for (std::int64_t i = 0; i < n; ++i)
+                        f(k, rows[static_cast<std::size_t>(i)], p * b.rows + i, k.mu.row(p, i, m), k.pi.row(p, i, m),
+                          c);
+                });
             });
-            if (!divergence.tv.empty())
-                visit(pi.vocab > b.vocab,
-                      [&](std::int64_t i, logits_view<float> const& x, logits_view<float> const& y, std::int64_t) {
-                          tv[i] += d::sum_normalised<false, V>(x.data, x.temperature, pair[i].mu_logsumexp(),
-                                                               d::whole_row{}, y.data, y.temperature,
-                                                               pair[i].pi_logsumexp(), d::whole_row{}, y.vocab)
-                                       .tv;
-                      });
-            for (std::int64_t i = 0; i < n; ++i) {
+        };
+        visit(true, [&](work const& k, std::int64_t r, std::int64_t at, logits_view<float> const& x,
+                        logits_view<float> const& y, std::int64_t c) {
+            k.pair[at].merge(
+                d::sum_pair<V>(x.data, x.temperature, d::whole_row{}, y.data, y.temperature, d::whole_row{}, y.vocab));
+            k.sums[at].merge(d::row_partial<V>(y, 0, std::data(targets)[r] - c, !out.entropy.empty()));
+        });
+        exec(blocks.count(), [&](std::int64_t block) {
+            work const k = of_block(block);
+            auto const rows = blocks[block];
+            for (std::size_t i = 0; i < rows.size(); ++i) {
                 auto const r = static_cast<std::size_t>(rows[i]);
-                d::write_row_result(r, partial[i], out, linear_gather<T>{});
-                write(r, pair[i].kl_mu_pi(), pair[i].kl_pi_mu(), pair[i].mu_logsumexp(), pair[i].pi_logsumexp());
-                if (!divergence.tv.empty()) divergence.tv[r] = static_cast<T>(tv[i] > 1.0 ? 1.0 : tv[i]);
+                divergence_partial const pair = k.pair[i] = d::merged(k.pair + i, panels, b.rows);
+                d::write_row_result(r, d::merged(k.sums + i, panels, b.rows), out, linear_gather<T>{});
+                write(r, pair.kl_mu_pi(), pair.kl_pi_mu(), pair.mu_logsumexp(), pair.pi_logsumexp());
             }
         });
+        if (divergence.tv.empty()) continue;
+        visit(recompute, [&](work const& k, std::int64_t, std::int64_t at, logits_view<float> const& x,
+                             logits_view<float> const& y, std::int64_t) {
+            divergence_partial const& pair = k.pair[at % b.rows];
+            k.tv[at] += d::sum_normalised<false, V>(x.data, x.temperature, pair.mu_logsumexp(), d::whole_row{}, y.data,
+                                                    y.temperature, pair.pi_logsumexp(), d::whole_row{}, y.vocab)
+                            .tv;
+        });
+        exec(blocks.count(), [&](std::int64_t block) {
+            work const k = of_block(block);
+            auto const rows = blocks[block];
+            for (std::size_t i = 0; i < rows.size(); ++i) {
+                double tv = 0.0;
+                for (std::int64_t p = 0; p < panels; ++p) tv += k.tv[p * b.rows + static_cast<std::int64_t>(i)];
+                divergence.tv[static_cast<std::size_t>(rows[i])] = static_cast<T>(tv > 1.0 ? 1.0 : tv);
+            }
+        });
+    }
     return {};
 }
 

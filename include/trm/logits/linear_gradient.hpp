@@ -19,7 +19,8 @@ struct linear_gradient_out {
     bool accumulate_weight = false;                      ///< add to d_weight: micro-batches
 };
 
-/// Bytes of workspace for `linear_gradient`: 2 rows width + rows vocab floats per worker, and 256 width for bf16 or f16 weights.
+/// Bytes of workspace for `linear_gradient`: 2 rows width + rows vocab floats per worker, and for bf16 or f16 weights
+/// 64 width more per panel.
 template <class H, class W>
 [[nodiscard]] constexpr std::int64_t linear_gradient_workspace(std::int64_t width,
                                                                linear_blocks const& b = {}) noexcept {
@@ -29,9 +30,6 @@ template <class H, class W>
 }
 
 namespace logits_detail {
-
-/// Vocabulary rows of d_weight per task: a fixed partition, whatever the number of threads.
-inline constexpr std::int64_t weight_task = 512;
 
 template <class H, class W>
 [[nodiscard]] status check_linear_gradient(linear_view<H, W> const& v, linear_gradient_out const& out) noexcept {
@@ -56,13 +54,13 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
                        Exec const& exec = {}) noexcept {
     namespace d = logits_detail;
     using V = simd::vec<float, Arch>;
-    auto const rows = static_cast<std::size_t>(v.rows);
+    auto const total = static_cast<std::size_t>(v.rows);
     if (status s = d::check_head(v, b); !s.ok()) return s;
     if (status s = d::check_linear_gradient(v, out); !s.ok()) return s;
-    if (in.logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "logsumexp"};
-    if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
+    if (in.logsumexp.size() != total) return {errc::size_mismatch, -1, -1, "logsumexp"};
+    if (in.d_logp.size() != total) return {errc::size_mismatch, -1, -1, "d_logp"};
     if (status s = d::check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
-    if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
+    if (!in.d_entropy.empty() && in.entropy.size() != total) return {errc::missing_stream, -1, -1, "entropy"};
     logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
     if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
     if (static_cast<std::int64_t>(workspace.size()) < linear_gradient_workspace<H, W>(v.width, b))
@@ -81,75 +79,81 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
         for (std::int64_t r = 0; r < v.rows; ++r)
             if (!keep(r))
                 std::memset(out.d_hidden + r * h_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
-    if (out.d_weight != nullptr && !out.accumulate_weight)
-        for (std::int64_t i = 0; i < v.vocab; ++i)
-            std::memset(out.d_weight + i * w_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
-
     d::arena a = d::aligned_arena(workspace);
     auto* const list = a.take<std::int64_t>(b.rows * b.workers);
     std::int64_t const each = d::head<H, W>::bytes(v.width, b) + d::padded(b.rows * v.width * 4);
-    auto const worker_head = [&](std::int64_t worker, float** d_hidden) {
-        d::arena mine{a.at + worker * each};
-        d::head<H, W> const h(v, b, mine);
-        *d_hidden = mine.take<float>(b.rows * v.width);
-        return h;
+    struct work {
+        d::head<H, W> h;
+        float* d_hidden;  // [rows, width]
     };
-    // The executor sees two kinds of tasks per chunk: row blocks (logits, d logits, d hidden), then vocabulary blocks (d weight).
+    auto const of_block = [&](std::int64_t i) {
+        d::arena mine{a.at + i * each};
+        d::head<H, W> const h(v, b, mine);
+        return work{h, mine.take<float>(b.rows * v.width)};
+    };
+    constexpr std::int64_t width = d::panel_width;
+    std::int64_t const parts = out.d_hidden != nullptr ? (v.width + d::hidden_width - 1) / d::hidden_width : 0;
+    bool add_weight = out.accumulate_weight;
+    // Tasks of a chunk: d logits by row block and panel; then d weight by panel and d hidden by row block and its columns.
     for (std::int64_t next = 0; next < v.rows;) {
-        std::int64_t const n = d::next_kept(next, v.rows, b.rows * b.workers, list, keep);
-        std::int64_t const used = (n + b.rows - 1) / b.rows;
-        auto const count = [&](std::int64_t i) { return n - i * b.rows < b.rows ? n - i * b.rows : b.rows; };
-        for (std::int64_t c = 0; c < v.vocab && used > 0; c += b.vocab) {
-            std::int64_t const m = v.vocab - c < b.vocab ? v.vocab - c : b.vocab;
-            exec(used, [&](std::int64_t worker) {
-                float* dh = nullptr;
-                auto const h = worker_head(worker, &dh);
-                std::int64_t const* const mine = list + worker * b.rows;
-                std::int64_t const k = count(worker);
-                if (c == 0) h.gather(mine, k);
-                h.compute(k, c, m);
-                for (std::int64_t i = 0; i < k; ++i) {
-                    auto const r = static_cast<std::size_t>(mine[i]);
-                    double const he = entropy_up(mine[i]);
+        d::row_blocks const blocks = d::next_kept(next, v.rows, b, list, keep);
+        if (blocks.rows == 0) break;
+        exec(blocks.count(), [&](std::int64_t i) { of_block(i).h.gather(blocks[i]); });
+        for (std::int64_t c = 0; c < v.vocab; c += b.vocab) {
+            std::int64_t const m = d::at_most(v.vocab - c, b.vocab), panels = (m + width - 1) / width;
+            exec(blocks.count() * panels, [&](std::int64_t task) {
+                auto const h = of_block(task / panels).h;
+                auto const rows = blocks[task / panels];
+                std::int64_t const p = task % panels, first = c + p * width, n = std::ssize(rows);
+                std::int64_t const some = d::at_most(c + m - first, width);
+                h.compute(p, n, first, some);
+                for (std::int64_t i = 0; i < n; ++i) {
+                    auto const r = static_cast<std::size_t>(rows[static_cast<std::size_t>(i)]);
+                    double const he = entropy_up(static_cast<std::int64_t>(r));
                     d::row_gradient<V> const g(v.temperature, in.logsumexp[r], static_cast<double>(in.d_logp[r]), he,
                                                he == 0.0 ? 0.0 : static_cast<double>(in.entropy[r]));
-                    std::int64_t const at = std::data(targets)[r] - c;
-                    float* const x = h.logits + i * b.vocab;
-                    d::gradient_row(g, static_cast<float const*>(x), x, m, at >= 0 && at < m ? at : -1, false, false,
-                                    d::whole_row{}, true);
+                    std::int64_t const at = std::data(targets)[r] - first;
+                    float* const x = h.panel(p) + i * b.vocab;
+                    d::gradient_row(g, static_cast<float const*>(x), x, some, at >= 0 && at < some ? at : -1, false,
+                                    false, d::whole_row{}, true);
                 }
-                if (out.d_hidden == nullptr) return;
-                h.weights(c, m, [&](std::int64_t first, std::int64_t some, d::const_block const& w) {
-                    d::product_nn(d::map(dh, k, v.width, v.width),
-                                  d::map(static_cast<float const*>(h.logits) + (first - c), k, some, b.vocab), w,
-                                  first != 0);
-                });
             });
-            if (out.d_weight == nullptr) continue;
-            exec((m + d::weight_task - 1) / d::weight_task, [&](std::int64_t task) {
-                std::int64_t const first = task * d::weight_task;
-                std::int64_t const some = m - first < d::weight_task ? m - first : d::weight_task;
-                for (std::int64_t worker = 0; worker < used; ++worker) {
-                    float* unused = nullptr;
-                    auto const h = worker_head(worker, &unused);
-                    d::product_tn(d::map(out.d_weight + (c + first) * w_stride, some, v.width, w_stride),
-                                  d::map(static_cast<float const*>(h.logits) + first, count(worker), some, b.vocab),
-                                  d::map(static_cast<float const*>(h.hidden), count(worker), v.width, v.width), true);
+            std::int64_t const weight_tasks = out.d_weight != nullptr ? panels : 0;
+            exec(weight_tasks + blocks.count() * parts, [&](std::int64_t task) {
+                if (task < weight_tasks) {
+                    std::int64_t const first = c + task * width, some = d::at_most(c + m - first, width);
+                    for (std::int64_t i = 0; i < blocks.count(); ++i) {
+                        auto const h = of_block(i).h;
+                        std::int64_t const n = std::ssize(blocks[i]);
+                        d::product_tn(d::map(out.d_weight + first * w_stride, some, v.width, w_stride),
+                                      d::map(static_cast<float const*>(h.panel(task)), n, some, b.vocab),
+                                      d::map(static_cast<float const*>(h.hidden), n, v.width, v.width),
+                                      add_weight || i > 0);
+                    }
+                } else {
+                    std::int64_t const block = (task - weight_tasks) / parts;
+                    std::int64_t const column = (task - weight_tasks) % parts * d::hidden_width;
+                    work const k = of_block(block);
+                    k.h.multiply(std::ssize(blocks[block]), c, m, column, d::at_most(v.width - column, d::hidden_width),
+                                 k.d_hidden, c > 0);
                 }
             });
         }
+        add_weight = true;
         if (out.d_hidden == nullptr) continue;
-        exec(used, [&](std::int64_t worker) {
-            float* dh = nullptr;
-            (void)worker_head(worker, &dh);
+        exec(blocks.count(), [&](std::int64_t block) {
+            float const* from = of_block(block).d_hidden;
             bool const add = out.hidden_mode == logits_write::accumulate;
-            for (std::int64_t i = 0; i < count(worker); ++i) {
-                float* const to = out.d_hidden + list[worker * b.rows + i] * h_stride;
-                for (std::int64_t k = 0; k < v.width; ++k)
-                    to[k] = add ? to[k] + dh[i * v.width + k] : dh[i * v.width + k];
+            for (std::int64_t r : blocks[block]) {
+                float* const to = out.d_hidden + r * h_stride;
+                for (std::int64_t k = 0; k < v.width; ++k) to[k] = add ? to[k] + from[k] : from[k];
+                from += v.width;
             }
         });
     }
+    if (out.d_weight != nullptr && !add_weight)  // no row at all
+        for (std::int64_t i = 0; i < v.vocab; ++i)
+            std::memset(out.d_weight + i * w_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
     return {};
 }
 
