@@ -85,7 +85,7 @@ template <class P>
 P policy(random& r) {
     for (;;) {
         P p{};
-        std::apply([&](auto const&... f) { (fill(std::invoke(f.where, p), r), ...); }, trm::spec_of<P>::fields);
+        trm::spec_of<P>::fields([&](char const*, auto where, bool = false) { fill(std::invoke(where, p), r); });
         if constexpr (requires { p.divergence; }) fill(p.divergence, r);
         if constexpr (requires { p.keep; }) p.keep = any_band(r);
         if constexpr (requires { p.positive; }) p.positive = any_band(r);
@@ -164,9 +164,10 @@ bool same_value(T const& a, T const& b) {
 }
 template <class P>
 bool same_policy(P const& a, P const& b) {
-    bool same = std::apply(
-        [&](auto const&... f) { return (true && ... && same_value(std::invoke(f.where, a), std::invoke(f.where, b))); },
-        trm::spec_of<P>::fields);
+    bool same = true;
+    trm::spec_of<P>::fields([&](char const*, auto where, bool = false) {
+        same = same && same_value(std::invoke(where, a), std::invoke(where, b));
+    });
     if constexpr (requires { a.divergence; }) same = same && a.divergence == b.divergence;
     if constexpr (requires { a.keep; }) same = same && same_value(a.keep, b.keep);
     if constexpr (requires { a.positive; }) same = same && same_value(a.positive, b.positive);

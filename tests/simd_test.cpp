@@ -89,6 +89,50 @@ void check_math() {
     }
 }
 
+template <class T, class A>
+void check_logarithms() {
+    if constexpr (simd::is_supported<A>) {
+        using V = simd::vec<T, A>;
+        INFO(A::name());
+        batches::random r(5);
+        double const far = sizeof(T) == 4 ? 87 : 700;
+        double worst = 0, worst_1p = 0;
+        auto const check = [](double& error, V got, long double want) {
+            T out[V::size];
+            simd::store(out, got);
+            error = std::fmax(error, static_cast<double>(std::fabs((static_cast<long double>(out[0]) - want) / want)));
+        };
+        for (int i = 0; i < 60000; ++i) {
+            double const u = r.uniform(), small = 1e-6 + 0.5 * u;
+            for (double const v : {std::exp(far * (2 * u - 1)), 1 + small, 1 - small, 3 * u + 1e-3}) {
+                T const x = static_cast<T>(v);
+                check(worst, log(V(x)), std::log(static_cast<long double>(x)));
+            }
+            for (double const v :
+                 {std::exp(-0.9 * far * u), -std::exp(-0.9 * far * u), std::exp(far * u), -0.999 * u, 3 * u}) {
+                T const x = static_cast<T>(v);
+                if (x != 0) check(worst_1p, log1p(V(x)), std::log1p(static_cast<long double>(x)));
+            }
+        }
+        INFO("log " << worst << " log1p " << worst_1p);
+        double const bound =
+            (sizeof(T) == 4 ? 1.2e-7 : 2.3e-16) * (TRM_FAST_MATH ? 1.5 : 1);  // its divisions are not exact
+        CHECK(worst <= bound);
+        CHECK(worst_1p <= bound);
+        if (TRM_FAST_MATH) return;
+        using limits = std::numeric_limits<T>;
+        for (T const x : {T(0), limits::infinity(), T(-2), -limits::infinity(), limits::quiet_NaN(), limits::min(),
+                          limits::denorm_min(), limits::max(), T(1)}) {
+            T out[V::size], out_1p[V::size];
+            simd::store(out, log(V(x)));
+            simd::store(out_1p, log1p(V(x - 1)));
+            INFO(x << ": " << out[0] << " " << out_1p[0]);
+            CHECK((std::isnan(x) || x < 0 ? std::isnan(out[0]) && std::isnan(out_1p[0])
+                                          : std::fabs(out[0] - std::log(x)) <= 1e-3 || out[0] == std::log(x)));
+        }
+    }
+}
+
 template <class V>
 void check_bernoulli() {
     using T = typename V::value_type;
@@ -126,6 +170,17 @@ TEST_CASE("exp, expm1 and k3 against long double", "[simd][unit]") {
         check_math<double, simd::avx2>();
         check_math<double, simd::avx512>();
     }
+}
+
+TEST_CASE("logarithms against long double", "[simd][unit]") {
+    check_logarithms<float, simd::scalar>();
+    check_logarithms<float, simd::sse2>();
+    check_logarithms<float, simd::avx2>();
+    check_logarithms<float, simd::avx512>();
+    check_logarithms<double, simd::sse2>();
+    check_logarithms<double, simd::avx2>();
+    check_logarithms<double, simd::avx512>();
+    check_logarithms<float, simd::default_arch>();
 }
 
 TEST_CASE("KL of Bernoulli distributions, close ones included", "[simd][unit]") {

@@ -134,10 +134,10 @@ inline void push_paper(certificate& c, const bound_table& table, claim kind, run
         if (!table.value[i]) continue;
         const auto name = static_cast<rung_name>(i + static_cast<std::size_t>(rung_name::classical));
         push(c, {name, kind, state, *table.value[i], std::nullopt, true});
+        for (std::size_t k = c.rungs - 1; k > first && c.ladder[k].value < c.ladder[k - 1].value; --k) {
+            std::swap(c.ladder[k], c.ladder[k - 1]);
+        }
     }
-    std::stable_sort(c.ladder.begin() + static_cast<std::ptrdiff_t>(first),
-                     c.ladder.begin() + static_cast<std::ptrdiff_t>(c.rungs),
-                     [](const rung& a, const rung& b) { return a.value < b.value; });
     if (c.rungs > first && !c.binding) c.binding = first;
     if (c.rungs > first && kind == claim::exact) c.guarantee = first;
 }
@@ -159,8 +159,10 @@ inline void choose_headline(certificate& c) noexcept {
 /// from `options.exact`, the paper's bounds with the batch's maxima. The headline is the first estimate in good order,
 /// or the smallest exact bound where that is no larger than the estimate's upper limit. Intervals: percentile for
 /// means, basic for the second-moment bound, whose minima and roots bias it. Allocates; linear in groups x positions
-/// x resamples. An empty `e` with `options.exact` given is fine.
-[[nodiscard]] inline certificate certify(const evidence& e, const certificate_options& options = {}) {
+/// x resamples. An empty `e` with `options.exact` given is fine. (A template so that only those who call it pay for
+/// compiling it; so are the next.)
+template <class Evidence = evidence>
+[[nodiscard]] certificate certify(const std::type_identity_t<Evidence>& e, const certificate_options& options = {}) {
     certificate c;
     c.options = options;
     const reward_range r = options.reward;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <span>
 #include <vector>
 
@@ -190,7 +189,7 @@ status evidence::add(const trajectories<F>& b) {
 }
 
 inline void evidence::merge(const evidence& o) {
-    sequences.insert(sequences.end(), o.sequences.begin(), o.sequences.end());
+    for (const sequence_record& r : o.sequences) sequences.push_back(r);
     for (const group_sums& from : o.groups) {
         group_sums& into = groups[row_of(from.group)];
         if (into.at.size() < from.at.size()) into.at.resize(from.at.size());

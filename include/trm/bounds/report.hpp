@@ -6,6 +6,7 @@
 #include <trm/bounds/curve.hpp>
 #include <trm/bounds/sweep.hpp>
 
+#include <cstdarg>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -53,10 +54,12 @@ namespace bounds {
 
 namespace detail {
 
-template <class... Args>
-[[nodiscard]] std::string line(const char* format, Args... args) {
+[[nodiscard, gnu::format(printf, 1, 2)]] inline std::string line(const char* format, ...) {
     char buffer[256];
-    const int n = std::snprintf(buffer, sizeof buffer, format, args...);
+    std::va_list args;
+    va_start(args, format);
+    const int n = std::vsnprintf(buffer, sizeof buffer, format, args);
+    va_end(args);
     return n > 0 ? std::string(buffer, std::min(static_cast<std::size_t>(n), sizeof buffer - 1)) : std::string();
 }
 

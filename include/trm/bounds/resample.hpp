@@ -24,7 +24,8 @@ struct replicates {
 namespace detail {
 
 /// Position of each sequence's group in `e.groups`.
-[[nodiscard]] inline std::vector<std::size_t> rows_of(const evidence& e) {
+template <class Evidence = evidence>
+[[nodiscard]] std::vector<std::size_t> rows_of(const std::type_identity_t<Evidence>& e) {
     std::vector<std::size_t> rows;
     rows.reserve(e.sequences.size());
     std::size_t own = 0;  // groups of their own come first, in the order of their sequences
@@ -41,8 +42,9 @@ namespace detail {
 }
 
 /// Second-moment bound of every replicate, a block of positions at a time so that the block stays in cache.
-inline void resample_second_moment(const evidence& e, reward_range r, const bootstrap_options& o,
-                                   std::span<double> out) {
+template <class Evidence = evidence>
+void resample_second_moment(const std::type_identity_t<Evidence>& e, reward_range r, const bootstrap_options& o,
+                            std::span<double> out) {
     constexpr std::size_t block = 64;
     std::size_t positions = 0;
     for (const group_sums& g : e.groups) positions = std::max(positions, g.at.size());
@@ -72,7 +74,8 @@ inline void resample_second_moment(const evidence& e, reward_range r, const boot
 
 /// Replicates of everything at once. Cost: resamples x groups x positions; memory: resamples doubles a statistic.
 /// Fewer than two groups, or no resamples, gives empty vectors: there is nothing to resample.
-[[nodiscard]] inline replicates resample(const evidence& e, reward_range r, const bootstrap_options& o) {
+template <class Evidence = evidence>
+[[nodiscard]] replicates resample(const std::type_identity_t<Evidence>& e, reward_range r, const bootstrap_options& o) {
     replicates out;
     if (e.groups.size() < 2 || o.resamples < 1) return out;
     const auto n = static_cast<std::size_t>(o.resamples);

@@ -80,8 +80,9 @@ struct sweep_sums {
 }  // namespace detail
 
 /// The row of any mask over e.sequences, one byte each, non-zero kept. `threshold` is only copied.
-[[nodiscard]] inline sweep_row mask_row(const evidence& e, std::span<const std::uint8_t> kept, double threshold,
-                                        const sweep_options& o = {}) {
+template <class Evidence = evidence>
+[[nodiscard]] sweep_row mask_row(const std::type_identity_t<Evidence>& e, std::span<const std::uint8_t> kept,
+                                 double threshold, const sweep_options& o = {}) {
     sweep_row row;
     row.threshold = threshold;
     if (kept.size() != e.sequences.size() || kept.empty()) return row;
@@ -139,8 +140,9 @@ struct sweep_sums {
 }
 
 /// A row for each threshold on `m`; NaN thresholds keep nothing.
-[[nodiscard]] inline std::vector<sweep_row> sweep(const evidence& e, mask_statistic m,
-                                                  std::span<const double> thresholds, const sweep_options& o = {}) {
+template <class Evidence = evidence>
+[[nodiscard]] std::vector<sweep_row> sweep(const std::type_identity_t<Evidence>& e, mask_statistic m,
+                                           std::span<const double> thresholds, const sweep_options& o = {}) {
     std::vector<sweep_row> rows;
     std::vector<std::uint8_t> kept(e.sequences.size());
     std::int64_t longest = 0;
@@ -160,8 +162,9 @@ struct sweep_sums {
 }
 
 /// Thresholds that keep the fractions asked for: order statistics of the statistic over e.sequences, ascending.
-[[nodiscard]] inline std::vector<double> thresholds_for(const evidence& e, mask_statistic m,
-                                                        std::span<const double> fractions) {
+template <class Evidence = evidence>
+[[nodiscard]] std::vector<double> thresholds_for(const std::type_identity_t<Evidence>& e, mask_statistic m,
+                                                 std::span<const double> fractions) {
     std::vector<double> values;
     std::vector<double> out;
     for (const sequence_record& r : e.sequences) values.push_back(statistic_of(r, m));

@@ -8,23 +8,33 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <ranges>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 TRM_NAMESPACE_BEGIN
+
+namespace detail {
+/// What a contiguous range holds, const if it cannot be written. Asked of std::span: <ranges> takes longer to compile than
+/// all of core/.
+template <class R>
+using element_of = typename decltype(std::span(std::declval<R&>()))::element_type;
+}  // namespace detail
 
 /// Cumulative lengths, int32 or int64, not owned: n + 1 values for n runs, the first 0, never decreasing.
 class offsets {
 public:
     constexpr offsets() = default;
-    template <std::ranges::contiguous_range R>
-        requires std::same_as<std::ranges::range_value_t<R>, std::int32_t> ||
-                 std::same_as<std::ranges::range_value_t<R>, std::int64_t>
-    constexpr offsets(R const& values) noexcept : size_(std::ranges::size(values)) {
-        if constexpr (std::same_as<std::ranges::range_value_t<R>, std::int32_t>) {
-            narrow_ = std::ranges::data(values);
+    template <class R>
+        requires std::same_as<detail::element_of<R const>, std::int32_t const> ||
+                 std::same_as<detail::element_of<R const>, std::int64_t const>
+    constexpr offsets(R const& values) noexcept {
+        std::span const all(values);
+        size_ = all.size();
+        if constexpr (std::same_as<detail::element_of<R const>, std::int32_t const>) {
+            narrow_ = all.data();
         } else {
-            wide_ = std::ranges::data(values);
+            wide_ = all.data();
         }
     }
     [[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }

@@ -4,14 +4,12 @@
 #include <trm/loss/engine.hpp>
 
 #include <concepts>
-#include <ranges>
 
 TRM_NAMESPACE_BEGIN
 
 /// Anything that can receive a gradient: contiguous, writable, float or double.
 template <class R>
-concept gradient_range = std::ranges::contiguous_range<R> && arithmetic_type<std::ranges::range_value_t<R>> &&
-                         !std::is_const_v<std::remove_reference_t<std::ranges::range_reference_t<R>>>;
+concept gradient_range = arithmetic_type<detail::element_of<R>>;
 
 template <class E>
 concept executor = std::invocable<E const&, std::int64_t, void (*)(std::int64_t)>;
@@ -52,9 +50,9 @@ public:
     /// Only the gradient: `loss(batch, grad)` for a vector, array or span.
     template <storage_type S, gradient_range G>
     [[nodiscard]] result operator()(batch_view<S> const& batch, G&& grad) const noexcept {
-        using T = std::ranges::range_value_t<G>;
+        using T = detail::element_of<G>;
         outputs<T> out;
-        out.grad = std::span<T>(std::ranges::data(grad), std::ranges::size(grad));
+        out.grad = std::span<T>(grad);
         return (*this)(batch, out);
     }
     /// Only the loss and its diagnostics.

@@ -84,8 +84,8 @@ struct engine : checks<Core> {
         auto const io = pointers<T>(batch, out);
         double const mean_weight = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
         double const weight_factor = mean_weight > 1e-8 ? 1 / mean_weight : 1.0;
-        double const prompts =
-            static_cast<double>(std::ranges::count_if(prompt_tokens, [](double p) { return p > 0; }));
+        double const prompts = static_cast<double>(
+            std::count_if(prompt_tokens.begin(), prompt_tokens.end(), [](double p) { return p > 0; }));
         partials parts;
         blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i, bool first) {
             token_run const run = batch.layout.run(i);
@@ -183,7 +183,7 @@ struct engine : checks<Core> {
         std::span<std::uint8_t> const active{reinterpret_cast<std::uint8_t*>(rest + marked_bytes), extent};
         in = {batch.layout, batch.group_of, scores,          active,
               advantages,   extent,         batch.loss_mask, selection_memory(rest + marked_bytes + extent)};
-        std::ranges::fill(active, std::uint8_t{0});  // padding between rows stays inactive
+        std::fill(active.begin(), active.end(), std::uint8_t{0});  // padding between rows stays inactive
         auto const io = pointers<T>(batch, outputs<T>{});
         auto const work = [&](auto const& criterion, std::span<std::uint16_t> reasons, std::uint16_t bit) {
             auto const& scored = scores_of(criterion);
@@ -195,13 +195,13 @@ struct engine : checks<Core> {
             criterion.select(in, {reasons, bit});
         };
         if (!rejected.empty()) {
-            std::ranges::fill(rejected, std::uint16_t{0});
+            std::fill(rejected.begin(), rejected.end(), std::uint16_t{0});
             core.each_selection(
                 [&](auto const& c, int bit) { work(c, rejected, static_cast<std::uint16_t>(1u << bit)); });
         }
         if (!marks.empty()) {
             core.each_marker([&](auto const& m) {
-                std::ranges::fill(marked, std::uint16_t{0});
+                std::fill(marked.begin(), marked.end(), std::uint16_t{0});
                 work(m, marked, 1);
                 for (std::size_t t = 0; t < extent; ++t) marks[t] = static_cast<std::uint8_t>(marked[t]);
             });

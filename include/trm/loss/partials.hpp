@@ -7,9 +7,9 @@
 
 #include <cstddef>
 #include <limits>
-#include <memory>
 #include <new>
 #include <span>
+#include <utility>
 
 TRM_NAMESPACE_BEGIN
 
@@ -79,19 +79,29 @@ public:
     [[nodiscard]] double* reserve(purpose which, std::size_t n) noexcept {
         buffer& b = buffers_[static_cast<std::size_t>(which)];
         if (n > b.size) {
-            b.memory.reset(new (std::nothrow) double[n]);
-            b.size = b.memory ? n : 0;
+            b = buffer(n);
         }
-        return b.memory.get();
+        return b.memory;
     }
     [[nodiscard]] std::size_t bytes() const noexcept {
         return (buffers_[0].size + buffers_[1].size + buffers_[2].size) * sizeof(double);
     }
 
 private:
-    struct buffer {
-        std::unique_ptr<double[]> memory;
+    struct buffer {  // std::unique_ptr without <memory>
+        double* memory = nullptr;
         std::size_t size = 0;
+
+        buffer() = default;
+        explicit buffer(std::size_t n) noexcept
+            : memory(new(std::nothrow) double[n]), size(memory != nullptr ? n : 0) {}
+        buffer(buffer&& o) noexcept : memory(std::exchange(o.memory, nullptr)), size(std::exchange(o.size, 0)) {}
+        buffer& operator=(buffer&& o) noexcept {
+            std::swap(memory, o.memory);
+            std::swap(size, o.size);
+            return *this;
+        }
+        ~buffer() { delete[] memory; }
     };
     buffer buffers_[3];
 };

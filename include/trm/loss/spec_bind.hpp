@@ -5,7 +5,6 @@
 #include <trm/loss/spec_table.hpp>
 
 #include <array>
-#include <functional>
 #include <optional>
 
 /// \file
@@ -178,6 +177,14 @@ template <class T>
 
 // --- parameters ------------------------------------------------------------------------------------------------------
 
+template <class Where, class P>
+[[nodiscard]] auto& field_of(Where where, P& policy) {
+    if constexpr (std::is_member_object_pointer_v<Where>) {
+        return policy.*where;
+    } else {
+        return where(policy);
+    }
+}
 /// The parameters of a policy from the arguments of a call, of which the first `taken` have been dealt with.
 template <class P>
 void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_problem& problem) {
@@ -197,8 +204,8 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
         }
         return found;
     };
-    auto const read = [&](auto const& field) {
-        auto& to = std::invoke(field.where, policy);
+    auto const read = [&](char const* name, auto where, bool required = false) {
+        auto& to = field_of(where, policy);
         using T = std::remove_cvref_t<decltype(to)>;
         spec_node const* argument = nullptr;
         if constexpr (std::is_same_v<T, weight_bound>) {
@@ -212,13 +219,13 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
             }
             return;
         } else {
-            known.emplace_back(field.name);
+            known.emplace_back(name);
             constexpr bool is_band = std::is_same_v<T, band>;
-            argument = named(field.name, is_band);
+            argument = named(name, is_band);
             if constexpr (is_band) {
                 if (argument == nullptr) return;
                 if (!argument->has_band || !argument->items.empty() || !argument->over.empty())
-                    return problem.set(argument->at, std::string(field.name) + " takes a band: <=, >= or in [a, b]");
+                    return problem.set(argument->at, std::string(name) + " takes a band: <=, >= or in [a, b]");
                 return read_band(*argument, to, problem);
             } else {
                 while (next < used.size() && used[next] != 0 && call.items[next].key.empty()) ++next;
@@ -227,12 +234,12 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
                     argument = &call.items[next];
                     used[next] = 1;
                 }
-                if (argument != nullptr) return read_value(*argument, to, field.name, problem);
-                if (field.required) problem.set(call.at, call.text + " needs " + field.name);
+                if (argument != nullptr) return read_value(*argument, to, name, problem);
+                if (required) problem.set(call.at, call.text + " needs " + name);
             }
         }
     };
-    std::apply([&](auto const&... field) { (read(field), ...); }, spec_of<P>::fields);
+    spec_of<P>::fields(read);
     if constexpr (requires { spec_of<P>::choice; }) {
         known.emplace_back(spec_of<P>::choice.field);
         (void)named(spec_of<P>::choice.field, false);
@@ -254,12 +261,12 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
 }
 template <class P>
 void write_fields(P const& policy, spec_node& n) {
-    auto const write = [&](auto const& field) {
-        auto const& value = std::invoke(field.where, policy);
+    auto const write = [&](char const* name, auto where, bool = false) {
+        auto const& value = field_of(where, policy);
         using T = std::remove_cvref_t<decltype(value)>;
         spec_node a;
         if constexpr (std::is_same_v<T, band>) {
-            a = word_node(field.name);
+            a = word_node(name);
             write_band(value, a);
         } else {
             if constexpr (std::is_same_v<T, weight_bound>) {
@@ -267,11 +274,11 @@ void write_fields(P const& policy, spec_node& n) {
                 if (none && value.below == unbounded.below && value.above == unbounded.above) return;
             }
             a = value_node(value);
-            if (a.key.empty()) a.key = field.name;
+            if (a.key.empty()) a.key = name;
         }
         n.items.push_back(std::move(a));
     };
-    std::apply([&](auto const&... field) { (write(field), ...); }, spec_of<P>::fields);
+    spec_of<P>::fields(write);
     if constexpr (requires { spec_of<P>::choice; }) {
         spec_node a = word_node(spec_of<P>::choice.word);
         a.key = spec_of<P>::choice.field;

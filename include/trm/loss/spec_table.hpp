@@ -10,18 +10,6 @@
 
 TRM_NAMESPACE_BEGIN
 
-/// A parameter: its name, where it is (pointer to member or a function of the policy), and whether it may be left out.
-template <class Where>
-struct spec_field {
-    char const* name;
-    Where where;
-    bool required = false;
-};
-template <class Where>
-spec_field(char const*, Where) -> spec_field<Where>;
-template <class Where>
-spec_field(char const*, Where, bool) -> spec_field<Where>;
-
 /// How a criterion is written.
 enum class spec_shape : std::uint8_t {
     measured,  ///< [seq_<statistic>_]divergence <band>: without a name of its own
@@ -35,6 +23,8 @@ struct spec_choice {
     char const* word;
 };
 
+/// The names of a policy. `fields` calls f(name, where, is it required? false if left out) for each parameter; `where` is a
+/// pointer to member or a function of the policy. (Not a tuple: compiling those takes longer than parsing everything else.)
 template <class Policy>
 struct spec_of;
 
@@ -114,91 +104,107 @@ template <class D>
 struct spec_of<token_mask<D>> {
     static constexpr char const* name = "";
     static constexpr auto shape = spec_shape::measured;
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <class D, class Stat>
 struct spec_of<sequence_mask<D, Stat>> {
     static constexpr char const* name = "";
     static constexpr auto shape = spec_shape::measured;
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <class D, class Stat>
 struct spec_of<passing_sequence_mask<D, Stat>> {
     static constexpr char const* name = "passing";
     static constexpr auto shape = spec_shape::around;
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <class D>
 struct spec_of<advantage_signed<D>> {
     static constexpr char const* name = "away";
     static constexpr auto shape = spec_shape::around;
-    static constexpr auto fields = std::tuple{spec_field{"negative", &advantage_signed<D>::negative},
-                                              spec_field{"zero", &advantage_signed<D>::zero}};
+    static void fields(auto f) {
+        f("negative", &advantage_signed<D>::negative);
+        f("zero", &advantage_signed<D>::zero);
+    }
 };
 template <class D>
 struct spec_of<prefix_mask<D>> {
     static constexpr char const* name = "prefix";
     static constexpr auto shape = spec_shape::around;
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <class D, class Stat>
 struct spec_of<group_mask<D, Stat>> {
     static constexpr char const* name = "group";
     static constexpr auto shape = spec_shape::around;
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <class D, class Stat>
 struct spec_of<signed_sequence_mask<D, Stat>> {
     static constexpr char const* name = "signed";
     static constexpr auto shape = spec_shape::around;
-    static constexpr auto fields = std::tuple{spec_field{"sign", &signed_sequence_mask<D, Stat>::sign}};
+    static void fields(auto f) { f("sign", &signed_sequence_mask<D, Stat>::sign); }
 };
 template <class D>
 struct spec_of<quantile_mask<D>> {
     static constexpr char const* name = "quantile";
     static constexpr auto shape = spec_shape::banded;
-    static constexpr auto fields = std::tuple{spec_field{"divergence", &quantile_mask<D>::divergence, true},
-                                              spec_field{"q", &quantile_mask<D>::q, true}};
+    static void fields(auto f) {
+        f("divergence", &quantile_mask<D>::divergence, true);
+        f("q", &quantile_mask<D>::q, true);
+    }
 };
 template <class D>
 struct spec_of<top_mean_mask<D>> {
     static constexpr char const* name = "top_mean";
     static constexpr auto shape = spec_shape::banded;
-    static constexpr auto fields = std::tuple{spec_field{"divergence", &top_mean_mask<D>::divergence, true},
-                                              spec_field{"m", &top_mean_mask<D>::m, true}};
+    static void fields(auto f) {
+        f("divergence", &top_mean_mask<D>::divergence, true);
+        f("m", &top_mean_mask<D>::m, true);
+    }
 };
 template <class D>
 struct spec_of<budget_mask<D>> {
     static constexpr char const* name = "budget";
     static constexpr auto shape = spec_shape::plain;
-    static constexpr auto fields = std::tuple{spec_field{"divergence", &budget_mask<D>::divergence, true},
-                                              spec_field{"limit", &budget_mask<D>::limit, true}};
+    static void fields(auto f) {
+        f("divergence", &budget_mask<D>::divergence, true);
+        f("limit", &budget_mask<D>::limit, true);
+    }
 };
 template <class D>
 struct spec_of<top_share_mask<D>> {
     static constexpr char const* name = "top_share";
     static constexpr auto shape = spec_shape::plain;
-    static constexpr auto fields = std::tuple{spec_field{"divergence", &top_share_mask<D>::divergence, true},
-                                              spec_field{"share", &top_share_mask<D>::share, true}};
+    static void fields(auto f) {
+        f("divergence", &top_share_mask<D>::divergence, true);
+        f("share", &top_share_mask<D>::share, true);
+    }
 };
 template <>
 struct spec_of<clip_cov> {
     static constexpr char const* name = "clip_cov";
     static constexpr auto shape = spec_shape::plain;
-    static constexpr auto fields =
-        std::tuple{spec_field{"lower", &clip_cov::lower},       spec_field{"upper", &clip_cov::upper},
-                   spec_field{"fraction", &clip_cov::fraction}, spec_field{"eps_low", &clip_cov::eps_low},
-                   spec_field{"eps_high", &clip_cov::eps_high}, spec_field{"seed", &clip_cov::seed}};
+    static void fields(auto f) {
+        f("lower", &clip_cov::lower);
+        f("upper", &clip_cov::upper);
+        f("fraction", &clip_cov::fraction);
+        f("eps_low", &clip_cov::eps_low);
+        f("eps_high", &clip_cov::eps_high);
+        f("seed", &clip_cov::seed);
+    }
 };
 
 template <>
 struct spec_of<length_neutral_mask> {
     static constexpr char const* name = "length_neutral";
     static constexpr auto shape = spec_shape::plain;
-    static constexpr auto fields =
-        std::tuple{spec_field{"threshold", &length_neutral_mask::threshold, true},
-                   spec_field{"horizon", &length_neutral_mask::horizon, true},
-                   spec_field{"eps", &length_neutral_mask::eps}, spec_field{"delta", &length_neutral_mask::delta}};
+    static void fields(auto f) {
+        f("threshold", &length_neutral_mask::threshold, true);
+        f("horizon", &length_neutral_mask::horizon, true);
+        f("eps", &length_neutral_mask::eps);
+        f("delta", &length_neutral_mask::delta);
+    }
 };
 
 // --- weight ----------------------------------------------------------------------------------------------------------
@@ -206,40 +212,37 @@ struct spec_of<length_neutral_mask> {
 template <>
 struct spec_of<no_weight> {
     static constexpr char const* name = "none";
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <>
 struct spec_of<token_weight> {
     static constexpr char const* name = "token";
-    static constexpr auto fields = std::tuple{spec_field{"bound", &token_weight::bound}};
+    static void fields(auto f) { f("bound", &token_weight::bound); }
 };
 template <class Stat>
 struct spec_of<sequence_weight<Stat>> {
     static constexpr char const* name = std::is_same_v<Stat, stat::sum_t> ? "product" : "geometric";
-    static constexpr auto fields = std::tuple{spec_field{"bound", &sequence_weight<Stat>::bound},
-                                              spec_field{"ratios", &sequence_weight<Stat>::ratios}};
+    static void fields(auto f) {
+        f("bound", &sequence_weight<Stat>::bound);
+        f("ratios", &sequence_weight<Stat>::ratios);
+    }
 };
 template <>
 struct spec_of<constant_weight> {
     static constexpr char const* name = "constant";
-    static constexpr auto fields = std::tuple{spec_field{"factor", &constant_weight::factor, true}};
+    static void fields(auto f) { f("factor", &constant_weight::factor, true); }
 };
 template <class W>
 struct spec_of<normalised<W>> {
     static constexpr char const* name = std::is_same_v<W, token_weight>                   ? "normalised_token"
                                         : std::is_same_v<W, sequence_weight<stat::sum_t>> ? "normalised_product"
                                                                                           : "normalised_geometric";
-    static constexpr auto fields = [] {
-        constexpr auto common =
-            std::tuple{spec_field{"bound", [](auto& w) -> auto& { return w.weight.bound; }},
-                       spec_field{"when", &normalised<W>::when}, spec_field{"sees", &normalised<W>::tokens}};
-        if constexpr (normalised<W>::is_sequence) {
-            return std::tuple_cat(common,
-                                  std::tuple{spec_field{"ratios", [](auto& w) -> auto& { return w.weight.ratios; }}});
-        } else {
-            return common;
-        }
-    }();
+    static void fields(auto f) {
+        f("bound", [](auto& w) -> auto& { return w.weight.bound; });
+        f("when", &normalised<W>::when);
+        f("sees", &normalised<W>::tokens);
+        if constexpr (normalised<W>::is_sequence) f("ratios", [](auto& w) -> auto& { return w.weight.ratios; });
+    }
 };
 
 // --- surrogate -------------------------------------------------------------------------------------------------------
@@ -247,80 +250,101 @@ struct spec_of<normalised<W>> {
 template <>
 struct spec_of<importance_ratio> {
     static constexpr char const* name = "importance_ratio";
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <>
 struct spec_of<ppo_clip> {
     static constexpr char const* name = "ppo_clip";
-    static constexpr auto fields =
-        std::tuple{spec_field{"eps_low", &ppo_clip::eps_low}, spec_field{"eps_high", &ppo_clip::eps_high},
-                   spec_field{"dual_clip", &ppo_clip::dual_clip}};
+    static void fields(auto f) {
+        f("eps_low", &ppo_clip::eps_low);
+        f("eps_high", &ppo_clip::eps_high);
+        f("dual_clip", &ppo_clip::dual_clip);
+    }
 };
 template <>
 struct spec_of<policy_gradient> {
     static constexpr char const* name = "policy_gradient";
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <>
 struct spec_of<cispo> {
     static constexpr char const* name = "cispo";
-    static constexpr auto fields = std::tuple{spec_field{"lower", &cispo::lower}, spec_field{"upper", &cispo::upper}};
+    static void fields(auto f) {
+        f("lower", &cispo::lower);
+        f("upper", &cispo::upper);
+    }
 };
 template <>
 struct spec_of<reference_gap> {
     static constexpr char const* name = "reference_gap";
-    static constexpr auto fields = std::tuple{};
+    static void fields(auto) {}
 };
 template <>
 struct spec_of<gspo> {
     static constexpr char const* name = "gspo";
-    static constexpr auto fields =
-        std::tuple{spec_field{"eps_low", &gspo::eps_low}, spec_field{"eps_high", &gspo::eps_high},
-                   spec_field{"dual_clip", &gspo::dual_clip}};
+    static void fields(auto f) {
+        f("eps_low", &gspo::eps_low);
+        f("eps_high", &gspo::eps_high);
+        f("dual_clip", &gspo::dual_clip);
+    }
 };
 template <>
 struct spec_of<gspo_token> {
     static constexpr char const* name = "gspo_token";
-    static constexpr auto fields =
-        std::tuple{spec_field{"eps_low", &gspo_token::eps_low}, spec_field{"eps_high", &gspo_token::eps_high},
-                   spec_field{"dual_clip", &gspo_token::dual_clip}};
+    static void fields(auto f) {
+        f("eps_low", &gspo_token::eps_low);
+        f("eps_high", &gspo_token::eps_high);
+        f("dual_clip", &gspo_token::dual_clip);
+    }
 };
 template <>
 struct spec_of<gmpo> {
     static constexpr char const* name = "gmpo";
-    static constexpr auto fields =
-        std::tuple{spec_field{"eps_low", &gmpo::eps_low}, spec_field{"eps_high", &gmpo::eps_high}};
+    static void fields(auto f) {
+        f("eps_low", &gmpo::eps_low);
+        f("eps_high", &gmpo::eps_high);
+    }
 };
 template <>
 struct spec_of<sapo> {
     static constexpr char const* name = "sapo";
-    static constexpr auto fields =
-        std::tuple{spec_field{"tau_positive", &sapo::tau_positive}, spec_field{"tau_negative", &sapo::tau_negative}};
+    static void fields(auto f) {
+        f("tau_positive", &sapo::tau_positive);
+        f("tau_negative", &sapo::tau_negative);
+    }
 };
 template <>
 struct spec_of<dro> {
     static constexpr char const* name = "dro";
-    static constexpr auto fields = std::tuple{spec_field{"beta", &dro::beta, true}};
+    static void fields(auto f) { f("beta", &dro::beta, true); }
 };
 template <>
 struct spec_of<kl_cov> {
     static constexpr char const* name = "kl_cov";
-    static constexpr auto fields =
-        std::tuple{spec_field{"coefficient", &kl_cov::coefficient}, spec_field{"fraction", &kl_cov::fraction}};
+    static void fields(auto f) {
+        f("coefficient", &kl_cov::coefficient);
+        f("fraction", &kl_cov::fraction);
+    }
 };
 template <>
 struct spec_of<vespo> {
     static constexpr char const* name = "vespo";
-    static constexpr auto fields = std::tuple{
-        spec_field{"k_positive", &vespo::k_positive}, spec_field{"lambda_positive", &vespo::lambda_positive},
-        spec_field{"k_negative", &vespo::k_negative}, spec_field{"lambda_negative", &vespo::lambda_negative}};
+    static void fields(auto f) {
+        f("k_positive", &vespo::k_positive);
+        f("lambda_positive", &vespo::lambda_positive);
+        f("k_negative", &vespo::k_negative);
+        f("lambda_negative", &vespo::lambda_negative);
+    }
 };
 template <>
 struct spec_of<topr> {
     static constexpr char const* name = "topr";
-    static constexpr auto fields = std::tuple{
-        spec_field{"positive_lower", &topr::positive_lower}, spec_field{"positive_upper", &topr::positive_upper},
-        spec_field{"negative_lower", &topr::negative_lower}, spec_field{"negative_upper", &topr::negative_upper}};
+    static void fields(auto f) {
+        f("positive_lower", &topr::positive_lower);
+        f("positive_upper", &topr::positive_upper);
+        f("negative_lower", &topr::negative_lower);
+        f("negative_upper", &topr::negative_upper);
+    }
 };
 
 // --- penalty ---------------------------------------------------------------------------------------------------------
@@ -328,15 +352,19 @@ struct spec_of<topr> {
 template <class D>
 struct spec_of<kl_penalty<D>> {
     static constexpr char const* name = "kl";
-    static constexpr auto fields =
-        std::tuple{spec_field{"estimator", &kl_penalty<D>::estimator, true},
-                   spec_field{"beta", &kl_penalty<D>::beta, true}, spec_field{"sees", &kl_penalty<D>::tokens}};
+    static void fields(auto f) {
+        f("estimator", &kl_penalty<D>::estimator, true);
+        f("beta", &kl_penalty<D>::beta, true);
+        f("sees", &kl_penalty<D>::tokens);
+    }
 };
 template <>
 struct spec_of<squared_log_ratio> {
     static constexpr char const* name = "squared_log_ratio";
-    static constexpr auto fields = std::tuple{spec_field{"coefficient", &squared_log_ratio::coefficient, true},
-                                              spec_field{"sees", &squared_log_ratio::tokens}};
+    static void fields(auto f) {
+        f("coefficient", &squared_log_ratio::coefficient, true);
+        f("sees", &squared_log_ratio::tokens);
+    }
 };
 template <class Gradient>
 inline constexpr char const* spec_gradient = "pathwise";
@@ -354,10 +382,13 @@ struct spec_of<reference_kl<D, Gradient>> {
     using policy = reference_kl<D, Gradient>;
     static constexpr char const* name = "reference_kl";
     static constexpr spec_choice choice{"gradient", spec_gradient<Gradient>};
-    static constexpr auto fields =
-        std::tuple{spec_field{"estimator", &policy::estimator, true}, spec_field{"beta", &policy::beta, true},
-                   spec_field{"sees", &policy::tokens}, spec_field{"input_clamp", &policy::input_clamp},
-                   spec_field{"output_clamp", &policy::output_clamp}};
+    static void fields(auto f) {
+        f("estimator", &policy::estimator, true);
+        f("beta", &policy::beta, true);
+        f("sees", &policy::tokens);
+        f("input_clamp", &policy::input_clamp);
+        f("output_clamp", &policy::output_clamp);
+    }
 };
 
 TRM_NAMESPACE_END

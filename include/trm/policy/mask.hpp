@@ -195,8 +195,12 @@ template <mask_policy M>
 }
 template <mask_policy A, mask_policy B>
 [[nodiscard]] constexpr auto operator&&(A a, B b) noexcept {
-    return std::apply([](auto... ms) { return all_of<decltype(ms)...>{{ms...}}; },
-                      std::tuple_cat(as_conjunction(a).criteria, as_conjunction(b).criteria));
+    return std::apply(
+        [&](auto... as) {
+            return std::apply([&](auto... bs) { return all_of<decltype(as)..., decltype(bs)...>{{as..., bs...}}; },
+                              as_conjunction(b).criteria);
+        },
+        as_conjunction(a).criteria);
 }
 
 namespace detail {

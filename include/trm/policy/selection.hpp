@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <utility>
 
 /// \file
@@ -197,7 +196,8 @@ struct top_mean_mask : detail::scored_by<D> {
     void select(selection_input const& in, selection_output out) const noexcept {
         quantile_mask<D>::by_sequence(in, out, keep, [&](std::span<double> d) {
             auto const k = std::min(static_cast<std::size_t>(m), d.size());
-            std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(), std::greater<>{});
+            std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(),
+                              [](double a, double b) { return a > b; });
             double sum = 0;
             for (std::size_t i = 0; i < k; ++i) sum += d[i];
             return sum / static_cast<double>(k);

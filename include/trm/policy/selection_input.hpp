@@ -4,7 +4,8 @@
 #include <trm/core/batch_view.hpp>
 
 #include <cstddef>
-#include <memory>
+#include <new>
+#include <type_traits>
 
 /// \file
 /// What a selection (policy/selection.hpp) is given: the batch, the scores of its tokens, memory, and where to write.
@@ -35,7 +36,7 @@ public:
         static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= align);
         at_ += (align - reinterpret_cast<std::uintptr_t>(at_) % align) % align;
         T* const first = reinterpret_cast<T*>(at_);
-        std::uninitialized_fill_n(first, n, value);
+        for (std::size_t i = 0; i < n; ++i) ::new (first + i) T(value);
         at_ += n * sizeof(T);
         return {first, n};
     }

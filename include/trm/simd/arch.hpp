@@ -3,23 +3,53 @@
 
 #include <trm/core/config.hpp>
 
-#include <cstdint>
 #include <type_traits>
 
-// This folder is the only place that names xsimd. GCC 12 reports false uninitialised reads inside its own AVX-512
-// intrinsics; the pragma keeps a consumer's -Werror build clean.
+/// \file
+/// The vector units. SSE2, AVX2 with FMA, and AVX-512 need nothing but the compiler's intrinsics; for the rest (other x86
+/// levels, NEON, ...) there is xsimd, which takes as long to compile as a loss and is included only where it is used.
+
+#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#define TRM_SIMD_AVX512 1
+#else
+#define TRM_SIMD_AVX512 0
+#endif
+#if defined(__AVX2__) && defined(__FMA__)
+#define TRM_SIMD_AVX2 1
+#else
+#define TRM_SIMD_AVX2 0
+#endif
+#if defined(__SSE2__)
+#define TRM_SIMD_SSE2 1
+#else
+#define TRM_SIMD_SSE2 0
+#endif
+#if TRM_SIMD_AVX512 || TRM_SIMD_AVX2 || (TRM_SIMD_SSE2 && !defined(__SSE3__))
+#define TRM_SIMD_XSIMD 0
+#else
+#define TRM_SIMD_XSIMD 1
+#endif
+
+// GCC 12 reports false uninitialised reads inside its own AVX-512 intrinsics; the pragma keeps a consumer's -Werror build
+// clean. <immintrin.h> takes fifteen times as long as <emmintrin.h>.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#include <xsimd/xsimd.hpp>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
+#if defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
-
+#if TRM_SIMD_XSIMD
+#include <xsimd/xsimd.hpp>
 #if XSIMD_VERSION_MAJOR < 8 || (XSIMD_VERSION_MAJOR == 8 && XSIMD_VERSION_MINOR < 1)
 #error "trm needs xsimd 8.1 or newer"
+#endif
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
 #endif
 
 TRM_NAMESPACE_BEGIN
@@ -30,20 +60,31 @@ struct scalar {
     static constexpr bool supported() noexcept { return true; }
     static constexpr char const* name() noexcept { return "scalar"; }
 };
-
-using sse2 = xsimd::sse2;
-using avx2 = xsimd::fma3<xsimd::avx2>;  ///< AVX2 with FMA, x86-64-v3
-using avx512 = xsimd::avx512bw;         ///< AVX-512 F, CD, DQ, BW, x86-64-v4
+struct sse2 {
+    static constexpr bool supported() noexcept { return TRM_SIMD_SSE2; }
+    static constexpr char const* name() noexcept { return "sse2"; }
+};
+/// AVX2 with FMA, x86-64-v3.
+struct avx2 {
+    static constexpr bool supported() noexcept { return TRM_SIMD_AVX2; }
+    static constexpr char const* name() noexcept { return "fma3+avx2"; }
+};
+/// AVX-512 F, CD, DQ, BW, x86-64-v4.
+struct avx512 {
+    static constexpr bool supported() noexcept { return TRM_SIMD_AVX512; }
+    static constexpr char const* name() noexcept { return "avx512bw"; }
+};
 
 /// True if this translation unit's flags allow code for `A`.
 template <class A>
 inline constexpr bool is_supported = A::supported();
 
 /// The widest instruction set that this translation unit was compiled for.
-using default_arch = std::conditional_t<
-    is_supported<xsimd::default_arch>,
-    std::conditional_t<is_supported<avx512>, avx512, std::conditional_t<is_supported<avx2>, avx2, xsimd::default_arch>>,
-    scalar>;
+#if TRM_SIMD_XSIMD
+using default_arch = std::conditional_t<xsimd::default_arch::supported(), xsimd::default_arch, scalar>;
+#else
+using default_arch = std::conditional_t<TRM_SIMD_AVX512, avx512, std::conditional_t<TRM_SIMD_AVX2, avx2, sse2>>;
+#endif
 
 /// Lanes of T that one register of the default architecture holds: 16 floats for AVX-512, 8 for AVX2, 4 for SSE2. A
 /// program that prints 4 on a modern machine was compiled without -march and runs several times slower than it could.

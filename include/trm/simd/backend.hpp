@@ -13,7 +13,7 @@
 /// \file
 /// What `vec` needs of a register: broadcast, load, store, compare, select, fma, min, max. x86 is spelled in intrinsics,
 /// because xsimd's functions are not forced inline: a kernel has thousands of them, and g++ 12 spends more time deciding
-/// about each than on the rest of the loss. Everything else (other ISAs, logarithms, bit casts) is xsimd's.
+/// about each than on the rest of the loss.
 
 TRM_NAMESPACE_BEGIN
 namespace simd {
@@ -22,70 +22,11 @@ namespace detail {
 template <class T>
 using integer_of = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
-template <class To, class From, class A>
-TRM_INLINE auto recast(xsimd::batch<From, A> const& v) noexcept {
-#if XSIMD_VERSION_MAJOR < 11
-    return xsimd::bitwise_cast<xsimd::batch<To, A>>(v);
-#else
-    return xsimd::bitwise_cast<To>(v);
-#endif
-}
-template <class To, class From, class A>
-TRM_INLINE auto recast(xsimd::batch_bool<From, A> const& v) noexcept {
-#if XSIMD_VERSION_MAJOR < 9
-    return xsimd::bool_cast(v);
-#else
-    return xsimd::batch_bool_cast<To>(v);
-#endif
-}
-
-/// Any architecture, through xsimd. `power` is 2^n for t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n
-/// into the low bits of t. `finite` looks at the exponent bits, so that -ffast-math keeps it.
+/// Any architecture: what xsimd makes of it (backend_xsimd.hpp) where there is nothing better here. `power` is 2^n for
+/// t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n into the low bits of t. `finite` looks at the
+/// exponent bits, so that -ffast-math keeps it.
 template <class T, class A>
-struct backend {
-    using batch = xsimd::batch<T, A>;
-    using truth_batch = xsimd::batch_bool<T, A>;
-    using reg = typename batch::register_type;
-    using truth = typename truth_batch::register_type;
-    static constexpr std::size_t size = batch::size;
-
-    static TRM_INLINE reg set(T v) noexcept { return batch(v); }
-    static TRM_INLINE reg load(T const* p) noexcept { return batch(batch::load_unaligned(p)); }
-    static TRM_INLINE void store(T* p, reg v) noexcept { batch(v).store_unaligned(p); }
-    static TRM_INLINE truth less(reg a, reg b) noexcept { return batch(a) < batch(b); }
-    static TRM_INLINE truth less_equal(reg a, reg b) noexcept { return batch(a) <= batch(b); }
-    static TRM_INLINE truth equal(reg a, reg b) noexcept { return batch(a) == batch(b); }
-    static TRM_INLINE reg select(truth m, reg a, reg b) noexcept {
-        return xsimd::select(truth_batch(m), batch(a), batch(b));
-    }
-    static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return xsimd::fma(batch(a), batch(b), batch(c)); }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return select(less(b, a), a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return select(less(a, b), a, b); }
-    static TRM_INLINE reg abs(reg v) noexcept { return xsimd::abs(batch(v)); }
-    static TRM_INLINE truth both(truth a, truth b) noexcept { return truth_batch(a) & truth_batch(b); }
-    static TRM_INLINE truth either(truth a, truth b) noexcept { return truth_batch(a) | truth_batch(b); }
-    static TRM_INLINE truth negate(truth a) noexcept { return !truth_batch(a); }
-    static TRM_INLINE truth everywhere() noexcept { return truth_batch(true); }
-    static TRM_INLINE reg add_where(truth m, reg a, reg b) noexcept {
-        return batch(a) + batch(select(m, b, batch(T(0))));
-    }
-    static TRM_INLINE truth finite(reg v) noexcept {
-        using I = integer_of<T>;
-        xsimd::batch<I, A> const exponent(sizeof(T) == 4 ? static_cast<I>(0x7f800000)
-                                                         : static_cast<I>(0x7ff0000000000000));
-        return truth_batch(recast<T>((recast<I>(batch(v)) & exponent) != exponent));
-    }
-    static TRM_INLINE reg power(reg t) noexcept {
-        using I = integer_of<T>;
-        constexpr int shift = sizeof(T) == 4 ? 23 : 52;
-        return batch(recast<T>((recast<I>(batch(t)) << shift) + xsimd::batch<I, A>(std::bit_cast<I>(T(1)))));
-    }
-    static TRM_INLINE std::uint32_t bits(truth m) noexcept {
-        std::uint32_t b = 0;
-        for (std::size_t i = 0; i < size; ++i) b |= static_cast<std::uint32_t>(truth_batch(m).get(i)) << i;
-        return b;
-    }
-};
+struct backend;
 
 /// One lane.
 template <class T>
@@ -122,9 +63,11 @@ struct backend<T, scalar> {
         return std::bit_cast<T>((std::bit_cast<U>(t) << (sizeof(T) == 4 ? 23 : 52)) + std::bit_cast<U>(T(1)));
     }
     static TRM_INLINE std::uint32_t bits(bool m) noexcept { return m ? 1u : 0u; }
+    static TRM_INLINE T log(T v) noexcept { return std::log(v); }
+    static TRM_INLINE T log1p(T v) noexcept { return std::log1p(v); }
 };
 
-#if defined(__SSE2__)
+#if TRM_SIMD_SSE2
 template <>
 struct backend<float, sse2> {
     using reg = __m128;
@@ -208,7 +151,7 @@ struct backend<double, sse2> {
 };
 #endif
 
-#if defined(__AVX2__) && defined(__FMA__)
+#if TRM_SIMD_AVX2
 template <>
 struct backend<float, avx2> {
     using reg = __m256;
@@ -281,7 +224,7 @@ struct backend<double, avx2> {
 };
 #endif
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#if TRM_SIMD_AVX512
 template <>
 struct backend<float, avx512> {
     using reg = __m512;
@@ -355,3 +298,7 @@ struct backend<double, avx512> {
 }  // namespace detail
 }  // namespace simd
 TRM_NAMESPACE_END
+
+#if TRM_SIMD_XSIMD
+#include <trm/simd/backend_xsimd.hpp>
+#endif

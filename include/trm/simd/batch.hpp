@@ -96,27 +96,6 @@ struct vec {
     /// a + b where the mask is true, a elsewhere (a must not be -0).
     friend TRM_INLINE vec add_where(mask m, vec a, vec b) noexcept { return of(backend::add_where(m.r, a.r, b.r)); }
     friend TRM_INLINE vec abs(vec v) noexcept { return of(backend::abs(v.r)); }
-    /// Natural logarithm of positive finite lanes (xsimd: 0.8 ulp). Lane by lane through <cmath> with -ffast-math, which
-    /// would delete the corrections in xsimd's logarithms, and at -O0, where those of xsimd 8.1 do not compile for AVX-512.
-    friend TRM_INLINE vec log(vec v) noexcept {
-        if constexpr (is_scalar) {
-            return vec(std::log(v.r));
-        } else if constexpr (lane_by_lane) {
-            return lanes(v, [](T x) { return std::log(x); });
-        } else {
-            return of(xsimd::log(xsimd::batch<T, A>(v.r)));
-        }
-    }
-    /// log(1 + v) for v > -1; like `log`.
-    friend TRM_INLINE vec log1p(vec v) noexcept {
-        if constexpr (is_scalar) {
-            return vec(std::log1p(v.r));
-        } else if constexpr (lane_by_lane) {
-            return lanes(v, [](T x) { return std::log1p(x); });
-        } else {
-            return of(xsimd::log1p(xsimd::batch<T, A>(v.r)));
-        }
-    }
     /// Per lane: is the exponent field not all ones? Integer arithmetic, so that -ffast-math keeps it.
     friend TRM_INLINE mask finite(vec v) noexcept { return mask(backend::finite(v.r)); }
     /// 2^n for t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n into the low bits of t.
@@ -127,22 +106,10 @@ struct vec {
     static TRM_INLINE vec smaller(vec a, vec b) noexcept { return of(backend::min(a.r, b.r)); }
 
 private:
-#if TRM_FAST_MATH || !defined(__OPTIMIZE__)
-    static constexpr bool lane_by_lane = true;
-#else
-    static constexpr bool lane_by_lane = false;
-#endif
     static TRM_INLINE vec of(reg v) noexcept {
         vec x;
         x.r = v;
         return x;
-    }
-    template <class F>
-    [[gnu::noinline]] static vec lanes(vec v, F f) noexcept {
-        alignas(64) T buffer[size];
-        v.write(buffer);
-        for (T& x : buffer) x = f(x);
-        return read(buffer);
     }
 };
 

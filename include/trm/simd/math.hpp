@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/simd/log.hpp>
 #include <trm/simd/reduce.hpp>
 
 #include <limits>

@@ -5,10 +5,6 @@
 
 #include <cstring>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 /// \file
 /// Loads that convert from a storage type, partial loads and stores for tails, and byte masks. A partial load never
 /// touches memory past its end and fills the other lanes with zero.

@@ -51,13 +51,11 @@ TRM_INLINE V floor_exponent(V t) noexcept {
 template <class T, class A>
 TRM_INLINE vec<T, A> in_order(vec<T, A> v) noexcept {
     if constexpr (!std::is_same_v<A, scalar>) {
-        auto raw = static_cast<typename xsimd::batch<T, A>::register_type>(v.r);
 #if defined(__AVX512F__)
-        __asm__ volatile("" : "+v"(raw));
+        __asm__ volatile("" : "+v"(v.r));
 #elif defined(__SSE2__)
-        __asm__ volatile("" : "+x"(raw));
+        __asm__ volatile("" : "+x"(v.r));
 #endif
-        v.r = xsimd::batch<T, A>(raw);
     }
     return v;
 }
