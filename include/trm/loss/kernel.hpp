@@ -118,6 +118,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                 stages(&t, 1);
                 finish(full, first + j * width, V::size, t);
             });
+        } else if (io.mask != nullptr && skip_stage<Apply, V>(io, first, block)) {  // prompts, tool output
         } else {
             for (int j = 0; j < pair; ++j) one(full, first + j * width, V::size);
         }
