@@ -142,7 +142,7 @@ def plots(gnuplot, directory, r, peer_rows):
              series, "linespoints lw 2 pt 7")
         made.append(("ceiling_by_size.png", "Percent of the best ceiling by size"))
     ratios = []
-    for kind in ("eigen", "scalar"):
+    for kind in ("eigen", "eigen_naive", "scalar"):
         for size in (14, 25):
             ratio = r.ratio(token(kind, size), token("ppo_quiet", size), "ns/token")
             if ratio:

@@ -24,14 +24,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 # program, rounds (of other builds: at most 2), filter of the first build, filter of the others ('': not run)
 PLAN = [
-    ("token_bench", 3, ".", r"token/(ppo_quiet|eigen|scalar|any_loss_quiet|ppo_quiet_mask)/ragged/2\^(14|25)/r10"
+    ("token_bench", 3, ".", r"token/(ppo_quiet|eigen|eigen_naive|scalar|any_loss_quiet|ppo_quiet_mask)/ragged/2\^(14|25)/r10"
                             r"|token/(ppo|trm_max)_quiet/ragged/2\^25/r(0|80)/1T"),
     ("logits_bench", 2, r"V151936", r"(forward/[^/]*|backward/in_place|backward/copy_nt|divergence/kl)/f32/V151936/1T"),
     ("calls_bench", 3, ".", ""),
     ("surrogate_bench", 2, ".", ""),
     ("linear_bench", 1, r"linear/(logp\+entropy/f32/N1024.*/1T|forward\+backward/kept25/f32/N1024.*)", ""),
 ]
-QUICK = [("token_bench", 2, r"token/(ppo_quiet|eigen|scalar)/ragged/2\^14/r10/1T", "")]
+QUICK = [("token_bench", 2, r"token/(ppo_quiet|eigen|eigen_naive|scalar)/ragged/2\^14/r10/1T", "")]
 
 
 def say(text):
