@@ -164,7 +164,16 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
             lanes.clear_sums(core);
         }
     }
-    for (; at < end; at += width) one(partial, at, static_cast<std::size_t>(std::min(width, end - at)));
+    auto const rest = [&](std::int64_t first) { return static_cast<std::size_t>(std::min(width, end - first)); };
+    if constexpr (Core::block == 1) {
+        for (; at < end; at += width) one(partial, at, rest(at));
+    } else if (at < end) {
+        token<V, Proximal> t[Core::block];
+        int n = 0;
+        for (std::int64_t first = at; first < end; first += width) admit(partial, first, rest(first), t[n++]);
+        stages(t, n);
+        for (int j = 0; at < end; at += width) finish(partial, at, rest(at), t[j++]);
+    }
     lanes.template flush<Apply>(core, result, numbers.diagnose, splits);
     if (!splits) tally.passing = tally.finite;
     result.book(tally, core.has_token_criteria());
