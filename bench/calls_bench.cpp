@@ -17,7 +17,8 @@ constexpr std::int64_t million = std::int64_t(1) << 20;
 auto const ppo = quiet(trm::masked_loss{max_and_mean, trm::ppo_clip{}, trm::token_mean{}});
 auto const ratio_max = quiet(trm::masked_loss{max_k2, trm::importance_ratio{}, trm::token_mean{}});
 
-/// `idle`: milliseconds without work before each call, in which threads go to sleep.
+/// `idle`: milliseconds without work before each call, in which threads go to sleep. `of_serial`: over calls without
+/// executor, taken by turns.
 template <class Executor>
 void threaded(benchmark::State& state, Executor const& execute, std::int64_t tokens, int idle) {
     auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
@@ -27,9 +28,17 @@ void threaded(benchmark::State& state, Executor const& execute, std::int64_t tok
     auto const view = r.view();
     auto const out = r.outputs();
     double loss = 0;
+    std::vector<double> alone;
     row(
         state, tokens, 16, 1, [&] { loss = ppo(view, out, execute, scratch).loss; },
-        [&] { std::this_thread::sleep_for(std::chrono::milliseconds(idle)); });
+        [&] {
+            std::this_thread::sleep_for(std::chrono::milliseconds(idle));
+            double const start = seconds();
+            benchmark::DoNotOptimize(ppo(view, out, trm::serial_executor{}, scratch).loss);
+            alone.push_back(seconds() - start);
+            std::this_thread::sleep_for(std::chrono::milliseconds(idle));
+        });
+    state.counters["of_serial"] = state.counters["ns/token"] * static_cast<double>(tokens) * 1e-9 / median(alone);
     bool const same = loss == want && std::equal(serial.begin(), serial.end(), out.grad.begin());
     if (!same) state.SkipWithError("not the serial bits");
 }

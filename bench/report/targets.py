@@ -45,7 +45,7 @@ def worst_drop(r, kind):
 
 def small_batches(r, kind):
     """Largest time with an executor over time without, for batches of up to 2^16 tokens."""
-    found = [r.ratio(f"threads/{kind}/{state}/2^{s}", f"threads/serial/{state}/2^{s}", "ns/token")
+    found = [r(f"threads/{kind}/{state}/2^{s}", "of_serial")
              for state, sizes in (("busy", (8, 10, 12, 14, 16)), ("idle", (12, 14, 16))) for s in sizes]
     return max((x for x in found if x is not None), default=None)
 
