@@ -34,7 +34,7 @@ struct engine : checks<Core> {
         auto const one = [&](std::int64_t i) {
             token_run const run = batch.layout.run(i);
             run_tally<Core> tally;
-            pass<T, false>(io, run, scalars_of(batch, run, 0.0), tally);
+            measure_run<T>(io, run, scalars_of(batch, run, 0.0), tally);
             double* sums = stats.sums.data() + run.sequence * sum_width();
             double* maxima = stats.maxima.data() + run.sequence * max_width();
             sums[0] += static_cast<double>(tally.tokens);
@@ -105,7 +105,7 @@ struct engine : checks<Core> {
             scalars.weight = core.sequence_weight_of(own, sums[1], sums[2], options.log_ratio_clamp, weight_factor);
             scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp, scalars.weight, weight_factor);
             run_tally<Core> tally;
-            pass<T, true>(io, run, scalars, tally);
+            apply_run<T>(io, run, scalars, tally);
             count_rejected(batch, run, tally);
             conclude(core, options, parts.at(block, first), tally, verdict, scalars.scale, sums[0], sums[1], sums[2],
                      sums[3], sums[4]);
@@ -138,14 +138,14 @@ struct engine : checks<Core> {
             sequence_verdict verdict;
             bool const measure_first = core.two_pass() || (core.has_sequence_criteria() && !can_undo);
             if (measure_first) {
-                pass<T, false>(io, where, scalars, tally);
+                measure_run<T>(io, where, scalars, tally);
                 verdict = scalars.verdict = verdict_of(tally);
                 auto const finite = static_cast<double>(tally.finite), passing = static_cast<double>(tally.passing);
                 scalars.weight = core.sequence_weight_of(tally.sums, finite, passing, scalars.limit, 1.0);
                 scalars.constants = core.constants_of(tally.sums, finite, scalars.limit, scalars.weight, 1.0);
-                pass<T, true>(io, where, scalars, tally);
+                apply_run<T>(io, where, scalars, tally);
             } else {
-                pass<T, true>(io, where, scalars, tally);
+                apply_run<T>(io, where, scalars, tally);
                 verdict = verdict_of(tally);
                 if (!verdict.keep) undo(io, where, scalars, verdict, tally);
             }
@@ -285,26 +285,35 @@ private:
             s.advantage = static_cast<double>(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]);
         return s;
     }
-    template <class T, bool Apply, class S>
-    void pass(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
-              run_tally<Core>& tally) const noexcept {
-        using V = simd::vec<T, Arch>;
-        auto const go = [&]<pass_kind Kind>(std::integral_constant<pass_kind, Kind>) {
-            if (io.proximal != nullptr) {
-                run_tokens<V, Kind, true>(core, io, run, scalars, tally);
-            } else {
-                run_tokens<V, Kind, false>(core, io, run, scalars, tally);
-            }
-        };
-        if constexpr (!Apply) {
-            go(std::integral_constant<pass_kind, pass_kind::measure>{});
-        } else if constexpr (Core::block > 1) {
-            go(std::integral_constant<pass_kind, pass_kind::apply>{});
-        } else if (is_plain<Core>(io, scalars)) {
-            go(std::integral_constant<pass_kind, pass_kind::plain>{});
+    /// Statistics only.
+    template <class T, class S>
+    void measure_run(stream_pointers<S, T> io, token_run run, run_scalars scalars,
+                     run_tally<Core>& tally) const noexcept {
+        if constexpr (measures_first<Core>) {
+            run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, run, scalars, tally);
         } else {
-            go(std::integral_constant<pass_kind, pass_kind::apply>{});
+            io.grad = io.weights = nullptr;
+            io.keep = nullptr;
+            io.reasons = nullptr;
+            scalars.apply = false;
+            apply_run(io, run, scalars, tally);
         }
+    }
+    /// With policies chosen at run time, whose kernels are large, every pass is general.
+    template <class T, class S>
+    void apply_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
+                   run_tally<Core>& tally) const noexcept {
+        using V = simd::vec<T, Arch>;
+        if constexpr (Core::block == 1) {
+            bool const absent =
+                io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+            if (absent && scalars.verdict.keep)
+                return io.proximal != nullptr ? run_tokens<V, pass_kind::plain, true>(core, io, run, scalars, tally)
+                                              : run_tokens<V, pass_kind::plain, false>(core, io, run, scalars, tally);
+        }
+        if constexpr (Core::block > 1)
+            if (io.proximal == nullptr) return run_tokens<V, pass_kind::general, false>(core, io, run, scalars, tally);
+        run_tokens<V, pass_kind::general, true>(core, io, run, scalars, tally);
     }
     /// Must a rejected sequence be computed again, instead of filled with zeros?
     template <class S, class T>
@@ -327,7 +336,7 @@ private:
               run_tally<Core>& tally) const noexcept {
         if (replays(io)) {
             scalars.verdict = verdict;
-            pass<T, true>(io, where, scalars, tally);
+            apply_run<T>(io, where, scalars, tally);
         } else {
             tally.objective = 0;
             if (io.grad != nullptr) std::fill_n(io.grad + where.begin, where.size, T(0));

@@ -6,37 +6,42 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a pass does: `measure` takes statistics only; `apply` also computes loss and outputs, with the verdict, weight and
-/// constants of the sequence as given; `plain` is `apply` for the common call, whose absent streams and outputs the
-/// compiler then knows.
-enum class pass_kind : std::uint8_t { measure, apply, plain };
+/// What a pass can assume. `general`: nothing. `plain`: the common call, whose absent streams and outputs the compiler then
+/// knows. `measure`: as plain, and only statistics are taken; losses that measure every sequence first have it, the others
+/// measure with a pass whose outputs are absent.
+enum class pass_kind : std::uint8_t { general, plain, measure };
 
-/// Is this call a plain one? Not for policies chosen at run time, whose kernels are large.
-template <class Core, class S, class T>
-[[nodiscard]] constexpr bool is_plain(stream_pointers<S, T> const& io, run_scalars const& run) noexcept {
-    bool const absent =
-        io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
-    return Core::block == 1 && absent && run.verdict.keep;
-}
+/// Is it known at compile time that the loss takes statistics of a sequence first?
+template <class Core>
+inline constexpr bool measures_first = [] {
+    if constexpr (Core::block == 1) {
+        return Core::two_pass() || Core::normalises();
+    } else {
+        return false;
+    }
+}();
 
-/// One pass over a run of tokens. Policies chosen at compile time see two registers at a time; where every token of the
+/// One pass over a run of tokens: statistics, and loss and outputs with the verdict, weight and constants of the sequence as
+/// given. Policies chosen at compile time see two registers at a time, unless the pass is general; where every token of the
 /// two is selected, finite and within the clamp (nearly always), masks are constants and most of the work falls away. The
-/// results are the same bits.
+/// results are the same bits. Proximal: there may be a proximal_logp; if the pass is plain, there is.
 template <class V, pass_kind Kind, bool Proximal, class Core, class S>
 void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type> const& streams, token_run where,
                 run_scalars const& scalars, run_tally<Core>& result) noexcept {
     constexpr auto width = static_cast<std::int64_t>(V::size);
     constexpr int pair = 2;
-    constexpr bool in_pairs = Core::block == 1 && Kind != pass_kind::apply;
+    constexpr bool in_pairs = Kind != pass_kind::general;
     constexpr std::int64_t block = in_pairs ? pair * width : Core::block * width;
     Core const core = policies;  // local copies: nothing aliases them, thresholds stay in registers
     constexpr bool Apply = Kind != pass_kind::measure;
+    bool const apply = Kind == pass_kind::plain || (Apply && scalars.apply);  // a plain pass has no time to ask
     auto io = streams;
     run_registers<V> numbers(scalars);
     double const weight = scalars.weight, weight_factor = scalars.weight_factor;
     sequence_constants constants;
     for (int i = 0; i < 4; ++i) constants.c[i] = scalars.constants.c[i];
     if constexpr (Kind == pass_kind::plain) {
+        if (Proximal && io.proximal == nullptr) __builtin_unreachable();
         io.rejected = nullptr;
         io.token_weight = nullptr;
         io.weights = nullptr;
@@ -64,7 +69,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                 lanes.x = lanes.x + core.diagnosed(t[j]).value;
                 lanes.logp = lanes.logp + t[j].logp;
             });
-        if constexpr (Apply) {
+        if (apply) {
             core.weight_stage(t, n, weight, weight_factor);
             core.surrogate_stage(t, n, constants);
             core.penalty_stage(t, n, numbers.limit);
@@ -79,7 +84,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     };
     auto const finish = [&]<bool Full>(std::bool_constant<Full>, std::int64_t first, std::size_t n,
                                        token<V, Proximal> const& t) __attribute__((always_inline)) {
-        if constexpr (Apply) finish_stage<V, Proximal, Full>(core, io, first, n, numbers, t, lanes);
+        if (apply) finish_stage<V, Proximal, Full>(core, io, first, n, numbers, t, lanes);
     };
     constexpr std::bool_constant<true> full{};
     constexpr std::bool_constant<false> partial{};
@@ -152,7 +157,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         }
         if (whole && at < end) {
             if constexpr (Kind == pass_kind::plain) {  // rejected for sure: gradients will be zeros
-                if (core.is_lost(lanes.maxima)) {
+                if (scalars.apply && core.is_lost(lanes.maxima)) {
                     io.grad = nullptr;
                     if (!numbers.diagnose) {
                         if (io.prefetch) prefetch_stage<prefetch_ahead / sizeof(S)>(want, io, end, 0);

@@ -10,10 +10,12 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// What the loss reads of one register of tokens, as it stands in memory.
+/// What the loss reads of one register of tokens, as it stands in memory. Without proximal_logp the two log-ratios of the
+/// proximal policy are those of the current over the rollout policy, which is what surrogates and corrections fall back to.
 template <class V>
 struct raw_tokens {
-    V logp, rollout, proximal, ref, given, advantage;
+    V logp, rollout, ref, given, advantage;
+    V over, under;  ///< the proximal policy above the rollout policy, and below the current
 };
 
 /// Which log-ratios a loss wants, and the streams that it reads.
@@ -56,8 +58,9 @@ TRM_INLINE void read_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     V const zero(typename V::value_type(0));
     raw.logp = read(io.logp);
     raw.rollout = read(io.rollout);
-    raw.proximal = raw.logp;
-    if constexpr (Proximal) raw.proximal = read(io.proximal);
+    raw.over = raw.logp;
+    raw.under = raw.rollout;
+    if (Proximal && io.proximal != nullptr) raw.over = raw.under = read(io.proximal);
     raw.ref = want.ref ? read(io.ref) : zero;
     raw.given = want.given ? read(io.given) : zero;
     raw.advantage = want.advantage && io.advantage != nullptr ? read(io.advantage) : numbers.advantage;
@@ -74,7 +77,7 @@ TRM_INLINE void prefetch_stage(wanted<Proximal, Core> const& want, stream_pointe
     };
     ask(io.logp);
     ask(io.rollout);
-    if (Proximal) ask(io.proximal);
+    if (Proximal && io.proximal != nullptr) ask(io.proximal);
     if (want.ref) ask(io.ref);
     if (want.given) ask(io.given);
     if (want.advantage && io.advantage != nullptr) ask(io.advantage);
@@ -86,8 +89,8 @@ TRM_INLINE V unrest(wanted<Proximal, Core> const& want, raw_tokens<V> const& raw
     V const nil = simd::pin(V(typename V::value_type(0)));  // the compiler may not know what it multiplies with
     V worst = nil;
     if (want.current_over_rollout) worst = abs(raw.logp - raw.rollout);
-    if (want.proximal_over_rollout) worst = worst + abs(raw.proximal - raw.rollout);
-    if (want.current_over_proximal) worst = worst + abs(raw.logp - raw.proximal);
+    if (want.proximal_over_rollout) worst = worst + abs(raw.over - raw.rollout);
+    if (want.current_over_proximal) worst = worst + abs(raw.logp - raw.under);
     if (want.advantage) worst = fma(raw.advantage, nil, worst);
     if (want.ref) worst = fma(raw.ref - raw.logp, nil, worst);
     if (want.given) worst = fma(raw.given, nil, worst);
@@ -107,8 +110,8 @@ TRM_INLINE void tame_stage(wanted<Proximal, Core> const& want, raw_tokens<V> con
     t.advantage = raw.advantage;
     if (want.factor) t.factor = V(typename V::value_type(1));  // token_weights are never tame
     if (want.current_over_rollout) set_tame_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, small);
-    if (want.proximal_over_rollout) set_tame_log_ratio(t.proximal_over_rollout, raw.proximal, raw.rollout, small);
-    if (want.current_over_proximal) set_tame_log_ratio(t.current_over_proximal, raw.logp, raw.proximal, small);
+    if (want.proximal_over_rollout) set_tame_log_ratio(t.proximal_over_rollout, raw.over, raw.rollout, small);
+    if (want.current_over_proximal) set_tame_log_ratio(t.current_over_proximal, raw.logp, raw.under, small);
 }
 
 /// Any register; lanes beyond n (n < V::size unless Full) are inactive. Returns how many lanes loss_mask selects. A lane
@@ -129,8 +132,8 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     }
     auto active = selected;
     if (want.current_over_rollout) active = active & finite(raw.logp - raw.rollout);
-    if (want.proximal_over_rollout) active = active & finite(raw.proximal - raw.rollout);
-    if (want.current_over_proximal) active = active & finite(raw.logp - raw.proximal);
+    if (want.proximal_over_rollout) active = active & finite(raw.over - raw.rollout);
+    if (want.current_over_proximal) active = active & finite(raw.logp - raw.under);
     if (want.ref) active = active & finite(raw.ref - raw.logp);
     if (want.given) active = active & finite(raw.given);
     if (want.advantage) active = active & finite(raw.advantage);
@@ -153,8 +156,8 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     t.advantage = zero_unless(active, raw.advantage);
     V const limit = numbers.limit;
     if (want.current_over_rollout) set_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, active, limit);
-    if (want.proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, raw.proximal, raw.rollout, active, limit);
-    if (want.current_over_proximal) set_log_ratio(t.current_over_proximal, raw.logp, raw.proximal, active, limit);
+    if (want.proximal_over_rollout) set_log_ratio(t.proximal_over_rollout, raw.over, raw.rollout, active, limit);
+    if (want.current_over_proximal) set_log_ratio(t.current_over_proximal, raw.logp, raw.under, active, limit);
     return selected_count;
 }
 

@@ -41,6 +41,7 @@ struct run_scalars {
     sequence_constants constants{};
     sequence_verdict verdict{};
     bool diagnose = true;
+    bool apply = true;  ///< false: statistics are wanted and nothing else
 };
 
 /// The numbers of a run that every register of tokens meets, in registers.
