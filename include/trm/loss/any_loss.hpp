@@ -212,8 +212,13 @@ struct dynamic_composition {
             },
             spec->weight.policy);
     }
+    template <class V>
+    [[nodiscard]] std::false_type prepare() const noexcept {
+        return {};
+    }
     template <class V, bool P>
-    [[gnu::noinline]] void surrogate_stage(token<V, P>* t, int n, sequence_constants const& constants) const noexcept {
+    [[gnu::noinline]] void surrogate_stage(token<V, P>* t, int n, sequence_constants const& constants,
+                                           std::false_type) const noexcept {
         std::visit(
             [&](auto const& s) {
                 for (int j = 0; j < n; ++j) {

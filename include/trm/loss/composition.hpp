@@ -146,10 +146,24 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             t->weight = weight(ratio_of(weight, *t), of_sequence);
         }
     }
-    template <class V, bool P>
-    TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants) const noexcept {
+    template <class V>
+    static constexpr bool prepares = requires(Surrogate const& s) { s.template prepare<V>(); };
+    /// What a surrogate computes once per run: compilers do not move floating-point arithmetic out of a branch.
+    template <class V>
+    [[nodiscard]] TRM_INLINE auto prepare() const noexcept {
+        if constexpr (prepares<V>) {
+            return surrogate.template prepare<V>();
+        } else {
+            return std::false_type{};
+        }
+    }
+    template <class V, bool P, class Prepared>
+    TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants,
+                                    Prepared const& prepared) const noexcept {
         if constexpr (sequence_sums_of<Surrogate> > 0) {
             store_terms(*t, surrogate(*t, ratio_of(surrogate, *t), constants));
+        } else if constexpr (prepares<V>) {
+            store_terms(*t, surrogate(*t, ratio_of(surrogate, *t), prepared));
         } else {
             store_terms(*t, surrogate(*t, ratio_of(surrogate, *t)));
         }

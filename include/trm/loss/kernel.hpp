@@ -48,6 +48,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         io.reasons = nullptr;
         numbers.kept = V::mask::everywhere();
     }
+    auto const prepared = core.template prepare<V>();
     wanted<Proximal, Core> const want(core);
     lane_tally<V, Core> lanes;
     token_counts tally;
@@ -71,7 +72,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
             });
         if (apply) {
             core.weight_stage(t, n, weight, weight_factor);
-            core.surrogate_stage(t, n, constants);
+            core.surrogate_stage(t, n, constants, prepared);
             core.penalty_stage(t, n, numbers.limit);
         }
     };
@@ -97,10 +98,12 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                          };
     bool const may_be_tame = io.rejected == nullptr && io.token_weight == nullptr && !want.marks;
     V const calm = simd::broadcast<V>(std::min(simd::small_exponent, scalars.limit));
-    auto const tame = [&](V worst, std::int64_t first) __attribute__((always_inline)) {
-        auto within = worst <= numbers.limit;
-        if constexpr (TRM_FAST_MATH) within = within & finite(worst);  // a <= b may have become !(b < a)
-        return io.mask == nullptr ? within : within & simd::load_mask<V>(io.mask + first);
+    auto const within = [&](V worst, V limit) __attribute__((always_inline)) {
+        if constexpr (TRM_FAST_MATH) return (worst <= limit) & finite(worst);  // a <= b may have become !(b < a)
+        return worst <= limit;
+    };
+    auto const selected = [&](std::int64_t first) __attribute__((always_inline)) {
+        return io.mask == nullptr ? V::mask::everywhere() : simd::load_mask<V>(io.mask + first);
     };
     auto const admit_tame = [&](raw_tokens<V> const& raw, bool small, token<V, Proximal>& t)
                                 __attribute__((always_inline)) {
@@ -110,20 +113,26 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                                 };
     auto const two = [&](std::int64_t first) __attribute__((always_inline)) {
         if (io.prefetch) prefetch_stage<pair * V::size>(want, io, first, prefetch_ahead);
+        if (io.mask != nullptr && !any(selected(first) | selected(first + width))) [[unlikely]] {
+            if constexpr (Apply) {
+                for (int j = 0; j < pair; ++j) skip_stage<V>(io, first + j * width);
+            }
+            return;
+        }
         raw_tokens<V> raw[pair];
         unrolled<pair>([&](auto j) __attribute__((always_inline)) {
             read_stage<V, Proximal, true>(want, io, first + j * width, V::size, numbers, raw[j]);
         });
         V const a = unrest(want, raw[0]), b = unrest(want, raw[1]);
-        bool const small = all((a <= calm) & (b <= calm));
-        if (may_be_tame && all(tame(a, first) & tame(b, first + width))) [[likely]] {
+        bool const small = all(within(a, calm) & within(b, calm));
+        bool const tame = small || all(within(a, numbers.limit) & within(b, numbers.limit));
+        if (may_be_tame && tame && all(selected(first) & selected(first + width))) [[likely]] {
             unrolled<pair>([&](auto j) __attribute__((always_inline)) {
                 token<V, Proximal> t;
                 admit_tame(raw[j], small, t);
                 stages(&t, 1);
                 finish(full, first + j * width, V::size, t);
             });
-        } else if (io.mask != nullptr && skip_stage<Apply, V>(io, first, block)) {  // prompts, tool output
         } else {
             for (int j = 0; j < pair; ++j) one(full, first + j * width, V::size);
         }
@@ -132,8 +141,8 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         raw_tokens<V> raw;
         read_stage<V, Proximal, true>(want, io, first, V::size, numbers, raw);
         V const a = unrest(want, raw);
-        if (may_be_tame && all(tame(a, first))) [[likely]] {
-            admit_tame(raw, all(a <= calm), t);
+        if (may_be_tame && all(within(a, numbers.limit) & selected(first))) [[likely]] {
+            admit_tame(raw, all(within(a, calm)), t);
         } else {
             admit(full, first, V::size, t);
         }

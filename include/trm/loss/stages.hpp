@@ -161,16 +161,11 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     return selected_count;
 }
 
-/// Does loss_mask select none of n tokens? Then writes the outputs of a plain pass.
-template <bool Apply, class V, class S>
-__attribute__((noinline)) bool skip_stage(stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                                          std::int64_t n) noexcept {
-    unsigned selected = 0;
-    for (std::int64_t i = at; i < at + n; ++i) selected |= io.mask[i];
-    if (selected != 0) return false;
-    if (Apply && io.grad != nullptr && !io.accumulate) std::fill_n(io.grad + at, n, typename V::value_type(0));
-    if (Apply && io.keep != nullptr) std::fill_n(io.keep + at, n, std::uint8_t{0});
-    return true;
+/// What a plain pass writes where loss_mask selects no token of a register.
+template <class V, class S>
+TRM_INLINE void skip_stage(stream_pointers<S, typename V::value_type> const& io, std::int64_t at) noexcept {
+    if (io.grad != nullptr && !io.accumulate) simd::store(io.grad + at, detail::zero<V>());
+    if (io.keep != nullptr) simd::store_mask(io.keep + at, detail::nowhere<V>(), V::size);
 }
 
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.

@@ -64,16 +64,30 @@ struct ppo_clip {
         return ok && !is_nan(eps_low + eps_high + dual_clip) ? status{}
                                                              : status{errc::bad_threshold, -1, -1, "ppo_clip"};
     }
+    /// What does not change from token to token.
+    template <class V>
+    struct registers {
+        V lo, hi, dual;
+    };
+    template <class V>
+    [[nodiscard]] TRM_INLINE registers<V> prepare() const noexcept {
+        return {simd::broadcast<V>(1 - eps_low), simd::broadcast<V>(1 + eps_high), simd::broadcast<V>(dual_clip)};
+    }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
-        V const zero = detail::zero<V>(), lo = simd::broadcast<V>(1 - eps_low), hi = simd::broadcast<V>(1 + eps_high);
+        return (*this)(t, l, prepare<V>());
+    }
+    template <class V, bool P>
+    TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
+                                             registers<V> const& r) const noexcept {
+        V const zero = detail::zero<V>(), lo = r.lo, hi = r.hi;
         auto const positive = t.advantage > zero, negative = t.advantage < zero;
         auto const clipped = (positive & (l.exp > hi)) | (negative & (l.exp < lo));
         V used = select(clipped, select(positive, hi, lo), l.exp);
         auto flat = clipped | !l.unclamped;
         if (dual_clip > 0) {
-            auto const capped = negative & (l.exp > simd::broadcast<V>(dual_clip));
-            used = select(capped, simd::broadcast<V>(dual_clip), used);
+            auto const capped = negative & (l.exp > r.dual);
+            used = select(capped, r.dual, used);
             flat = flat | capped;
         }
         V const value = -(used * t.advantage);
