@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions per token and per sequence, counted by valgrind, which no other work on the machine disturbs.
+
+    bench/instructions.py --flags "-O3 -march=x86-64-v3"
+
+Valgrind 3.19 knows no AVX-512. Counted is the whole call, in sequences of 16384 and of 16 tokens; the kernel is what
+`run_tokens` takes of it."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+
+PROGRAM = """
+#include <trm/loss/any_loss.hpp>
+#include <trm/loss/masked_loss.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+static std::vector<float> logp, rollout, advantage, grad;
+static std::vector<std::uint8_t> mask;
+static std::vector<std::int64_t> cu;
+
+template <class Loss>
+__attribute__((noinline)) void counted(Loss const& loss, trm::batch_view<float> const& batch) {
+    if (!loss(batch, grad).status.ok()) std::abort();
+}
+
+int main(int, char** argv) {
+    std::size_t const tokens = 1 << 15;
+    std::int64_t const length = std::atoll(argv[2]);
+    for (std::int64_t at = 0; at <= std::int64_t(tokens); at += length) cu.push_back(at);
+    std::uint64_t state = 7;
+    auto const next = [&] { return float((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) * 0x1p-24f; };
+    for (std::size_t t = 0; t < tokens; ++t) {
+        rollout.push_back(-0.05f - 3 * next());
+        logp.push_back(rollout[t] + 0.05f * (next() + next() + next() - 1.5f));
+        advantage.push_back(2 * next() - 1);
+        mask.push_back(next() * 16 >= 1);
+    }
+    grad.resize(tokens);
+    trm::batch_view<float> batch{
+        .logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = trm::packed{cu}};
+    trm::sequence_mask const max{trm::k2{}, trm::stat::max, trm::at_most(0.125)};
+    trm::sequence_mask const mean{trm::k3{}, trm::stat::mean, trm::at_most(0.5)};
+    trm::masked_loss ppo{max && mean, trm::ppo_clip{}, trm::token_mean{}};
+    char const* const which = argv[1];
+    ppo.options.diagnose = std::strcmp(which, "diagnostics") == 0;
+    if (std::strcmp(which, "scattered") == 0) batch.loss_mask = mask;
+    if (std::strcmp(which, "max") == 0) {
+        trm::masked_loss ratio{max, trm::importance_ratio{}, trm::token_mean{}};
+        ratio.options.diagnose = false;
+        counted(ratio, batch);
+    } else if (std::strcmp(which, "any") == 0) {
+        using d = trm::any_divergence;
+        trm::loss_spec spec;
+        spec.mask = {trm::sequence_mask{d{d::id::k2}, trm::stat::max, trm::at_most(0.125)},
+                     trm::sequence_mask{d{d::id::k3}, trm::stat::mean, trm::at_most(0.5)}};
+        spec.surrogate = trm::ppo_clip{};
+        spec.aggregate = trm::token_mean{};
+        trm::any_loss loss{spec};
+        loss.options.diagnose = false;
+        counted(loss, batch);
+    } else {
+        counted(ppo, batch);
+    }
+}
+"""
+ROWS = [
+    ("max", "maximum of k2, ratio times advantage"),
+    ("ppo", "maximum of k2 and mean of k3, PPO clip"),
+    ("diagnostics", "the same with diagnostics"),
+    ("scattered", "the same without, one token in 16 masked at random"),
+    ("any", "the same without, composed at run time"),
+]
+
+
+def instructions(directory, program, which, length, where):
+    out = os.path.join(directory, "callgrind.out")
+    subprocess.run(["valgrind", "--tool=callgrind", f"--toggle-collect={where}", f"--callgrind-out-file={out}", program, which,
+                    str(length)], check=True, capture_output=True)
+    with open(out) as f:
+        return int(re.search(r"^totals: (\d+)", f.read(), re.M).group(1))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compiler", default="c++")
+    parser.add_argument("--flags", default="-O3 -march=x86-64-v3")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        source, program = os.path.join(directory, "one.cpp"), os.path.join(directory, "one")
+        with open(source, "w") as f:
+            f.write(PROGRAM)
+        subprocess.run([arguments.compiler, "-std=c++20"] + arguments.flags.split() +
+                       ["-isystem", os.path.join(ROOT, "include"), source, "-o", program], check=True)
+        print(f"{arguments.compiler} {arguments.flags}\n")
+        print("| loss | per token, long sequences | of it outside the kernel | per sequence of 16 tokens | of it outside the kernel |")
+        print("|---|---|---|---|---|")
+        for which, text in ROWS:
+            cells = []
+            for length, unit in ((16384, 1 << 15), (16, 1 << 11)):
+                whole = instructions(directory, program, which, length, "*counted*")
+                inside = instructions(directory, program, which, length, "*run_tokens*")
+                cells += [f"{whole / unit:.2f}" if length > 16 else f"{whole / unit:.0f}", f"{100 * (1 - inside / whole):.1f} %"]
+            print(f"| {text} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
