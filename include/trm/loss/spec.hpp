@@ -5,6 +5,7 @@
 #include <trm/loss/spec_mask.hpp>
 #include <trm/loss/spec_read.hpp>
 
+#include <concepts>
 #include <new>
 #if TRM_EXCEPTIONS
 #include <stdexcept>
@@ -23,7 +24,7 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-inline void read_aggregate(spec_node const& n, aggregation& to, spec_problem& problem) {
+void read_aggregate(auto const& n, aggregation& to, spec_problem& problem) {
     using kind = aggregation::kind;
     auto const which = n.is == spec_node::kind::word ? word_value<kind>(n.text) : std::nullopt;
     if (!which) return unknown_word(problem, n.at, "aggregation", n.text, words_of<kind>());
@@ -36,7 +37,7 @@ inline void read_aggregate(spec_node const& n, aggregation& to, spec_problem& pr
     read_value(n.items[0], to.length, "length", problem);
     if (!(to.length > 0 && is_finite(to.length))) problem.set(n.items[0].at, "length must be positive and finite");
 }
-inline void read_denominator(spec_node const& n, denominator& to, spec_problem& problem) {
+void read_denominator(auto const& n, denominator& to, spec_problem& problem) {
     if (is_plain_word(n) && n.over.empty() && n.text == "all") {
         to = over_all;
     } else if (is_plain_word(n) && n.over.empty() && n.text == "kept") {
@@ -162,7 +163,7 @@ template <class Spec>
     return all;
 }
 
-inline void print_node(spec_node const& n, std::string& to) {
+void print_node(auto const& n, std::string& to) {
     if (!n.key.empty() && !n.bare) to += n.key + "=";
     bool const list = n.is == spec_node::kind::list;
     to += n.text;
@@ -208,7 +209,8 @@ struct spec_result {
 
     [[nodiscard]] bool ok() const noexcept { return status.ok(); }
 #if TRM_EXCEPTIONS
-    [[nodiscard]] operator loss_spec() const {
+    template <std::same_as<loss_spec> Spec>  // a template so that only those who convert compile the copy
+    [[nodiscard]] operator Spec() const {
         if (!ok()) throw spec_error(message, position, suggestion);
         return spec;
     }

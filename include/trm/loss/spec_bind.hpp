@@ -57,7 +57,7 @@ template <class Variant>
 [[nodiscard]] inline bool is_plain_word(spec_node const& n) noexcept {
     return n.is == spec_node::kind::word && n.items.empty() && !n.has_band;
 }
-inline void read_over(spec_node const& n, ratio_kind& over, spec_problem& problem) {
+void read_over(auto const& n, ratio_kind& over, spec_problem& problem) {
     if (n.over.empty()) return;
     if (auto const kind = word_value<ratio_kind>(n.over)) {
         over = *kind;
@@ -94,7 +94,7 @@ void read_value(spec_node const& n, T& to, std::string const& what, spec_problem
     }
 }
 /// A band: lower <= upper, each side may be open.
-inline void read_band(spec_node const& n, band& to, spec_problem& problem) {
+void read_band(auto const& n, band& to, spec_problem& problem) {
     band b;
     if (!n.lower.empty()) (void)to_number(n.lower, b.lower);
     if (!n.upper.empty()) (void)to_number(n.upper, b.upper);
@@ -102,7 +102,7 @@ inline void read_band(spec_node const& n, band& to, spec_problem& problem) {
     to = b;
 }
 inline constexpr std::array<std::string_view, 4> bound_keys = {"truncate_above", "clamp", "zero_outside", "bound"};
-inline void read_bound(spec_node const& n, weight_bound& to, spec_problem& problem) {
+void read_bound(auto const& n, weight_bound& to, spec_problem& problem) {
     double v[4] = {};
     std::size_t const wanted = n.key == "bound" ? 4 : n.key == "truncate_above" ? 1 : 2;
     if (wanted == 1) {

@@ -6,10 +6,11 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Text to sections. Knows the grammar of loss/README.md and no policy.
+/// Text to sections. Knows the grammar of loss/README.md and no policy. (A template so that only parse_spec compiles it.)
+template <class Problem>
 class spec_reader {
 public:
-    spec_reader(std::string_view text, spec_problem& problem) noexcept : text_(text), problem_(problem) {}
+    spec_reader(std::string_view text, Problem& problem) noexcept : text_(text), problem_(problem) {}
 
     [[nodiscard]] std::vector<spec_section> sections() {
         std::vector<spec_section> all;
@@ -41,7 +42,7 @@ public:
 private:
     static constexpr int deepest = 4;
     std::string_view text_;
-    spec_problem& problem_;
+    Problem& problem_;
     std::size_t at_ = 0;
 
     [[nodiscard]] bool good() const noexcept { return !problem_.found; }
