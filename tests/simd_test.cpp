@@ -5,6 +5,7 @@
 
 #include <trm/simd/math.hpp>
 #include <trm/simd/narrow.hpp>
+#include <trm/simd/softmax.hpp>
 
 #include <cmath>
 
@@ -181,6 +182,56 @@ TEST_CASE("logarithms against long double", "[simd][unit]") {
     check_logarithms<double, simd::avx2>();
     check_logarithms<double, simd::avx512>();
     check_logarithms<float, simd::default_arch>();
+}
+
+namespace {
+
+template <class V>
+std::vector<typename V::value_type> exp2_of(std::vector<typename V::value_type> t, bool or_zero) {
+    std::size_t const n = t.size();
+    t.resize((n + 3 * V::size - 1) / (3 * V::size) * (3 * V::size));
+    for (std::size_t i = 0; i < t.size(); i += 3 * V::size) {
+        V v[3];
+        for (std::size_t k = 0; k < 3; ++k) v[k] = simd::load<V>(t.data() + i + k * V::size);
+        or_zero ? simd::exp2_or_zero_each(v) : simd::exp2_each(v);
+        for (std::size_t k = 0; k < 3; ++k) simd::store(t.data() + i + k * V::size, v[k]);
+    }
+    t.resize(n);
+    return t;
+}
+
+template <class V>
+void check_exp2(double accuracy) {
+    using T = typename V::value_type;
+    std::vector<T> t;
+    for (int i = 0; i <= 253 * 997; ++i) t.push_back(static_cast<T>(-126 + i / 997.0));
+    std::vector<T> const got = exp2_of<V>(t, false);
+    double worst = 0;
+    for (std::size_t i = 0; i < t.size(); ++i) {
+        if (i % 997 == 0 && !TRM_FAST_MATH) REQUIRE(got[i] == std::ldexp(T(1), static_cast<int>(i / 997) - 126));
+        long double const want = std::exp2(static_cast<long double>(t[i]));
+        worst = std::fmax(worst, static_cast<double>(std::fabs((got[i] - want) / want)));
+    }
+    CHECK(worst < accuracy);
+    T const inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+    std::vector<T> const small{-inf, T(-1e30), T(-2000), nan, -nan};
+    std::vector<T> const zero = exp2_of<V>(small, true);
+    for (std::size_t i = 0; i < 3; ++i) CHECK(zero[i] == 0);
+    CHECK((TRM_FAST_MATH || (is_nan(zero[3]) && is_nan(zero[4]))));
+    for (T below = T(-126); below > T(-130); below -= T(0.0625)) {  // where a float loses bits
+        T const r = exp2_of<V>({below}, true)[0];
+        CHECK(r >= 0);
+        CHECK(r <= std::exp2(below) * T(1 + 1e-6));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("2^t for softmax: accuracy, exact powers, nothing far below", "[simd][unit]") {
+    check_exp2<simd::vec<float>>(2e-7);
+    check_exp2<simd::vec<float, simd::scalar>>(2e-7);
+    check_exp2<simd::vec<double>>(5e-16);
+    check_exp2<simd::vec<double, simd::scalar>>(5e-16);
 }
 
 TEST_CASE("KL of Bernoulli distributions, close ones included", "[simd][unit]") {

@@ -33,15 +33,17 @@ struct row_gradient {
         slope = V(static_cast<T>(s * f));
         offset = V(static_cast<T>((-d_logp - d_entropy * entropy + s * base.residue) * f));
     }
-    template <bool Entropy>
-    TRM_INLINE V at(V x) const noexcept {
-        V const t = simd::max(V(T(-0x1p20)), base.exponent(x));
-        V const p = simd::exp2_or_zero(t);
-        if constexpr (Entropy) {
-            return p * fma(slope, t, offset);
-        } else {
-            return p * offset;
+    /// d logits of each x in its place.
+    template <bool Entropy, std::size_t n>
+    TRM_INLINE void at(V (&x)[n]) const noexcept {
+        V t[n];
+        for (std::size_t i = 0; i < n; ++i) {
+            t[i] = base.exponent(x[i]);
+            if constexpr (Entropy) t[i] = simd::max(V(T(-0x1p20)), t[i]);  // 0 times infinity would be NaN
+            x[i] = t[i];
         }
+        simd::exp2_or_zero_each(x);
+        for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * (Entropy ? fma(slope, t[i], offset) : offset);
     }
     [[nodiscard]] bool has_entropy() const noexcept { return d_entropy != 0.0; }
     [[nodiscard]] double target(double x) const noexcept {
@@ -56,9 +58,10 @@ void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mas
     constexpr int unroll = 4;
     auto const part = [&](std::int64_t i, std::int64_t count) {
         auto const k = static_cast<std::size_t>(count);
-        V y = g.template at<Entropy>(mask.apply_n(simd::load_n<V>(x + i, k), i, k));
-        if constexpr (Accumulate) y = y + simd::load_n<V>(d + i, k);
-        simd::store_as_n(d + i, y, k);
+        V y[] = {mask.apply_n(simd::load_n<V>(x + i, k), i, k)};
+        g.template at<Entropy>(y);
+        if constexpr (Accumulate) y[0] = y[0] + simd::load_n<V>(d + i, k);
+        simd::store_as_n(d + i, y[0], k);
     };
     std::int64_t i = 0;
     if constexpr (Stream) {
@@ -70,10 +73,9 @@ void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mas
     for (; i + unroll * w <= n; i += unroll * w) {
         V y[unroll];
         for (int k = 0; k < unroll; ++k) y[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
-        for (int k = 0; k < unroll; ++k) {
-            y[k] = g.template at<Entropy>(y[k]);
-            if constexpr (Accumulate) y[k] = y[k] + simd::load<V>(d + i + k * w);
-        }
+        g.template at<Entropy>(y);
+        if constexpr (Accumulate)
+            for (int k = 0; k < unroll; ++k) y[k] = y[k] + simd::load<V>(d + i + k * w);
         for (int k = 0; k < unroll; ++k) {
             if constexpr (Stream) {
                 simd::stream(d + i + k * w, y[k]);

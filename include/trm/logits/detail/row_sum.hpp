@@ -6,8 +6,8 @@
 
 /// \file
 /// One read of a row. Eight vectors at a time: their maximum is compared with a limit 8 nats above the base of the running
-/// sums, which are rescaled only when it is exceeded, a few times per row. Float lanes are flushed to double every 128
-/// groups, so that the error does not grow with the vocabulary.
+/// sums, which are rescaled only when it is exceeded, a few times per row. Float lanes are flushed to double after 256 terms,
+/// so that the error does not grow with the vocabulary.
 ///
 /// Where 2^t overflows and underflows by itself (AVX-512), blocks are summed without looking at maxima first: the sums say
 /// afterwards whether an entry was far above the base, and then the block, still in the L1 cache, is done again. Loads stay in
@@ -116,7 +116,8 @@ struct known_base {
 
 template <class V, bool Entropy>
 struct row_sums {
-    static constexpr int lanes = 4;
+    static constexpr int lanes = simd::exp2_saturates<V> ? 4 : 2;  // 16 registers are soon full
+    static constexpr int step = 4;  ///< vectors whose exponentials are computed side by side
     lazy_base<V> base;
     V sum[lanes], weighted[lanes];
     double total = 0.0, total_weighted = 0.0;  ///< flushed, relative to the same base
@@ -131,6 +132,16 @@ struct row_sums {
         V const e = simd::exp2(t);
         sum[lane] = sum[lane] + e;
         if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
+    }
+    /// `add` of x[0..step).
+    TRM_INLINE void add_step(V const* x) noexcept {
+        V t[step], e[step];
+        for (int i = 0; i < step; ++i) e[i] = t[i] = simd::in_order(simd::floor_exponent(base.exponent(x[i])));
+        simd::exp2_each(e);
+        for (int i = 0; i < step; ++i) {
+            sum[i % lanes] = sum[i % lanes] + e[i];
+            if constexpr (Entropy) weighted[i % lanes] = fma(e[i], t[i], weighted[i % lanes]);
+        }
     }
     /// A larger maximum turned up: move base and sums to it. Rare, but inlined and without calls: a call, or an address
     /// taken, would push the loop's sums out of their registers.
@@ -157,9 +168,13 @@ struct row_sums {
         rise(top);
         return true;
     }
+    static TRM_INLINE V of_lanes(V const* v) noexcept {
+        if constexpr (lanes == 2) return v[0] + v[1];
+        else return (v[0] + v[1]) + (v[2] + v[3]);
+    }
     TRM_INLINE void flush() noexcept {
-        total += simd::sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
-        if constexpr (Entropy) total_weighted += simd::sum((weighted[0] + weighted[1]) + (weighted[2] + weighted[3]));
+        total += simd::sum(of_lanes(sum));
+        if constexpr (Entropy) total_weighted += simd::sum(of_lanes(weighted));
         clear();
     }
 };
@@ -249,18 +264,19 @@ template <class V, bool Entropy, class S, class M>
 [[nodiscard]] logits_partial sum_row(S const* x, std::int64_t n, double temperature, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     row_sums<V, Entropy> s(temperature);
+    constexpr std::int64_t per_flush = groups_per_flush * s.lanes / 4;  // 256 terms in a lane
     std::int64_t i = 0;
     if constexpr (simd::exp2_saturates<V>) i = sum_blocks(s, x, n, mask);
     while (i + group * w <= n) {
         std::int64_t const left = (n - i) / (group * w);
-        std::int64_t const stop = i + (left < groups_per_flush ? left : groups_per_flush) * (group * w);
+        std::int64_t const stop = i + (left < per_flush ? left : per_flush) * (group * w);
         for (; i < stop; i += group * w) {
             V v[group];
             load_group(v, x, i, mask);
             V const top = top_of(v);
             if (any(top > s.base.limit)) [[unlikely]]
                 s.rise(top);
-            for (int k = 0; k < group; ++k) s.add(k % s.lanes, v[k]);
+            for (int k = 0; k < group; k += s.step) s.add_step(v + k);
         }
         s.flush();
     }
