@@ -285,21 +285,18 @@ private:
             s.advantage = static_cast<double>(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]);
         return s;
     }
-    /// Statistics only.
+    /// Statistics only. Policies chosen at run time, whose kernels are large, take them in the general pass.
     template <class T, class S>
-    void measure_run(stream_pointers<S, T> io, token_run run, run_scalars scalars,
+    void measure_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
                      run_tally<Core>& tally) const noexcept {
-        if constexpr (measures_first<Core>) {
+        if constexpr (Core::block == 1) {
             run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, run, scalars, tally);
         } else {
-            io.grad = io.weights = nullptr;
-            io.keep = nullptr;
-            io.reasons = nullptr;
-            scalars.apply = false;
-            apply_run(io, run, scalars, tally);
+            run_scalars only = scalars;
+            only.apply = false;
+            apply_run(io, run, only, tally);
         }
     }
-    /// With policies chosen at run time, whose kernels are large, every pass is general.
     template <class T, class S>
     void apply_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
                    run_tally<Core>& tally) const noexcept {

@@ -7,19 +7,8 @@ TRM_NAMESPACE_BEGIN
 namespace detail {
 
 /// What a pass can assume. `general`: nothing. `plain`: the common call, whose absent streams and outputs the compiler then
-/// knows. `measure`: as plain, and only statistics are taken; losses that measure every sequence first have it, the others
-/// measure with a pass whose outputs are absent.
+/// knows. `measure`: only statistics are wanted.
 enum class pass_kind : std::uint8_t { general, plain, measure };
-
-/// Is it known at compile time that the loss takes statistics of a sequence first?
-template <class Core>
-inline constexpr bool measures_first = [] {
-    if constexpr (Core::block == 1) {
-        return Core::two_pass() || Core::normalises();
-    } else {
-        return false;
-    }
-}();
 
 /// One pass over a run of tokens: statistics, and loss and outputs with the verdict, weight and constants of the sequence as
 /// given. Policies chosen at compile time see two registers at a time, unless the pass is general; where every token of the
@@ -166,7 +155,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         }
         if (whole && at < end) {
             if constexpr (Kind == pass_kind::plain) {  // rejected for sure: gradients will be zeros
-                if (scalars.apply && core.is_lost(lanes.maxima)) {
+                if (core.is_lost(lanes.maxima)) {
                     io.grad = nullptr;
                     if (!numbers.diagnose) {
                         if (io.prefetch) prefetch_stage<prefetch_ahead / sizeof(S)>(want, io, end, 0);
