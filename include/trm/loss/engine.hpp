@@ -4,6 +4,7 @@
 #include <trm/loss/conclude.hpp>
 #include <trm/loss/kernel.hpp>
 #include <trm/loss/partials.hpp>
+#include <trm/loss/trim.hpp>
 #include <trm/policy/selection_input.hpp>
 
 #include <algorithm>
@@ -287,27 +288,35 @@ private:
     }
     /// Statistics only. Policies chosen at run time, whose kernels are large, take them in the general pass.
     template <class T, class S>
-    void measure_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
+    void measure_run(stream_pointers<S, T> const& io, token_run run, run_scalars scalars,
                      run_tally<Core>& tally) const noexcept {
+        scalars.apply = false;
         if constexpr (Core::block == 1) {
-            run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, run, scalars, tally);
+            run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, trimmed(io, run), scalars, tally);
         } else {
-            run_scalars only = scalars;
-            only.apply = false;
-            apply_run(io, run, only, tally);
+            general_pass(io, trimmed(io, run), scalars, tally);
         }
     }
     template <class T, class S>
     void apply_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
                    run_tally<Core>& tally) const noexcept {
         using V = simd::vec<T, Arch>;
+        token_run const inner = trimmed(io, run);
+        clear_outputs(io, run.begin, inner.begin);
+        clear_outputs(io, inner.begin + inner.size, run.begin + run.size);
         if constexpr (Core::block == 1) {
             bool const absent =
                 io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
             if (absent && scalars.verdict.keep)
-                return io.proximal != nullptr ? run_tokens<V, pass_kind::plain, true>(core, io, run, scalars, tally)
-                                              : run_tokens<V, pass_kind::plain, false>(core, io, run, scalars, tally);
+                return io.proximal != nullptr ? run_tokens<V, pass_kind::plain, true>(core, io, inner, scalars, tally)
+                                              : run_tokens<V, pass_kind::plain, false>(core, io, inner, scalars, tally);
         }
+        general_pass(io, inner, scalars, tally);
+    }
+    template <class T, class S>
+    void general_pass(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
+                      run_tally<Core>& tally) const noexcept {
+        using V = simd::vec<T, Arch>;
         if constexpr (Core::block > 1)
             if (io.proximal == nullptr) return run_tokens<V, pass_kind::general, false>(core, io, run, scalars, tally);
         run_tokens<V, pass_kind::general, true>(core, io, run, scalars, tally);

@@ -102,12 +102,6 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                                 };
     auto const two = [&](std::int64_t first) __attribute__((always_inline)) {
         if (io.prefetch) prefetch_stage<pair * V::size>(want, io, first, prefetch_ahead);
-        if (io.mask != nullptr && !any(selected(first) | selected(first + width))) [[unlikely]] {
-            if constexpr (Apply) {
-                for (int j = 0; j < pair; ++j) skip_stage<V>(io, first + j * width);
-            }
-            return;
-        }
         raw_tokens<V> raw[pair];
         unrolled<pair>([&](auto j) __attribute__((always_inline)) {
             read_stage<V, Proximal, true>(want, io, first + j * width, V::size, numbers, raw[j]);

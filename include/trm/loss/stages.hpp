@@ -161,13 +161,6 @@ TRM_INLINE int admit_stage(wanted<Proximal, Core> const& want, stream_pointers<S
     return selected_count;
 }
 
-/// What a plain pass writes where loss_mask selects no token of a register.
-template <class V, class S>
-TRM_INLINE void skip_stage(stream_pointers<S, typename V::value_type> const& io, std::int64_t at) noexcept {
-    if (io.grad != nullptr && !io.accumulate) simd::store(io.grad + at, detail::zero<V>());
-    if (io.keep != nullptr) simd::store_mask(io.keep + at, detail::nowhere<V>(), V::size);
-}
-
 /// Combines the stages' terms, writes the outputs of one register and adds to the sums.
 template <class V, bool Proximal, bool Full, class Core, class S>
 TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
