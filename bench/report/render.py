@@ -155,7 +155,7 @@ def plots(gnuplot, directory, r, peer_rows):
     if ratios:
         plot(gnuplot, os.path.join(directory, "peers.png"),
              "set title 'Time of peers over time of trm'\nset style fill solid 0.6\nset boxwidth 0.7\nset logscale y\n"
-             "set yrange [1:*]\nset xtics rotate by -35 font ',9'\nunset key", {"peers": ratios}, "boxes")
+             "set yrange [1:*]\nset xtics rotate by -35 font ',9'\nset rmargin 16\nunset key", {"peers": ratios}, "boxes")
         made.append(("peers.png", "Time of peers over time of trm"))
     return made
 
