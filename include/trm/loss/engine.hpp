@@ -288,13 +288,15 @@ private:
     }
     /// Statistics only. Policies chosen at run time, whose kernels are large, take them in the general pass.
     template <class T, class S>
-    void measure_run(stream_pointers<S, T> const& io, token_run run, run_scalars scalars,
+    void measure_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
                      run_tally<Core>& tally) const noexcept {
-        scalars.apply = false;
+        token_run const inner = trimmed(io, run);
         if constexpr (Core::block == 1) {
-            run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, trimmed(io, run), scalars, tally);
+            run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, inner, scalars, tally);
         } else {
-            general_pass(io, trimmed(io, run), scalars, tally);
+            run_scalars only = scalars;
+            only.apply = false;
+            general_pass(io, inner, only, tally);
         }
     }
     template <class T, class S>
