@@ -19,6 +19,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 PROGRAM = """
 #include <trm/loss/any_loss.hpp>
 #include <trm/loss/masked_loss.hpp>
+#include <trm/loss/to_spec.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -58,13 +59,7 @@ int main(int, char** argv) {
         ratio.options.diagnose = false;
         counted(ratio, batch);
     } else if (std::strcmp(which, "any") == 0) {
-        using d = trm::any_divergence;
-        trm::loss_spec spec;
-        spec.mask = {trm::sequence_mask{d{d::id::k2}, trm::stat::max, trm::at_most(0.125)},
-                     trm::sequence_mask{d{d::id::k3}, trm::stat::mean, trm::at_most(0.5)}};
-        spec.surrogate = trm::ppo_clip{};
-        spec.aggregate = trm::token_mean{};
-        trm::any_loss loss{spec};
+        trm::any_loss loss{trm::to_spec(ppo)};
         loss.options.diagnose = false;
         counted(loss, batch);
     } else {

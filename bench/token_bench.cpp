@@ -3,6 +3,8 @@
 // Rows are token/<loss>/<sequence lengths>/<tokens>/r<percent of sequences rejected>/<threads>T.
 #include "token_loss.hpp"
 
+#include <trm/loss/to_spec.hpp>
+
 #include <Eigen/Core>
 
 namespace {
@@ -66,29 +68,31 @@ void variants(benchmark::State& state, variant which, std::int64_t tokens, int t
 }
 
 void chosen_at_run_time(benchmark::State& state, std::int64_t tokens, int threads) {
-    using d = trm::any_divergence;
-    trm::loss_spec spec;
-    spec.mask = {trm::sequence_mask{d{d::id::k2}, trm::stat::max, trm::at_most(0.125)},
-                 trm::sequence_mask{d{d::id::k3}, trm::stat::mean, trm::at_most(0.5)}};
-    spec.surrogate = trm::ppo_clip{};
-    spec.aggregate = trm::token_mean{};
-    auto const loss = quiet(trm::any_loss{spec});
+    auto const loss = quiet(trm::any_loss{trm::to_spec(ppo)});
     if (!agrees(ppo, small_batch<float>(), [&](auto const& b, auto grad) { return loss(b, grad).loss; }))
         return state.SkipWithError("not what the oracle says");
     auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
     pipeline_row(state, loss, r.view(), r.outputs(), 16, threads);
 }
 
-/// The formulas as they stand, one array per quantity, sequence by sequence.
-double eigen_naive(trm::batch_view<float> const& b, std::span<float> grad) {
+/// Sums f over the sequences: f(logp, rollout_logp, advantages, gradient to write, scale of the gradient).
+template <class F>
+double by_sequence(trm::batch_view<float> const& b, std::span<float> grad, F const& f) {
     double loss = 0;
     auto const n_tokens = static_cast<float>(b.layout.extent());
     for (std::int64_t i = 0; i < b.layout.runs(); ++i) {
         using in = Eigen::Map<Eigen::ArrayXf const>;
         auto const run = b.layout.run(i);
-        in const logp(b.logp.data() + run.begin, run.size), rollout(b.rollout_logp.data() + run.begin, run.size),
-            advantage(b.advantages.data() + run.begin, run.size);
-        Eigen::Map<Eigen::ArrayXf> g(grad.data() + run.begin, run.size);
+        loss += static_cast<double>(f(in(b.logp.data() + run.begin, run.size),
+                                      in(b.rollout_logp.data() + run.begin, run.size),
+                                      in(b.advantages.data() + run.begin, run.size),
+                                      Eigen::Map<Eigen::ArrayXf>(grad.data() + run.begin, run.size), -1 / n_tokens));
+    }
+    return loss / static_cast<double>(n_tokens);
+}
+/// The formulas as they stand, one array per quantity, sequence by sequence.
+double eigen_naive(trm::batch_view<float> const& b, std::span<float> grad) {
+    return by_sequence(b, grad, [](auto logp, auto rollout, auto advantage, auto g, float scale) {
         Eigen::ArrayXf const log_ratio = (logp - rollout).max(-20.0f).min(20.0f);
         Eigen::ArrayXf const ratio = log_ratio.exp();
         Eigen::ArrayXf const k2 = 0.5f * log_ratio.square();
@@ -97,35 +101,26 @@ double eigen_naive(trm::batch_view<float> const& b, std::span<float> grad) {
         Eigen::ArrayXf const unclipped = ratio * advantage;
         Eigen::ArrayXf const clipped = ratio.max(0.8f).min(1.2f) * advantage;
         Eigen::ArrayXf const surrogate = unclipped.min(clipped);
-        if (keep) {
-            g = (clipped < unclipped).select(0.0f, unclipped * (-1 / n_tokens));
-            loss -= static_cast<double>(surrogate.sum());
-        } else {
+        if (!keep) {
             g.setZero();
+            return 0.0f;
         }
-    }
-    return loss / static_cast<double>(n_tokens);
+        g = (clipped < unclipped).select(0.0f, unclipped * scale);
+        return -surrogate.sum();
+    });
 }
 /// What a careful Eigen user writes: no array that is not read twice.
 double eigen(trm::batch_view<float> const& b, std::span<float> grad) {
-    double loss = 0;
-    auto const n_tokens = static_cast<float>(b.layout.extent());
-    for (std::int64_t i = 0; i < b.layout.runs(); ++i) {
-        using in = Eigen::Map<Eigen::ArrayXf const>;
-        auto const run = b.layout.run(i);
-        in const lp(b.logp.data() + run.begin, run.size), mu(b.rollout_logp.data() + run.begin, run.size),
-            a(b.advantages.data() + run.begin, run.size);
-        Eigen::Map<Eigen::ArrayXf> g(grad.data() + run.begin, run.size);
-        Eigen::ArrayXf const x = (lp - mu).max(-20.0f).min(20.0f), ratio = x.exp();
+    return by_sequence(b, grad, [](auto logp, auto rollout, auto a, auto g, float scale) {
+        Eigen::ArrayXf const x = (logp - rollout).max(-20.0f).min(20.0f), ratio = x.exp();
         bool const keep = (x.square() * 0.5f).maxCoeff() <= 0.125f && (ratio - 1.0f - x).mean() <= 0.5f;
-        if (keep) {
-            g = ((a > 0.0f && ratio > 1.2f) || (a < 0.0f && ratio < 0.8f)).select(0.0f, ratio * a * (-1 / n_tokens));
-            loss -= static_cast<double>((ratio * a).min(ratio.max(0.8f).min(1.2f) * a).sum());
-        } else {
+        if (!keep) {
             g.setZero();
+            return 0.0f;
         }
-    }
-    return loss / static_cast<double>(n_tokens);
+        g = ((a > 0.0f && ratio > 1.2f) || (a < 0.0f && ratio < 0.8f)).select(0.0f, ratio * a * scale);
+        return -(ratio * a).min(ratio.max(0.8f).min(1.2f) * a).sum();
+    });
 }
 /// One token at a time with <cmath>.
 double scalar(trm::batch_view<float> const& b, std::span<float> grad) {
