@@ -39,7 +39,7 @@ struct kl_penalty {
         log_ratio<V> l;
         set_log_ratio(l, t.ref_logp, t.logp, t.active, limit);
         V const b = simd::broadcast<V>(beta);
-        return {b * estimator(l), zero_unless(l.unclamped, -(b * estimator.slope(l)))};
+        return {b * estimator(l), zero_unless(l.unclamped, simd::negated_product(b, estimator.slope(l)))};
     }
 };
 template <class D>

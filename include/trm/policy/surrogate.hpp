@@ -42,7 +42,7 @@ struct importance_ratio {
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
-        V const value = -(l.exp * t.advantage);
+        V const value = simd::negated_product(l.exp, t.advantage);
         return {value, zero_unless(l.unclamped, value), !l.unclamped};
     }
 };
@@ -67,11 +67,12 @@ struct ppo_clip {
     /// What does not change from token to token.
     template <class V>
     struct registers {
-        V lo, hi, dual;
+        V lo, hi, cap;
     };
     template <class V>
     [[nodiscard]] TRM_INLINE registers<V> prepare() const noexcept {
-        return {simd::broadcast<V>(1 - eps_low), simd::broadcast<V>(1 + eps_high), simd::broadcast<V>(dual_clip)};
+        double const cap = dual_clip > 0 ? dual_clip : std::numeric_limits<double>::infinity();
+        return {simd::broadcast<V>(1 - eps_low), simd::broadcast<V>(1 + eps_high), simd::broadcast<V>(cap)};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
@@ -80,18 +81,11 @@ struct ppo_clip {
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
                                              registers<V> const& r) const noexcept {
-        V const zero = detail::zero<V>(), lo = r.lo, hi = r.hi;
-        auto const positive = t.advantage > zero, negative = t.advantage < zero;
-        auto const clipped = (positive & (l.exp > hi)) | (negative & (l.exp < lo));
-        V used = select(clipped, select(positive, hi, lo), l.exp);
-        auto flat = clipped | !l.unclamped;
-        if (dual_clip > 0) {
-            auto const capped = negative & (l.exp > r.dual);
-            used = select(capped, r.dual, used);
-            flat = flat | capped;
-        }
-        V const value = -(used * t.advantage);
-        return {value, select(flat, zero, value), clipped};
+        auto const positive = t.advantage > detail::zero<V>();
+        V const floor = zero_unless(!positive, r.lo), ceiling = select(positive, r.hi, r.cap);
+        V const used = simd::min(simd::max(l.exp, floor), ceiling), value = simd::negated_product(used, t.advantage);
+        auto const same = used == l.exp;
+        return {value, zero_unless(same & l.unclamped, value), (positive & !same) | (l.exp < floor)};
     }
 };
 
@@ -104,7 +98,7 @@ struct policy_gradient {
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const&) const noexcept {
-        return {-(t.advantage * t.logp), -t.advantage, detail::nowhere<V>()};
+        return {simd::negated_product(t.advantage, t.logp), -t.advantage, detail::nowhere<V>()};
     }
 };
 

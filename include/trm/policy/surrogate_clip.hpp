@@ -25,7 +25,7 @@ struct cispo {
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
         V const lo = simd::broadcast<V>(lower), hi = simd::broadcast<V>(upper);
-        V const slope = -(simd::clamp(l.exp, lo, hi) * t.advantage);
+        V const slope = simd::negated_product(simd::clamp(l.exp, lo, hi), t.advantage);
         return {slope * t.logp, slope, (l.exp < lo) | (l.exp > hi)};
     }
 };
@@ -50,7 +50,7 @@ struct reference_gap {
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
-        V const value = -((t.ref_logp - t.logp) * l.exp);
+        V const value = simd::negated_product(t.ref_logp - t.logp, l.exp);
         return {value, zero_unless(l.unclamped, value), !l.unclamped};
     }
 };

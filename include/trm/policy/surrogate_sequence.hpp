@@ -50,7 +50,8 @@ TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, seque
     auto const positive = t.advantage > nought, negative = t.advantage < nought;
     V const used = select(negative, simd::broadcast<V>(k.c[1]), simd::broadcast<V>(k.c[0]));
     V const high = (flags & 1) != 0 ? one : nought, low = (flags & 2) != 0 ? one : nought;
-    return {-(used * t.advantage), nought, (positive & (high > nought)) | (negative & (low > nought))};
+    return {simd::negated_product(used, t.advantage), nought,
+            (positive & (high > nought)) | (negative & (low > nought))};
 }
 
 }  // namespace detail
@@ -172,7 +173,8 @@ struct gmpo {
         auto const positive = t.advantage > zero, negative = t.advantage < zero;
         auto const clipped = (positive & (l.value > hi)) | (negative & (l.value < lo));
         auto const moves = (positive | negative) & l.unclamped & !clipped;
-        return {-(simd::broadcast<V>(k.c[0]) * t.advantage), zero_unless(moves, simd::broadcast<V>(k.c[2])), clipped};
+        return {simd::negated_product(simd::broadcast<V>(k.c[0]), t.advantage),
+                zero_unless(moves, simd::broadcast<V>(k.c[2])), clipped};
     }
 };
 

@@ -32,8 +32,8 @@ struct sapo {
         V const z = tau * l.expm1;
         V const decay = zero_unless(z < far, simd::exp(-simd::min(z, far)));  // e^-z, 0 beyond 80
         V const gate = one / (one + decay);
-        V const value = -((gate * four_over_tau) * t.advantage);
-        V const slope = -((gate * (gate * decay) * l.exp) * (simd::broadcast<V>(4) * t.advantage));
+        V const value = simd::negated_product(gate * four_over_tau, t.advantage);
+        V const slope = simd::negated_product(gate * (gate * decay) * l.exp, simd::broadcast<V>(4) * t.advantage);
         return {value, zero_unless(l.unclamped, slope), detail::nowhere<V>()};
     }
 };
@@ -52,7 +52,7 @@ struct dro {
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
         V const pull = simd::broadcast<V>(beta) * l.value;
-        return {fma(pull, l.value * simd::broadcast<V>(0.5), -(t.advantage * t.logp)),
+        return {fma(pull, l.value * simd::broadcast<V>(0.5), simd::negated_product(t.advantage, t.logp)),
                 zero_unless(l.unclamped, pull) - t.advantage, detail::nowhere<V>()};
     }
 };

@@ -24,7 +24,7 @@ struct trajectory_score {
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const&,
                                              sequence_constants const& k) const noexcept {
         V const factor = select(t.advantage < zero<V>(), simd::broadcast<V>(k.c[1]), simd::broadcast<V>(k.c[0]));
-        V const slope = -(factor * t.advantage);
+        V const slope = simd::negated_product(factor, t.advantage);
         return {slope * t.logp, slope, nowhere<V>()};
     }
 };

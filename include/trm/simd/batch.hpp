@@ -170,6 +170,23 @@ TRM_INLINE V zero_unless(typename V::mask m, V v) noexcept {
     return select(m, v, V(typename V::value_type(0)));
 }
 
+/// Does `fma` round once?
+#if defined(__FMA__) || defined(__aarch64__)
+inline constexpr bool has_fma = true;
+#else
+inline constexpr bool has_fma = false;
+#endif
+
+/// -(a * b), in one instruction where there are fused ones: 0 - a * b, whose zeros are positive.
+template <class V>
+TRM_INLINE V negated_product(V a, V b) noexcept {
+    if constexpr (has_fma) {
+        return fma(-a, b, V(typename V::value_type(0)));
+    } else {
+        return -(a * b);
+    }
+}
+
 template <class T, class A>
 constexpr int width() noexcept {
     return static_cast<int>(vec<T, A>::size);

@@ -19,14 +19,8 @@ inline constexpr T exp2_floor = T(-126);
 template <class T>
 inline constexpr T exp2_zero = sizeof(T) == 4 ? T(-127) : T(-1023);
 
-/// Does `fma` round once? Without it a x - b loses what cancels, and (x - m) a must be used instead.
-#if defined(__FMA__) || defined(__aarch64__)
-inline constexpr bool has_fma = true;
-#else
-inline constexpr bool has_fma = false;
-#endif
-
-/// (x - m) c for a base m: as c x - b with b = c m rounded where that is one instruction; else subtraction first, b = m.
+/// (x - m) c for a base m: as c x - b with b = c m rounded where `fma` rounds once; where it does not, that loses what
+/// cancels: subtraction first, b = m.
 template <class V>
 TRM_INLINE V offset_product(V x, V c, V b) noexcept {
     if constexpr (has_fma) {
