@@ -67,8 +67,8 @@ TRM_INLINE void read_stage(wanted<Proximal, Core> const& want, stream_pointers<S
 }
 
 /// Asks for the streams `ahead` bytes after token `at`, n tokens of them: the hardware's own prefetching stops at every
-/// page. 512 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
-inline constexpr std::size_t prefetch_ahead = 512;
+/// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
+inline constexpr std::size_t prefetch_ahead = 384;
 template <std::size_t n, bool Proximal, class Core, class S, class T>
 TRM_INLINE void prefetch_stage(wanted<Proximal, Core> const& want, stream_pointers<S, T> const& io, std::int64_t at,
                                std::size_t ahead) noexcept {
