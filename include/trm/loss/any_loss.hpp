@@ -14,6 +14,7 @@ struct dynamic_composition {
     static constexpr int block = 8;
     static constexpr int sum_capacity = max_criteria + 2 + 4;
     static constexpr int max_capacity = max_criteria;
+    static constexpr int criteria_capacity = max_criteria;
 
     explicit dynamic_composition(Spec const& s) noexcept : spec(&s) {
         int sum = 0, max = 0, i = 0;

@@ -29,6 +29,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     static constexpr int surrogate_slot = weight_slot + Weight::sums;
     static constexpr int sum_capacity = surrogate_slot + sequence_sums_of<Surrogate>;
     static constexpr int max_capacity = (0 + ... + Ms::maxima);
+    static constexpr int criteria_capacity = sizeof...(Ms) > 0 ? static_cast<int>(sizeof...(Ms)) : 1;
 
     [[nodiscard]] static constexpr int criteria() noexcept { return static_cast<int>(sizeof...(Ms)); }
     [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }

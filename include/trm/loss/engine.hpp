@@ -2,9 +2,8 @@
 #pragma once
 
 #include <trm/loss/conclude.hpp>
-#include <trm/loss/kernel.hpp>
 #include <trm/loss/partials.hpp>
-#include <trm/loss/trim.hpp>
+#include <trm/loss/passes.hpp>
 #include <trm/policy/selection_input.hpp>
 
 #include <algorithm>
@@ -15,27 +14,32 @@ TRM_NAMESPACE_BEGIN
 
 namespace detail {
 
-/// Streams of fewer bytes are not prefetched.
-inline constexpr std::size_t prefetch_beyond = std::size_t{1} << 20;
-
 /// Runs the phases of a loss over a batch; the same code for policies chosen at compile time and at run time.
 template <class Core, class Arch>
-struct engine : checks<Core> {
-    using checks<Core>::core;
-    using checks<Core>::aggregate;
-    using checks<Core>::options;
-    using checks<Core>::sum_width;
-    using checks<Core>::max_width;
+struct engine : passes<Core, Arch> {
+    using base = passes<Core, Arch>;
+    using base::aggregate;
+    using base::apply_run;
+    using base::core;
+    using base::max_width;
+    using base::measure_run;
+    using base::options;
+    using base::overwrites_input;
+    using base::pointers;
+    using base::replays;
+    using base::scalars_of;
+    using base::sum_width;
+    using base::undo;
 
     /// Phase 1: statistics of every sequence from the runs that this batch has of it.
     template <class T, class S, class Executor>
     void measure(batch_view<S> const& batch, sequence_statistics const& stats, Executor&& execute) const {
         stats.clear();
-        auto const io = pointers<T>(batch, outputs<T>{});
+        auto const io = pointers(batch, outputs<T>{});
         auto const one = [&](std::int64_t i) {
             token_run const run = batch.layout.run(i);
             run_tally<Core> tally;
-            measure_run<T>(io, run, scalars_of(batch, run, 0.0), tally);
+            measure_run(io, run, scalars_of(batch, run, 0.0), tally);
             double* sums = stats.sums.data() + run.sequence * sum_width();
             double* maxima = stats.maxima.data() + run.sequence * max_width();
             sums[0] += static_cast<double>(tally.tokens);
@@ -82,7 +86,7 @@ struct engine : checks<Core> {
     template <class S, class T, class Executor>
     [[nodiscard]] result apply(batch_view<S> const& batch, sequence_statistics const& stats, counts const& n,
                                std::span<double const> prompt_tokens, outputs<T> const& out, Executor&& execute) const {
-        auto const io = pointers<T>(batch, out);
+        auto const io = pointers(batch, out);
         double const mean_weight = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
         double const weight_factor = mean_weight > 1e-8 ? 1 / mean_weight : 1.0;
         double const prompts = static_cast<double>(
@@ -106,7 +110,7 @@ struct engine : checks<Core> {
             scalars.weight = core.sequence_weight_of(own, sums[1], sums[2], options.log_ratio_clamp, weight_factor);
             scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp, scalars.weight, weight_factor);
             run_tally<Core> tally;
-            apply_run<T>(io, run, scalars, tally);
+            apply_run(io, run, scalars, tally);
             count_rejected(batch, run, tally);
             conclude(core, options, parts.at(block, first), tally, verdict, scalars.scale, sums[0], sums[1], sums[2],
                      sums[3], sums[4]);
@@ -127,7 +131,7 @@ struct engine : checks<Core> {
             return run_in_phases(batch, out, execute, scratch);
 
         counts const n = count_all(batch);
-        auto const io = pointers<T>(batch, out);
+        auto const io = pointers(batch, out);
         bool const can_undo = !out.accumulate && !(replays(io) && overwrites_input(io));
         partials parts;
         blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i, bool first) {
@@ -139,14 +143,14 @@ struct engine : checks<Core> {
             sequence_verdict verdict;
             bool const measure_first = core.two_pass() || (core.has_sequence_criteria() && !can_undo);
             if (measure_first) {
-                measure_run<T>(io, where, scalars, tally);
+                measure_run(io, where, scalars, tally);
                 verdict = scalars.verdict = verdict_of(tally);
                 auto const finite = static_cast<double>(tally.finite), passing = static_cast<double>(tally.passing);
                 scalars.weight = core.sequence_weight_of(tally.sums, finite, passing, scalars.limit, 1.0);
                 scalars.constants = core.constants_of(tally.sums, finite, scalars.limit, scalars.weight, 1.0);
-                apply_run<T>(io, where, scalars, tally);
+                apply_run(io, where, scalars, tally);
             } else {
-                apply_run<T>(io, where, scalars, tally);
+                apply_run(io, where, scalars, tally);
                 verdict = verdict_of(tally);
                 if (!verdict.keep) undo(io, where, scalars, verdict, tally);
             }
@@ -185,7 +189,7 @@ struct engine : checks<Core> {
         in = {batch.layout, batch.group_of, scores,          active,
               advantages,   extent,         batch.loss_mask, selection_memory(rest + marked_bytes + extent)};
         std::fill(active.begin(), active.end(), std::uint8_t{0});  // padding between rows stays inactive
-        auto const io = pointers<T>(batch, outputs<T>{});
+        auto const io = pointers(batch, outputs<T>{});
         auto const work = [&](auto const& criterion, std::span<std::uint16_t> reasons, std::uint16_t bit) {
             auto const& scored = scores_of(criterion);
             for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
@@ -263,102 +267,14 @@ private:
         return apply(batch, stats, total, prompt_tokens, out, execute);
     }
 
-    template <class T, class S>
-    [[nodiscard]] static stream_pointers<storage_t<S>, T> pointers(batch_view<S> const& b,
-                                                                   outputs<T> const& out) noexcept {
-        using U = storage_t<S>;
-        auto const raw = [](std::span<S const> s) {
-            return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data());
-        };
-        auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
-        return {raw(b.logp),        raw(b.rollout_logp), raw(b.proximal_logp),  raw(b.ref_logp),
-                data(b.advantages), data(b.given),       data(b.token_weights), data(b.loss_mask),
-                data(b.rejected),   data(b.marks),       data(out.grad),        data(out.weights),
-                data(out.keep),     data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_beyond};
-    }
-    template <class S>
-    [[nodiscard]] run_scalars scalars_of(batch_view<S> const& batch, token_run run, double scale) const noexcept {
-        run_scalars s;
-        s.scale = scale;
-        s.limit = options.log_ratio_clamp;
-        s.diagnose = options.diagnose;
-        if (!batch.sequence_advantages.empty())
-            s.advantage = static_cast<double>(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]);
-        return s;
-    }
-    /// Statistics only. Policies chosen at run time, whose kernels are large, take them in the general pass.
-    template <class T, class S>
-    void measure_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
-                     run_tally<Core>& tally) const noexcept {
-        token_run const inner = trimmed(io, run);
-        if constexpr (Core::block == 1) {
-            run_tokens<simd::vec<T, Arch>, pass_kind::measure, true>(core, io, inner, scalars, tally);
-        } else {
-            run_scalars only = scalars;
-            only.apply = false;
-            general_pass(io, inner, only, tally);
-        }
-    }
-    template <class T, class S>
-    void apply_run(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
-                   run_tally<Core>& tally) const noexcept {
-        using V = simd::vec<T, Arch>;
-        token_run const inner = trimmed(io, run);
-        clear_outputs(io, run.begin, inner.begin);
-        clear_outputs(io, inner.begin + inner.size, run.begin + run.size);
-        if constexpr (Core::block == 1) {
-            bool const absent =
-                io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
-            if (absent && scalars.verdict.keep)
-                return io.proximal != nullptr ? run_tokens<V, pass_kind::plain, true>(core, io, inner, scalars, tally)
-                                              : run_tokens<V, pass_kind::plain, false>(core, io, inner, scalars, tally);
-        }
-        general_pass(io, inner, scalars, tally);
-    }
-    template <class T, class S>
-    void general_pass(stream_pointers<S, T> const& io, token_run run, run_scalars const& scalars,
-                      run_tally<Core>& tally) const noexcept {
-        using V = simd::vec<T, Arch>;
-        if constexpr (Core::block > 1)
-            if (io.proximal == nullptr) return run_tokens<V, pass_kind::general, false>(core, io, run, scalars, tally);
-        run_tokens<V, pass_kind::general, true>(core, io, run, scalars, tally);
-    }
-    /// Must a rejected sequence be computed again, instead of filled with zeros?
-    template <class S, class T>
-    [[nodiscard]] bool replays(stream_pointers<S, T> const& io) const noexcept {
-        return io.keep != nullptr || io.reasons != nullptr || io.weights != nullptr || core.penalises_all();
-    }
-    template <class S, class T>
-    [[nodiscard]] static bool overwrites_input(stream_pointers<S, T> const& io) noexcept {
-        void const* const inputs[] = {io.logp,  io.rollout, io.proximal,     io.ref,  io.advantage,
-                                      io.given, io.marks,   io.token_weight, io.mask, io.rejected};
-        void const* const outputs[] = {io.grad, io.weights, io.keep, io.reasons};
-        for (void const* in : inputs)
-            for (void const* to : outputs)
-                if (in != nullptr && in == to) return true;
-        return false;
-    }
-    /// A sequence that the optimistic pass wrote turns out to be rejected.
-    template <class S, class T>
-    void undo(stream_pointers<S, T> const& io, token_run where, run_scalars scalars, sequence_verdict verdict,
-              run_tally<Core>& tally) const noexcept {
-        if (replays(io)) {
-            scalars.verdict = verdict;
-            apply_run<T>(io, where, scalars, tally);
-        } else {
-            tally.objective = 0;
-            if (io.grad != nullptr) std::fill_n(io.grad + where.begin, where.size, T(0));
-        }
-    }
-
     /// Books what the batch's `rejected` stream decided, by reason, over loss_mask tokens.
     template <class S>
-    static void count_rejected(batch_view<S> const& b, token_run run, run_tally<Core>& tally) noexcept {
+    void count_rejected(batch_view<S> const& b, token_run run, run_tally<Core>& tally) const noexcept {
         if (b.rejected.empty()) return;
         for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
             auto const at = static_cast<std::size_t>(t);
             if (b.rejected[at] == 0 || (!b.loss_mask.empty() && b.loss_mask[at] == 0)) continue;
-            for (int k = 0; k < max_criteria; ++k) tally.rejected[k] += b.rejected[at] >> k & 1;
+            for (int k = 0; k < core.criteria(); ++k) tally.rejected[k] += b.rejected[at] >> k & 1;
         }
     }
     template <class S>

@@ -40,7 +40,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     auto const prepared = core.template prepare<V>();
     wanted<Proximal, Core> const want(core);
     lane_tally<V, Core> lanes;
-    token_counts tally;
+    token_counts<Core> tally{};
     result.clear(core);
     lanes.clear(core);
     bool const splits =
@@ -173,7 +173,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     }
     lanes.template flush<Apply>(core, result, numbers.diagnose, splits);
     if (!splits) tally.passing = tally.finite;
-    result.book(tally, core.has_token_criteria());
+    result.book(core, tally);
 }
 
 /// Writes a selection's scores, the advantages and the active lanes of a run of tokens.

@@ -64,22 +64,23 @@ struct run_registers {
 };
 
 /// Counts of a run.
+template <class Core>
 struct token_counts {
-    std::int64_t tokens = 0, finite = 0, passing = 0;
-    std::int64_t rejected[max_criteria] = {};
+    std::int64_t tokens, finite, passing;
+    std::int64_t rejected[Core::criteria_capacity];
 
     /// Takes over the counts of a pass, one by one: a wide copy would wait for the narrow stores before it.
-    TRM_INLINE void book(token_counts const& pass, bool by_criterion) noexcept {
+    TRM_INLINE void book(Core const& core, token_counts const& pass) noexcept {
         tokens = pass.tokens;
         finite = pass.finite;
         passing = pass.passing;
-        for (int k = 0; k < max_criteria; ++k) rejected[k] = by_criterion ? pass.rejected[k] : 0;
+        for (int k = 0; k < core.criteria(); ++k) rejected[k] = pass.rejected[k];
     }
 };
 
 /// Sums, counts and extrema of a run, set by the pass; what `merge` adds up to is the sequence.
 template <class Core>
-struct run_tally : token_counts {
+struct run_tally : token_counts<Core> {
     double sums[Core::sum_capacity + 1];
     double maxima[Core::max_capacity + 1];
     double positive, negative, clipped_positive, clipped_negative;
