@@ -67,7 +67,7 @@ void conclude(Core const& core, loss_options const& options, partial& to, run_ta
         add.sum_seq_ratio = share * seq_ratio;
         add.sum_seq_ratio_squared = share * seq_ratio * seq_ratio;
     }
-    d.merge(add);
+    d.merge(add, core.criteria());
 }
 
 }  // namespace detail

@@ -5,7 +5,9 @@
 
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 TRM_NAMESPACE_BEGIN
 
@@ -131,8 +133,9 @@ struct diagnostics {
                 &d::measured_sequences};
     }
 
-    /// Adds another part of the batch. Associative up to rounding; parts merged in a fixed order give fixed bits.
-    void merge(diagnostics const& o) noexcept {
+    /// Adds another part of the batch. Associative up to rounding; parts merged in a fixed order give fixed bits. Where the
+    /// number of the mask's criteria is known, the numbers of others, all 0, need not be added.
+    void merge(diagnostics const& o, int criteria = max_criteria) noexcept {
         auto const extreme = [](bool mine, bool theirs, double a, double b, bool larger) {
             if (!theirs) return a;
             if (!mine) return b;
@@ -145,8 +148,11 @@ struct diagnostics {
         bool const seen = measured_sequences > 0, seen_there = o.measured_sequences > 0;
         max_log_ppl_diff = extreme(seen, seen_there, max_log_ppl_diff, o.max_log_ppl_diff, true);
         min_log_ppl_diff = extreme(seen, seen_there, min_log_ppl_diff, o.min_log_ppl_diff, false);
-        for (auto member : sums()) this->*member += o.*member;
-        for (int i = 0; i < max_criteria; ++i) {
+        constexpr auto members = sums();
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+            ((this->*members[I] += o.*members[I]), ...);
+        }(std::make_index_sequence<members.size()>{});
+        for (int i = 0; i < criteria; ++i) {
             rejected_tokens[i] += o.rejected_tokens[i];
             rejected_sequences[i] += o.rejected_sequences[i];
         }

@@ -42,7 +42,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     lane_tally<V, Core> lanes;
     token_counts<Core> tally{};
     result.clear(core);
-    lanes.clear(core);
+    lanes.clear(core, numbers.diagnose);
     bool const splits =
         core.has_token_criteria() || io.rejected != nullptr;  // can a token of a kept sequence be rejected?
     std::int64_t at = where.begin;
@@ -158,7 +158,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
                 }
             }
             lanes.template flush_sums<Apply>(core, result, numbers.diagnose, splits);
-            lanes.clear_sums(core);
+            lanes.clear_sums(core, numbers.diagnose);
         }
     }
     auto const rest = [&](std::int64_t first) { return static_cast<std::size_t>(std::min(width, end - first)); };

@@ -118,18 +118,22 @@ struct lane_tally {
     V positive, negative, clipped_positive, clipped_negative;
     V max_x, min_x, max_weight;
 
-    TRM_INLINE void clear_sums(Core const& core) noexcept {
+    /// What nobody asks for stays as it is, here and in `clear`.
+    TRM_INLINE void clear_sums(Core const& core, bool diagnose) noexcept {
         V const zero(typename V::value_type(0));
         each_slot<Core, Core::sum_capacity>(core.sum_width(),
                                             [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
-        objective = regulariser = x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
+        objective = regulariser = zero;
+        if (!diagnose) return;
+        x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
         positive = negative = clipped_positive = clipped_negative = zero;
     }
-    TRM_INLINE void clear(Core const& core) noexcept {
-        clear_sums(core);
+    TRM_INLINE void clear(Core const& core, bool diagnose) noexcept {
+        clear_sums(core, diagnose);
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
         each_slot<Core, Core::max_capacity>(core.max_width(),
                                             [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
+        if (!diagnose) return;
         max_x = lowest;
         min_x = -lowest;
         max_weight = V(typename V::value_type(0));
