@@ -131,6 +131,25 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
         }
     };
 
+    // What is left at the end of a run: at most one register, n of its lanes.
+    auto const last = [&](std::int64_t first, std::size_t n) __attribute__((always_inline)) {
+        raw_tokens<V> raw;
+        read_stage<V, Proximal, false>(want, io, first, n, numbers, raw);
+        bool const zeros_beyond = !want.advantage || io.advantage != nullptr;
+        if (in_pairs && may_be_tame && io.mask == nullptr && zeros_beyond && all(within(unrest(want, raw), calm)))
+            [[likely]] {
+            token<V, Proximal> t;
+            tame_stage(want, raw, true, t);
+            t.active = t.allowed = simd::first_n<V>(n);
+            tally.tokens += static_cast<std::int64_t>(n);
+            tally.finite += static_cast<std::int64_t>(n);
+            stages(&t, 1);
+            finish(partial, first, n, t);
+        } else {
+            one(partial, first, n);
+        }
+    };
+
     while (end - at >= block) {
         constexpr std::int64_t tile = lane_tally<V, Core>::tile * width;
         std::int64_t const tile_end = at + std::min(tile, (end - at) / block * block);
@@ -163,7 +182,7 @@ void run_tokens(Core const& policies, stream_pointers<S, typename V::value_type>
     }
     auto const rest = [&](std::int64_t first) { return static_cast<std::size_t>(std::min(width, end - first)); };
     if constexpr (Core::block == 1) {
-        for (; at < end; at += width) one(partial, at, rest(at));
+        for (; at < end; at += width) last(at, rest(at));
     } else if (at < end) {
         token<V, Proximal> t[Core::block];
         int n = 0;
