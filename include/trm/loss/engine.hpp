@@ -134,11 +134,16 @@ struct engine : passes<Core, Arch> {
         auto const io = pointers(batch, out);
         bool const can_undo = !out.accumulate && !(replays(io) && overwrites_input(io));
         partials parts;
+        bool const by_length = aggregate.which == kind::seq_mean_token_mean;
+        double const shared_scale = by_length ? 0.0 : out.loss_scale * scale_of(n, 0, 0, 0, 0);
         blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t i, bool first) {
             token_run const where = batch.layout.run(i);
-            double const tokens =
-                aggregate.which == kind::seq_mean_token_mean ? static_cast<double>(selected_tokens(batch, where)) : 0.0;
-            run_scalars scalars = scalars_of(batch, where, out.loss_scale * scale_of(n, tokens, 0, 0, 0));
+            double scale = shared_scale;
+            if (by_length) {
+                auto const tokens = static_cast<double>(selected_tokens(batch, where));
+                scale = out.loss_scale * scale_of(n, tokens, 0, 0, 0);
+            }
+            run_scalars scalars = scalars_of(batch, where, scale);
             run_tally<Core> tally;
             sequence_verdict verdict;
             bool const measure_first = core.two_pass() || (core.has_sequence_criteria() && !can_undo);
