@@ -2,6 +2,9 @@
 #pragma once
 
 #include <malloc.h>
+#if defined(__SSE2__)
+#include <xmmintrin.h>  // declares posix_memalign in clang, and may not do so after the definition below
+#endif
 
 #include <atomic>
 #include <cstdint>

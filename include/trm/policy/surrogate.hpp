@@ -3,6 +3,8 @@
 
 #include <trm/policy/weight.hpp>
 
+#include <limits>
+
 /// \file
 /// Surrogates: the per-token term of the loss to minimise, and its derivative with respect to logp. The two are stated
 /// apart, because published losses share gradients and differ in value. r = e^x of the surrogate's ratio, A the
@@ -81,6 +83,7 @@ struct ppo_clip {
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
                                              registers<V> const& r) const noexcept {
+        // A > 0 is clipped from above only, A < 0 from below, and from above by the cap of dual clip.
         auto const positive = t.advantage > detail::zero<V>();
         V const floor = zero_unless(!positive, r.lo), ceiling = select(positive, r.hi, r.cap);
         V const used = simd::min(simd::max(l.exp, floor), ceiling), value = simd::negated_product(used, t.advantage);
