@@ -186,6 +186,46 @@ TEST_CASE("layouts that make no sense", "[loss][unit]") {
         r.view.layout = packed{cu};
         r.check(errc::decreasing_offsets, 0, "cu_seqlens");
     }
+    SECTION("forgotten") {
+        r.view.layout = {};
+        r.check(errc::size_mismatch, -1, "logp is longer than the layout");
+        r.view.layout = packed{std::span<std::int64_t const>{}};
+        r.check(errc::size_mismatch, -1, "logp is longer than the layout");
+    }
+    SECTION("the last offset is missing") {
+        r.view.layout = packed{std::span<std::int64_t const>(r.b.cu).first(4)};
+        r.check(errc::size_mismatch, -1, "logp is longer than the layout");
+        result const got = r.loss(r.view);
+        CHECK(got.status.expected == 23);
+        CHECK(got.status.actual == 30);
+        CHECK(to_string(got.status).find("23 expected, 30 given") != std::string::npos);
+        std::vector<std::int32_t> const ids{0, 1, 2};
+        r.view.layout = segments{std::span<std::int64_t const>(r.b.cu).first(4), ids, 4};
+        r.check(errc::size_mismatch, -1, "logp is longer than the layout");
+        r.view.layout = padded{2, 10, 10};
+        r.check(errc::size_mismatch, -1, "logp is longer than the layout");
+    }
+    SECTION("the layout ends early on purpose") {
+        r.view.layout = packed{std::span<std::int64_t const>(r.b.cu).first(4)};
+        r.view.partial = true;
+        parity::run<float> out(30);
+        REQUIRE(r.loss(r.view, out.outputs()).status.ok());
+        for (std::size_t t = 23; t < 30; ++t) CHECK(out.grad[t] == 7);
+        r.view.layout = padded{2, 10, 15};
+        r.view.partial = false;
+        CHECK(r.loss(r.view, out.outputs()).status.ok());  // the end of the last row belongs to it
+    }
+    SECTION("lengths in the place of offsets") {
+        std::vector<std::int64_t> const lengths{3, 0, 20, 7};
+        r.view.layout = packed{lengths};
+        r.check(errc::decreasing_offsets, 0, "looks like lengths");
+        std::vector<std::int64_t> const rising{1, 2, 27};
+        r.view.layout = packed{rising};
+        r.check(errc::decreasing_offsets, 0, "looks like lengths");
+        std::vector<std::int64_t> const empty_first{0, 3, 20, 7};
+        r.view.layout = packed{empty_first};
+        r.check(errc::decreasing_offsets, 0, "looks like lengths");
+    }
     SECTION("offsets end past the tokens") {
         std::vector<std::int64_t> const cu{0, 3, 3, 23, 31};
         r.view.layout = packed{cu};
@@ -272,6 +312,25 @@ TEST_CASE("thresholds and denominators that are no numbers", "[loss][unit]") {
             r.check(errc::bad_denominator);
         }
     }
+    SECTION("above 0") {
+        r.loss.options.strict = true;
+        std::size_t at = static_cast<std::size_t>(r.b.cu[2]);
+        while (r.b.mask[at] == 0) ++at;
+        for (float const value : {1e-3f, 0.7f, 5.0f}) {
+            r.b.rollout[at] = value;
+            r.check(errc::positive_logp, 2, "rollout_logp");
+        }
+        r.b.rollout[at] = 5e-5f;  // a rounding error
+        CHECK(r.loss(r.view).status.ok());
+        r.b.rollout[at] = -1;
+        r.b.ref[at] = 0.5f;
+        r.check(errc::positive_logp, 2, "ref_logp");
+        r.loss.options.strict = false;
+        r.b.ref[at] = -1;
+        CHECK(r.loss(r.view).diagnostics.positive_logp_tokens == 0);
+        r.b.rollout[at] = 0.5f;
+        CHECK(r.loss(r.view).diagnostics.positive_logp_tokens == 1);
+    }
     SECTION("not finite") {
         r.loss.options.strict = true;
         std::size_t at = static_cast<std::size_t>(r.b.cu[2]);
@@ -309,6 +368,12 @@ TEST_CASE("the three phases check as well", "[loss][unit]") {
     r.loss.aggregate = prompt_mean{};
     CHECK(r.loss.count(r.view, stats, n).code == errc::size_mismatch);
     CHECK(r.loss.apply(r.view, stats, n, out).status.code == errc::size_mismatch);
+    r.loss.aggregate = token_mean{};
+    std::vector<double> prompts(4);
+    CHECK(r.loss.count(r.view, stats, n, prompts).ok());
+    r.view.group_of = {};  // prompt_tokens asks for it, whatever the aggregation
+    CHECK(r.loss.count(r.view, stats, n, prompts).code == errc::missing_stream);
+    CHECK(r.loss.apply(r.view, stats, n, out, prompts).status.code == errc::missing_stream);
     r.view.logp = {};
     CHECK(r.loss.measure(r.view, stats).code == errc::missing_stream);
     CHECK(r.loss.count(r.view, stats, n).code == errc::missing_stream);

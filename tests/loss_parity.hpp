@@ -61,8 +61,8 @@ inline void check_diagnostics(trm::diagnostics const& d, trm::diagnostics const&
         CHECK(near(d.*m, want.*m, size, bound));
     };
 #define TRM_MEMBER(name, size, bound) member(#name, &D::name, size, bound)
-    for (auto m : {&D::tokens, &D::nonfinite_tokens, &D::kept_tokens, &D::positive_tokens, &D::negative_tokens,
-                   &D::clipped_positive, &D::clipped_negative})
+    for (auto m : {&D::tokens, &D::nonfinite_tokens, &D::positive_logp_tokens, &D::kept_tokens, &D::positive_tokens,
+                   &D::negative_tokens, &D::clipped_positive, &D::clipped_negative})
         CHECK(d.*m == want.*m);
     TRM_MEMBER(sequences, 0, 1e-12);  // shares of runs
     TRM_MEMBER(kept_sequences, 0, 1e-12);

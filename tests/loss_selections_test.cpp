@@ -186,3 +186,28 @@ TEST_CASE("the length-neutral mask keeps what bounds::decide keeps", "[loss][par
         CHECK(kept < l.sequences - 20);
     }
 }
+
+TEST_CASE("prompt ids may be hashes", "[loss][unit]") {
+    auto b = sample(77);
+    masked_loss const by_group{group_mask{k2{}, stat::max, at_most(0.3)}, importance_ratio{}, token_mean{}};
+    masked_loss const by_prompt{no_mask{}, importance_ratio{}, prompt_mean{}};
+    auto const small_group = parity::run_of<double>(by_group, b.view()),
+               small_prompt = parity::run_of<double>(by_prompt, b.view());
+    for (auto& g : b.groups) g = 2147483647 - g * 7654321;
+    workspace scratch;
+    parity::run<double> r(b.tokens());
+    r.result = by_group(b.view(), r.outputs(), scratch);
+    REQUIRE(r.result.status.ok());
+    CHECK(r.grad == small_group.grad);
+    CHECK(r.reasons == small_group.reasons);
+    r.result = by_prompt(b.view(), r.outputs(), scratch);
+    REQUIRE(r.result.status.ok());
+    CHECK(r.grad == small_prompt.grad);
+    CHECK(r.result.loss == small_prompt.result.loss);
+    CHECK(scratch.bytes() < 100 * b.tokens());  // proportional to the batch, not to the ids
+    std::vector<std::uint16_t> rejected(b.tokens());
+    REQUIRE(by_group.select(b.view(), rejected, {}, scratch).ok());
+    for (std::size_t t = 0; t < rejected.size(); ++t)
+        if (b.mask[t] != 0 && (small_group.reasons[t] & reason_nonfinite) == 0)
+            CHECK(rejected[t] == small_group.reasons[t]);
+}

@@ -98,6 +98,16 @@ public:
     [[nodiscard]] constexpr std::int64_t runs() const noexcept { return runs_; }
     [[nodiscard]] constexpr std::int64_t sequences() const noexcept { return sequences_; }
     [[nodiscard]] constexpr bool is_segments() const noexcept { return is_segments_; }
+    /// Most elements of a per-token stream that this layout describes: the extent, and for padded the end of the last row.
+    [[nodiscard]] constexpr std::int64_t largest_extent() const noexcept {
+        return is_padded_ ? runs_ * stride_ : extent();
+    }
+    /// Are the offsets lengths by mistake, of so many tokens together?
+    [[nodiscard]] constexpr bool holds_lengths(std::int64_t tokens) const noexcept {
+        std::int64_t sum = 0;
+        for (std::size_t i = 0; i < cu_.size(); ++i) sum += cu_[i];
+        return cu_.size() > 0 && (cu_[0] != 0 || cu_[cu_.size() - 1] != tokens) && sum == tokens;
+    }
     [[nodiscard]] constexpr token_run run(std::int64_t i) const noexcept {
         if (is_padded_) return {i * stride_, length_, i};
         auto const j = static_cast<std::size_t>(i);
@@ -159,6 +169,9 @@ struct batch_view {
         rejected{};  ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
     std::span<std::uint8_t const> marks{};  ///< optional: tokens that a surrogate treats specially (kl_cov)
     layout_view layout{};
+    /// The layout must cover all elements of `logp` (padded: up to the end of the last row). True: it may end earlier, on
+    /// purpose, and what follows is neither read nor written.
+    bool partial = false;
 };
 
 TRM_NAMESPACE_END

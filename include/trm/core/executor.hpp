@@ -8,7 +8,9 @@
 TRM_NAMESPACE_BEGIN
 
 /// Runs f(0) ... f(n - 1) one after another. Any callable of this shape is an executor: each index exactly once, in any
-/// order, on any thread, all finished on return. Results do not depend on the choice.
+/// order, on any thread, all finished on return. What it returns is ignored; results do not depend on the choice. An
+/// exception that it throws passes through the call to its caller, for every function of trm that takes an executor; the
+/// outputs of that call are then unspecified. f itself throws nothing.
 struct serial_executor {
     template <class F>
     void operator()(std::int64_t n, F&& f) const {

@@ -17,17 +17,21 @@ enum class errc : std::uint8_t {
     bad_threshold,          ///< a threshold or coefficient is NaN, or lower > upper
     bad_denominator,        ///< a given denominator or norm length is negative or NaN
     nonfinite_input,        ///< strict mode: a log-probability or advantage inside loss_mask is not finite
+    positive_logp,          ///< strict mode: a log-probability inside loss_mask is above 0 by more than rounding
     out_of_memory,          ///< the workspace could not grow
     bad_spec,               ///< a text or JSON spec does not describe a loss
     unsupported             ///< this combination has no meaning; the sentence says why
 };
 
-/// Outcome of a call. `sequence` and `token` (offset inside the sequence) name the first offender, -1 where unknown.
+/// Outcome of a call. `sequence` and `token` (offset inside the sequence) name the first offender, -1 where unknown. For
+/// sizes, `expected` and `actual` are the two numbers of elements that disagree, -1 where there are none.
 struct status {
     errc code = errc::ok;
     std::int64_t sequence = -1;
     std::int64_t token = -1;
     char const* what = "";  ///< static storage: the stream, field or rule concerned
+    std::int64_t expected = -1;
+    std::int64_t actual = -1;
 
     [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
     friend constexpr bool operator==(status const& a, status const& b) noexcept {
@@ -54,6 +58,8 @@ struct status {
             return "denominator must be a non-negative number";
         case errc::nonfinite_input:
             return "not finite inside loss_mask";
+        case errc::positive_logp:
+            return "a log-probability is above 0 inside loss_mask";
         case errc::out_of_memory:
             return "workspace could not be allocated";
         case errc::bad_spec:

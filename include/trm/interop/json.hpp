@@ -56,7 +56,7 @@ template <class Json>
 /// JSON to sections; remembers the place of every node as a JSON pointer.
 class json_reader {
 public:
-    explicit json_reader(spec_problem& problem) noexcept : problem_(problem) {}
+    explicit json_reader(spec_problem& problem) : problem_(problem) {}
     std::vector<std::string> places{""};
 
     template <class Json>

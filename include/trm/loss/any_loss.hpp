@@ -307,24 +307,22 @@ private:
 template <class Arch = simd::default_arch>
 class basic_any_loss : public loss_doors<basic_any_loss<Arch>, Arch> {
 public:
-    loss_spec spec;
-    aggregation aggregate;
-    loss_options options;
+    loss_spec spec;  ///< may be changed at any time between calls: nothing of it is kept elsewhere
+    bool diagnose = true;  ///< as in loss_options
 
-    explicit basic_any_loss(loss_spec s) : spec(std::move(s)), aggregate(spec.aggregate) {
-        options.log_ratio_clamp = spec.log_ratio_clamp;
-        options.strict = spec.strict;
-    }
+    explicit basic_any_loss(loss_spec s) : spec(std::move(s)) {}
     template <class Other>
     [[nodiscard]] basic_any_loss<Other> on(Other) const {
         basic_any_loss<Other> copy(spec);
-        copy.options = options;
+        copy.diagnose = diagnose;
         return copy;
     }
 
 private:
     friend loss_doors<basic_any_loss, Arch>;
     [[nodiscard]] detail::dynamic_composition<> core() const noexcept { return detail::dynamic_composition<>(spec); }
+    [[nodiscard]] aggregation const& denominators() const noexcept { return spec.aggregate; }
+    [[nodiscard]] loss_options call_options() const noexcept { return {spec.log_ratio_clamp, spec.strict, diagnose}; }
 };
 using any_loss = basic_any_loss<>;
 

@@ -15,6 +15,8 @@ TRM_NAMESPACE_BEGIN
     std::string text = "trm: ";
     if (s.what != nullptr && s.what[0] != '\0') text += std::string(s.what) + ": ";
     text += message(s.code);
+    if (s.expected >= 0)
+        text += ", " + std::to_string(s.expected) + " expected, " + std::to_string(s.actual) + " given";
     if (s.sequence >= 0) text += " (sequence " + std::to_string(s.sequence);
     if (s.sequence >= 0 && s.token >= 0) text += ", token " + std::to_string(s.token);
     if (s.sequence >= 0) text += ")";

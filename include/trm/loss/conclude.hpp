@@ -22,6 +22,7 @@ void conclude(Core const& core, loss_options const& options, partial& to, run_ta
     struct diagnostics add;
     add.tokens = static_cast<double>(t.tokens);
     add.nonfinite_tokens = static_cast<double>(t.tokens - t.finite);
+    add.positive_logp_tokens = t.positive_logp;
     add.sequences = share;
     add.sum_x = t.x;
     add.sum_k3 = t.k3;

@@ -18,6 +18,7 @@ struct diagnostics {
     // tokens
     double tokens = 0;  ///< loss_mask tokens
     double nonfinite_tokens = 0;  ///< of these, with a non-finite input: masked
+    double positive_logp_tokens = 0;  ///< finite, with a log-probability of the pair above `positive_tolerance`
     double kept_tokens = 0;  ///< tokens that reach the loss
     double sum_x = 0, sum_k3 = 0, sum_r_squared = 0, sum_logp = 0;  ///< over finite tokens
     double kept_x = 0, kept_k3 = 0;  ///< over kept tokens
@@ -103,10 +104,11 @@ struct diagnostics {
     }
 
     /// The members that add; the others are extrema. For writing a reduction over ranks.
-    [[nodiscard]] static constexpr std::array<double diagnostics::*, 26> sums() noexcept {
+    [[nodiscard]] static constexpr std::array<double diagnostics::*, 27> sums() noexcept {
         using d = diagnostics;
         return {&d::tokens,
                 &d::nonfinite_tokens,
+                &d::positive_logp_tokens,
                 &d::kept_tokens,
                 &d::sum_x,
                 &d::sum_k3,

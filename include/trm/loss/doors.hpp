@@ -4,6 +4,7 @@
 #include <trm/loss/engine.hpp>
 
 #include <concepts>
+#include <type_traits>
 
 TRM_NAMESPACE_BEGIN
 
@@ -15,8 +16,8 @@ template <class E>
 concept executor = std::invocable<E const&, std::int64_t, void (*)(std::int64_t)>;
 
 /// The calls that every loss has, whether its policies were chosen at compile time (`masked_loss`) or at run time
-/// (`any_loss`). All are const, noexcept (if the executor is) and thread-safe, and report misuse through `status`
-/// before anything is written. `checked(loss)` has the same calls and throws instead.
+/// (`any_loss`). All are const and thread-safe, and report misuse and exhausted memory through `status` before anything is
+/// written; nothing is thrown but what an executor throws. `checked(loss)` has the same calls and throws instead.
 template <class Derived, class Arch>
 class loss_doors {
 public:
@@ -26,7 +27,7 @@ public:
     /// result do not depend on it. The workspace is only touched by losses that need one, see `workspace`.
     template <storage_type S, arithmetic_type T, executor E>
     [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, E const& execute,
-                                    workspace& scratch) const noexcept(noexcept(execute(0, nullptr))) {
+                                    workspace& scratch) const {
         auto const core = self().core();
         auto const e = engine(core);
         if (status s = e.validate(batch, out); !s.ok()) return {s, 0, {}};
@@ -76,7 +77,9 @@ public:
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         if (core.has_selections() && rejected.size() < extent) return {errc::size_mismatch, -1, -1, "rejected"};
         if (core.has_marker() && marks.size() < extent) return {errc::size_mismatch, -1, -1, "marks"};
-        if (!e.template select<real>(batch, rejected, marks, scratch))
+        batch_view<S> numbered = batch;
+        if (status s = e.number_groups(numbered, scratch); !s.ok()) return s;
+        if (!e.template select<real>(numbered, rejected, marks, scratch))
             return {errc::out_of_memory, -1, -1, "selection"};
         return {};
     }
@@ -139,11 +142,13 @@ private:
     [[nodiscard]] Derived const& self() const noexcept { return static_cast<Derived const&>(*this); }
     template <class Core>
     [[nodiscard]] auto engine(Core const& core) const noexcept {
-        return detail::engine<Core, Arch>{{core, self().aggregate, self().options}};
+        return detail::engine<Core, Arch>{{core, self().denominators(), self().call_options()}};
     }
     template <class S>
     [[nodiscard]] status check_prompts(batch_view<S> const& batch, std::size_t prompts) const noexcept {
-        if (self().aggregate.which != aggregation::kind::prompt_mean && prompts == 0) return {};
+        if (self().denominators().which != aggregation::kind::prompt_mean && prompts == 0) return {};
+        if (static_cast<std::int64_t>(batch.group_of.size()) != batch.layout.sequences())
+            return {batch.group_of.empty() ? errc::missing_stream : errc::size_mismatch, -1, -1, "group_of"};
         for (std::size_t i = 0; i < batch.group_of.size(); ++i)
             if (static_cast<std::size_t>(batch.group_of[i]) >= prompts)
                 return {errc::size_mismatch, static_cast<std::int64_t>(i), -1, "prompt_tokens"};

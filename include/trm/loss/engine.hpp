@@ -109,9 +109,10 @@ struct engine : passes<Core, Arch> {
             scalars.weight_factor = weight_factor;
             scalars.weight = core.sequence_weight_of(own, sums[1], sums[2], options.log_ratio_clamp, weight_factor);
             scalars.constants = core.constants_of(own, sums[1], options.log_ratio_clamp, scalars.weight, weight_factor);
+            rejected_counts const before = count_rejected(batch, run);
             run_tally<Core> tally;
             apply_run(io, run, scalars, tally);
-            count_rejected(batch, run, tally);
+            before.add_to(tally);
             conclude(core, options, parts.at(block, first), tally, verdict, scalars.scale, sums[0], sums[1], sums[2],
                      sums[3], sums[4]);
         });
@@ -121,9 +122,9 @@ struct engine : passes<Core, Arch> {
     /// All phases. Where denominators are known in advance each sequence is finished while it is in cache: one optimistic
     /// pass that writes the gradient while statistics are gathered, undone on rejection.
     template <class S, class T, class Executor>
-    [[nodiscard]] result run(batch_view<S> const& batch, outputs<T> const& out, Executor&& execute,
-                             workspace& scratch) const {
+    [[nodiscard]] result run(batch_view<S> batch, outputs<T> const& out, Executor&& execute, workspace& scratch) const {
         using kind = aggregation::kind;
+        if (status const s = number_groups(batch, scratch); !s.ok()) return {s, 0, {}};
         if (wants_selection(batch)) return run_selected(batch, out, execute, scratch);
         bool const needs_counts =
             aggregate.divide_by.which == denominator::kind::kept && aggregate.which != kind::token_sum;
@@ -144,6 +145,7 @@ struct engine : passes<Core, Arch> {
                 scale = out.loss_scale * scale_of(n, tokens, 0, 0, 0);
             }
             run_scalars scalars = scalars_of(batch, where, scale);
+            rejected_counts const before = count_rejected(batch, where);
             run_tally<Core> tally;
             sequence_verdict verdict;
             bool const measure_first = core.two_pass() || (core.has_sequence_criteria() && !can_undo);
@@ -159,7 +161,7 @@ struct engine : passes<Core, Arch> {
                 verdict = verdict_of(tally);
                 if (!verdict.keep) undo(io, where, scalars, verdict, tally);
             }
-            count_rejected(batch, where, tally);
+            before.add_to(tally);
             conclude(core, options, parts.at(block, first), tally, verdict, scalars.scale,
                      static_cast<double>(tally.tokens), static_cast<double>(tally.finite),
                      static_cast<double>(tally.passing), tally.x, tally.logp);
@@ -185,10 +187,11 @@ struct engine : passes<Core, Arch> {
         core.each_marker([&](auto const& m) { ask(m, 0); });
         std::size_t const marked_bytes = marks.empty() ? 0 : extent * sizeof(std::uint16_t);
         std::size_t const bytes = (channels + 1) * extent * sizeof(double) + marked_bytes + extent + own;
-        double* const memory = scratch.reserve(workspace::purpose::selection, bytes / sizeof(double) + 1);
+        std::byte* const memory = scratch.reserve(workspace::purpose::selection, bytes + sizeof(double));
         if (memory == nullptr) return false;
-        std::span<double> const scores{memory, channels * extent}, advantages{memory + channels * extent, extent};
-        auto* const rest = reinterpret_cast<std::byte*>(memory + (channels + 1) * extent);
+        auto* const numbers = reinterpret_cast<double*>(memory);
+        std::span<double> const scores{numbers, channels * extent}, advantages{numbers + channels * extent, extent};
+        auto* const rest = memory + (channels + 1) * extent * sizeof(double);
         std::span<std::uint16_t> const marked{reinterpret_cast<std::uint16_t*>(rest), marks.empty() ? 0 : extent};
         std::span<std::uint8_t> const active{reinterpret_cast<std::uint8_t*>(rest + marked_bytes), extent};
         in = {batch.layout, batch.group_of, scores,          active,
@@ -223,14 +226,36 @@ struct engine : passes<Core, Arch> {
         return (core.has_selections() && batch.rejected.empty()) || (core.has_marker() && batch.marks.empty());
     }
 
+    /// Replaces prompt ids, whatever they are, by places in a table of at most as many entries as there are sequences, in the
+    /// memory of `scratch`, if the loss looks at them.
+    template <class S>
+    [[nodiscard]] status number_groups(batch_view<S>& batch, workspace& scratch) const noexcept {
+        auto const n = static_cast<std::size_t>(batch.layout.sequences());
+        if (!this->wants_groups() || n == 0) return {};
+        constexpr std::size_t each = sizeof(std::int64_t) + sizeof(std::int32_t);
+        std::byte* const memory = scratch.reserve(workspace::purpose::groups, n * each);
+        if (memory == nullptr) return {errc::out_of_memory, -1, -1, "group_of"};
+        std::span const keys(reinterpret_cast<std::int64_t*>(memory), n);
+        std::span const places(reinterpret_cast<std::int32_t*>(memory + n * sizeof(std::int64_t)), n);
+        for (std::size_t i = 0; i < n; ++i)
+            keys[i] = static_cast<std::int64_t>(batch.group_of[i]) << 32 | static_cast<std::int64_t>(i);
+        std::sort(keys.begin(), keys.end());
+        std::int32_t place = -1;
+        for (std::size_t k = 0; k < n; ++k) {
+            place += k == 0 || keys[k] >> 32 != keys[k - 1] >> 32;
+            places[static_cast<std::size_t>(keys[k] & 0xffffffff)] = place;
+        }
+        batch.group_of = places;
+        return {};
+    }
+
 private:
     template <class S, class T, class Executor>
     [[nodiscard]] result run_selected(batch_view<S> batch, outputs<T> const& out, Executor&& execute,
                                       workspace& scratch) const {
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         if (extent == 0) return {};
-        double* const memory =
-            scratch.reserve(workspace::purpose::streams, extent * 3 / sizeof(double) + 1);  // both kinds of streams
+        std::byte* const memory = scratch.reserve(workspace::purpose::streams, extent * 3);  // both kinds of streams
         if (memory == nullptr) return {{errc::out_of_memory, -1, -1, "selection"}, 0, {}};
         std::span<std::uint16_t> rejected;
         std::span<std::uint8_t> marks;
@@ -262,8 +287,8 @@ private:
         if (aggregate.which == aggregation::kind::prompt_mean)
             for (std::int32_t g : batch.group_of) prompts = std::max(prompts, std::int64_t{g} + 1);
         auto const sums = static_cast<std::size_t>(n * sum_width()), maxima = static_cast<std::size_t>(n * max_width());
-        double* memory =
-            scratch.reserve(workspace::purpose::statistics, sums + maxima + static_cast<std::size_t>(prompts));
+        auto* const memory = reinterpret_cast<double*>(scratch.reserve(
+            workspace::purpose::statistics, (sums + maxima + static_cast<std::size_t>(prompts)) * sizeof(double)));
         if (memory == nullptr && n > 0) return {{errc::out_of_memory, -1, -1, "workspace"}, 0, {}};
         sequence_statistics const stats{{memory, sums}, {memory + sums, maxima}};
         std::span<double> const prompt_tokens{memory + sums + maxima, static_cast<std::size_t>(prompts)};
@@ -272,15 +297,27 @@ private:
         return apply(batch, stats, total, prompt_tokens, out, execute);
     }
 
-    /// Books what the batch's `rejected` stream decided, by reason, over loss_mask tokens.
+    /// What the batch's `rejected` stream decided, by reason, over the loss_mask tokens of a run. Counted before anything is
+    /// written: outputs may be the memory of `rejected` and of loss_mask.
+    struct rejected_counts {
+        std::int64_t n[Core::criteria_capacity];
+        int criteria = 0;  ///< 0: there is no such stream
+        void add_to(run_tally<Core>& tally) const noexcept {
+            for (int k = 0; k < criteria; ++k) tally.rejected[k] += n[k];
+        }
+    };
     template <class S>
-    void count_rejected(batch_view<S> const& b, token_run run, run_tally<Core>& tally) const noexcept {
-        if (b.rejected.empty()) return;
+    [[nodiscard]] rejected_counts count_rejected(batch_view<S> const& b, token_run run) const noexcept {
+        rejected_counts counted;
+        if (b.rejected.empty()) return counted;
+        counted.criteria = core.criteria();
+        std::fill_n(counted.n, counted.criteria, 0);
         for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
             auto const at = static_cast<std::size_t>(t);
             if (b.rejected[at] == 0 || (!b.loss_mask.empty() && b.loss_mask[at] == 0)) continue;
-            for (int k = 0; k < core.criteria(); ++k) tally.rejected[k] += b.rejected[at] >> k & 1;
+            for (int k = 0; k < counted.criteria; ++k) counted.n[k] += b.rejected[at] >> k & 1;
         }
+        return counted;
     }
     template <class S>
     [[nodiscard]] static std::int64_t selected_tokens(batch_view<S> const& b, token_run run) noexcept {

@@ -60,6 +60,8 @@ private:
     friend loss_doors<masked_loss, Arch>;
     using core_type = detail::composition<all_of<Ms...>, Surrogate, Weight, Ps...>;
     [[nodiscard]] constexpr core_type core() const noexcept { return {mask, surrogate, weight, penalties}; }
+    [[nodiscard]] constexpr aggregation const& denominators() const noexcept { return aggregate; }
+    [[nodiscard]] constexpr loss_options call_options() const noexcept { return options; }
 };
 template <mask_policy M, class S>
 masked_loss(M, S, aggregation) -> masked_loss<decltype(as_conjunction(std::declval<M>())), S>;

@@ -68,15 +68,16 @@ struct sequence_statistics {
 
 /// Scratch that grows to the largest batch seen and is then reused: calls with the same workspace allocate nothing once they
 /// have seen their largest batch. Only losses whose decisions or denominators need the whole batch, and segmented layouts,
-/// use it: (sum_width + max_width) * sequences + prompts doubles for statistics (prompts: one more than the largest id, for
-/// prompt_mean). Masks that compare tokens with each other (policy/selection.hpp) and surrogates that mark tokens take
+/// use it: (sum_width + max_width) * sequences doubles for statistics, and 28 bytes a sequence where prompts are told apart,
+/// whatever their ids. Masks that compare tokens with each other (policy/selection.hpp) and surrogates that mark tokens take
 /// 8 * (channels + 1) + 4 bytes a token, 2 more for marks, and the largest `scratch` of their selections: at most 24
-/// bytes a token, 40 a sequence, 1 a prompt, and 256.
+/// bytes a token, 41 a sequence, and 256.
 class workspace {
 public:
-    enum class purpose : std::uint8_t { statistics, selection, streams };
-    /// n doubles, or null when memory is exhausted. Contents are unspecified.
-    [[nodiscard]] double* reserve(purpose which, std::size_t n) noexcept {
+    enum class purpose : std::uint8_t { statistics, selection, streams, groups };
+    /// n bytes, aligned as operator new aligns them, or null when memory is exhausted. Contents are unspecified; arrays of
+    /// plain numbers begin to exist in them when they are used as such ([intro.object]).
+    [[nodiscard]] std::byte* reserve(purpose which, std::size_t n) noexcept {
         buffer& b = buffers_[static_cast<std::size_t>(which)];
         if (n > b.size) {
             b = buffer(n);
@@ -84,17 +85,19 @@ public:
         return b.memory;
     }
     [[nodiscard]] std::size_t bytes() const noexcept {
-        return (buffers_[0].size + buffers_[1].size + buffers_[2].size) * sizeof(double);
+        std::size_t n = 0;
+        for (buffer const& b : buffers_) n += b.size;
+        return n;
     }
 
 private:
     struct buffer {  // std::unique_ptr without <memory>
-        double* memory = nullptr;
+        std::byte* memory = nullptr;
         std::size_t size = 0;
 
         buffer() = default;
         explicit buffer(std::size_t n) noexcept
-            : memory(new(std::nothrow) double[n]), size(memory != nullptr ? n : 0) {}
+            : memory(new(std::nothrow) std::byte[n]), size(memory != nullptr ? n : 0) {}
         buffer(buffer&& o) noexcept : memory(std::exchange(o.memory, nullptr)), size(std::exchange(o.size, 0)) {}
         buffer& operator=(buffer&& o) noexcept {
             std::swap(memory, o.memory);
@@ -103,7 +106,7 @@ private:
         }
         ~buffer() { delete[] memory; }
     };
-    buffer buffers_[3];
+    buffer buffers_[4];
 };
 
 TRM_NAMESPACE_END

@@ -231,7 +231,9 @@ TRM_INLINE void finish_stage(Core const& core, stream_pointers<S, typename V::va
             lanes.weight_squared = fma(w, w, lanes.weight_squared);
             lanes.max_weight = simd::max(w, lanes.max_weight);
         }
-        V const zero(T(0)), one(T(1));
+        V const zero(T(0)), one(T(1)), tolerance = simd::broadcast<V>(positive_tolerance<S>);
+        auto const above = (l.target > tolerance) | (l.behaviour > tolerance);
+        lanes.positive_logp = add_where(t.active & above, lanes.positive_logp, one);
         auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
         lanes.positive = add_where(positive, lanes.positive, one);
         lanes.negative = add_where(negative, lanes.negative, one);

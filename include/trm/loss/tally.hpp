@@ -83,7 +83,7 @@ template <class Core>
 struct run_tally : token_counts<Core> {
     double sums[Core::sum_capacity + 1];
     double maxima[Core::max_capacity + 1];
-    double positive, negative, clipped_positive, clipped_negative;
+    double positive, negative, clipped_positive, clipped_negative, positive_logp;
     double objective, regulariser;
     double x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
     double max_x, max_negative_x, max_weight;
@@ -92,7 +92,7 @@ struct run_tally : token_counts<Core> {
         constexpr double lowest = -std::numeric_limits<double>::infinity();
         for (int i = 0; i < core.sum_width(); ++i) sums[i] = 0;
         for (int i = 0; i < core.max_width(); ++i) maxima[i] = lowest;
-        positive = negative = clipped_positive = clipped_negative = objective = regulariser = 0;
+        positive = negative = clipped_positive = clipped_negative = positive_logp = objective = regulariser = 0;
         x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = max_weight = 0;
         max_x = max_negative_x = lowest;
     }
@@ -115,7 +115,7 @@ struct lane_tally {
     V sums[Core::sum_capacity + 1];
     V maxima[Core::max_capacity + 1];
     V objective, regulariser, x, k3, r_squared, logp, passing_x, passing_k3, weight, weight_squared;
-    V positive, negative, clipped_positive, clipped_negative;
+    V positive, negative, clipped_positive, clipped_negative, positive_logp;
     V max_x, min_x, max_weight;
 
     /// What nobody asks for stays as it is, here and in `clear`.
@@ -126,7 +126,7 @@ struct lane_tally {
         objective = regulariser = zero;
         if (!diagnose) return;
         x = k3 = r_squared = logp = passing_x = passing_k3 = weight = weight_squared = zero;
-        positive = negative = clipped_positive = clipped_negative = zero;
+        positive = negative = clipped_positive = clipped_negative = positive_logp = zero;
     }
     TRM_INLINE void clear(Core const& core, bool diagnose) noexcept {
         clear_sums(core, diagnose);
@@ -156,6 +156,7 @@ struct lane_tally {
                 to.negative += simd::sum(negative);
                 to.clipped_positive += simd::sum(clipped_positive);
                 to.clipped_negative += simd::sum(clipped_negative);
+                to.positive_logp += simd::sum(positive_logp);
                 if (splits) {
                     to.passing_x += simd::sum(passing_x);
                     to.passing_k3 += simd::sum(passing_k3);

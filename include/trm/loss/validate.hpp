@@ -10,7 +10,9 @@ TRM_NAMESPACE_BEGIN
 /// What holds for a loss besides its policies.
 struct loss_options {
     double log_ratio_clamp = 20.0;  ///< log-ratios are clamped to +- this before exp; a clamped ratio has gradient 0
-    bool strict = false;   ///< a non-finite input is an error that names sequence and token, and nothing is written
+    /// A non-finite input, or a log-probability above `positive_tolerance`, is an error that names sequence and token, and
+    /// nothing is written.
+    bool strict = false;
     bool diagnose = true;  ///< false: diagnostics stay zero, which saves a few cycles per token
 };
 
@@ -21,11 +23,14 @@ template <class Core>
 struct checks {
     Core const& core;
     aggregation const& aggregate;
-    loss_options const& options;
+    loss_options options;
 
     [[nodiscard]] std::int64_t sum_width() const noexcept { return sequence_statistics::fixed_sums + core.sum_width(); }
     [[nodiscard]] std::int64_t max_width() const noexcept { return core.max_width(); }
 
+    [[nodiscard]] bool wants_groups() const noexcept {
+        return aggregate.which == aggregation::kind::prompt_mean || (core.needs() & need::group) != 0;
+    }
     /// Sizes, layout, streams, thresholds.
     template <class S>
     [[nodiscard]] status validate(batch_view<S> const& batch) const noexcept {
@@ -33,13 +38,24 @@ struct checks {
         if (status s = aggregate.validate(); !s.ok()) return s;
         if (!(options.log_ratio_clamp > 0) || options.log_ratio_clamp > 80)
             return {errc::bad_threshold, -1, -1, "log_ratio_clamp must be in (0, 80]"};
+        auto const size = std::ssize(batch.logp);
+        if (size > 0 && batch.layout.holds_lengths(size))
+            return {errc::decreasing_offsets, 0, -1,
+                    "cu_seqlens looks like lengths: it takes offsets 0, n0, n0 + n1, ..."};
         if (status s = batch.layout.validate(); !s.ok()) return s;
+        if (!batch.partial && size > batch.layout.largest_extent())
+            return {errc::size_mismatch,
+                    -1,
+                    -1,
+                    "logp is longer than the layout: set batch.layout to cover it, or batch.partial",
+                    batch.layout.extent(),
+                    size};
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
         auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
         unsigned needs = core.needs() | need::ratio(core.diagnose_over());
         auto const stream = [&](auto span, bool required, char const* name) -> status {
             if (span.empty() && extent > 0) return required ? status{errc::missing_stream, -1, -1, name} : status{};
-            return span.size() < extent ? status{errc::size_mismatch, -1, -1, name} : status{};
+            return sized(span.size(), extent, name);
         };
         bool const wants_proximal =
             (needs & (need::ratio(ratio_kind::proximal_over_rollout) | need::ratio(ratio_kind::current_over_proximal) |
@@ -59,14 +75,14 @@ struct checks {
             if (!batch.advantages.empty())
                 return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
             if (batch.sequence_advantages.size() != sequences)
-                return {errc::size_mismatch, -1, -1, "sequence_advantages"};
+                return mismatch("sequence_advantages", sequences, batch.sequence_advantages.size());
         } else if (status s = stream(batch.advantages, wants_advantage, "advantages"); !s.ok()) {
             return s;
         }
-        bool const wants_groups = aggregate.which == aggregation::kind::prompt_mean || (needs & need::group) != 0;
-        if (wants_groups && batch.group_of.size() != sequences)
-            return {batch.group_of.empty() ? errc::missing_stream : errc::size_mismatch, -1, -1, "group_of"};
-        if (wants_groups)
+        if (wants_groups() && batch.group_of.size() != sequences)
+            return batch.group_of.empty() ? status{errc::missing_stream, -1, -1, "group_of"}
+                                          : mismatch("group_of", sequences, batch.group_of.size());
+        if (wants_groups())
             for (std::size_t i = 0; i < sequences; ++i)
                 if (batch.group_of[i] < 0)
                     return {errc::bad_layout, static_cast<std::int64_t>(i), -1, "group_of must not be negative"};
@@ -76,11 +92,13 @@ struct checks {
     [[nodiscard]] status validate(batch_view<S> const& batch, outputs<T> const& out) const noexcept {
         if (status s = validate(batch); !s.ok()) return s;
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
-        auto const short_of = [&](auto span) { return !span.empty() && span.size() < extent; };
-        if (short_of(out.grad)) return {errc::size_mismatch, -1, -1, "grad"};
-        if (short_of(out.keep)) return {errc::size_mismatch, -1, -1, "keep"};
-        if (short_of(out.reasons)) return {errc::size_mismatch, -1, -1, "reasons"};
-        if (short_of(out.weights)) return {errc::size_mismatch, -1, -1, "weights"};
+        auto const output = [&](auto span, char const* name) {
+            return span.empty() ? status{} : sized(span.size(), extent, name);
+        };
+        if (status s = output(out.grad, "grad"); !s.ok()) return s;
+        if (status s = output(out.keep, "keep"); !s.ok()) return s;
+        if (status s = output(out.reasons, "reasons"); !s.ok()) return s;
+        if (status s = output(out.weights, "weights"); !s.ok()) return s;
         if (!is_finite(out.loss_scale)) return {errc::bad_threshold, -1, -1, "loss_scale"};
         return {};
     }
@@ -91,7 +109,15 @@ struct checks {
     }
 
 private:
-    /// Strict mode: the first loss_mask token at which something that the loss reads is not finite.
+    [[nodiscard]] static status mismatch(char const* name, std::size_t expected, std::size_t actual) noexcept {
+        return {
+            errc::size_mismatch, -1, -1, name, static_cast<std::int64_t>(expected), static_cast<std::int64_t>(actual)};
+    }
+    [[nodiscard]] static status sized(std::size_t actual, std::size_t extent, char const* name) noexcept {
+        return actual < extent ? mismatch(name, extent, actual) : status{};
+    }
+    /// Strict mode: the first loss_mask token at which something that the loss reads is not finite, or a log-probability is
+    /// above 0 by more than rounding.
     template <class S>
     [[nodiscard]] status first_nonfinite(batch_view<S> const& batch) const noexcept {
         unsigned const needs = core.needs();
@@ -100,16 +126,22 @@ private:
             for (std::int64_t t = 0; t < run.size; ++t) {
                 auto const at = static_cast<std::size_t>(run.begin + t);
                 if (!batch.loss_mask.empty() && batch.loss_mask[at] == 0) continue;
-                char const* bad = nullptr;
-                auto const check = [&](auto span, char const* name) {
-                    if (span.empty()) return;
+                char const *bad = nullptr, *positive = nullptr;
+                auto const read = [&](auto span) {
                     using U = storage_t<typename decltype(span)::value_type>;
-                    if (!is_finite(to_float(reinterpret_cast<U const*>(span.data())[at]))) bad = name;
+                    return to_float(reinterpret_cast<U const*>(span.data())[at]);
                 };
-                check(batch.logp, "logp");
-                check(batch.rollout_logp, "rollout_logp");
-                check(batch.proximal_logp, "proximal_logp");
-                if ((needs & need::ref_logp) != 0) check(batch.ref_logp, "ref_logp");
+                auto const check = [&](auto span, char const* name) {
+                    if (!span.empty() && !is_finite(read(span))) bad = name;
+                };
+                auto const check_logp = [&](auto span, char const* name) {
+                    check(span, name);
+                    if (!span.empty() && read(span) > positive_tolerance<S>) positive = name;
+                };
+                check_logp(batch.logp, "logp");
+                check_logp(batch.rollout_logp, "rollout_logp");
+                check_logp(batch.proximal_logp, "proximal_logp");
+                if ((needs & need::ref_logp) != 0) check_logp(batch.ref_logp, "ref_logp");
                 if ((needs & need::given) != 0) check(batch.given, "given");
                 check(batch.advantages, "advantages");
                 check(batch.token_weights, "token_weights");
@@ -117,6 +149,7 @@ private:
                     !is_finite(batch.sequence_advantages[static_cast<std::size_t>(run.sequence)]))
                     bad = "sequence_advantages";
                 if (bad != nullptr) return {errc::nonfinite_input, run.sequence, t, bad};
+                if (positive != nullptr) return {errc::positive_logp, run.sequence, t, positive};
             }
         }
         return {};

@@ -17,9 +17,9 @@ struct judged_token {
     double weight;
 };
 /// Adds one sequence to the diagnostics. x is the clamped log-ratio of `over`; perplexities of the behaviour policy are those
-/// of the target plus mean x.
+/// of the target plus mean x. Log-probabilities above `tolerance` are counted.
 inline void describe(diagnostics& d, sequence const& s, std::vector<judged_token> const& judged, ratio_kind over,
-                     bool has_weight) {
+                     bool has_weight, double tolerance) {
     if (s.size() == 0) return;
     bool const first = d.finite_tokens() == 0;
     d.tokens += s.size();
@@ -36,6 +36,7 @@ inline void describe(diagnostics& d, sequence const& s, std::vector<judged_token
         logp_sum += t.logp;
         d.sum_k3 += k3_of(x);
         d.sum_r_squared += std::exp(2 * x);
+        d.positive_logp_tokens += pair_of(t, over).target > tolerance || pair_of(t, over).behaviour > tolerance;
         low = std::fmin(low, x);
         high = std::fmax(high, x);
         for (int c = 0; c < max_criteria; ++c) {

@@ -218,7 +218,7 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
             judged.push_back({e.reasons[tok.at], keep, l[t].clipped, weight});
         }
         bool const has_weight = !std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>;
-        describe(e.diagnostics, all[i], judged, described(loss), has_weight);
+        describe(e.diagnostics, all[i], judged, described(loss), has_weight, positive_tolerance<S>);
     }
     e.nearest_decision = decide.nearest;
     return e;
