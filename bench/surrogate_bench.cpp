@@ -37,9 +37,8 @@ void one(benchmark::State& state, Surrogate surrogate, bool at_run_time, std::in
         return b;
     };
     auto const loss = quiet(trm::masked_loss{max_k2, surrogate, trm::token_mean{}});
-    using d = trm::any_divergence;
     trm::loss_spec spec;
-    spec.mask = {trm::sequence_mask{d{d::id::k2}, trm::stat::max, trm::at_most(0.125)}};
+    spec.mask = {trm::sequence_mask{trm::any_divergence{trm::k2{}}, trm::stat::max, trm::at_most(0.125)}};
     spec.surrogate = surrogate;
     spec.aggregate = trm::token_mean{};
     auto const any = quiet(trm::any_loss{spec});

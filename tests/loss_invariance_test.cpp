@@ -33,8 +33,8 @@ std::vector<named> surrogates() {
 spec_loss loss_of(named const& s) {
     loss_spec spec;
     spec.surrogate = s.surrogate;
-    spec.mask.push_back(token_mask<any_divergence>{any_divergence::id::abs_log_ratio, at_most(0.8)});
-    spec.mask.push_back(sequence_mask<any_divergence, stat::mean_t>{any_divergence::id::k3, {}, at_most(0.06)});
+    spec.mask.push_back(token_mask<any_divergence>{abs_log_ratio{}, at_most(0.8)});
+    spec.mask.push_back(sequence_mask<any_divergence, stat::mean_t>{k3{}, {}, at_most(0.06)});
     spec.aggregate = seq_mean_token_mean{};
     spec.weight = token_weight{truncate_above(1.1)};  // and the batch has token_weights: they vary within sequences
     return spec_loss(spec);

@@ -56,8 +56,7 @@ std::int64_t steady(F const& f) {
     return heap::of(f).calls;
 }
 
-using d = trm::any_divergence;
-d const k2{d::id::k2};
+trm::any_divergence const k2{trm::k2{}};
 constexpr trm::band small = trm::at_most(0.04);
 
 /// One spec for each way in which a loss may use a workspace.

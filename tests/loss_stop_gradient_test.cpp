@@ -73,10 +73,9 @@ spec_loss penalty_only(any_penalty p) {
     spec.penalties.push_back(p);
     return spec_loss(spec);
 }
-using estimator = any_estimator::id;
 template <class G = kl_gradient::pathwise>
-spec_loss kl(estimator which, double beta, G g = {}, double input = 20, double output = INFINITY) {
-    return penalty_only(reference_kl<any_estimator, G>{{which}, beta, g, sees::all_tokens, input, output});
+spec_loss kl(any_estimator which, double beta, G g = {}, double input = 20, double output = INFINITY) {
+    return penalty_only(reference_kl<any_estimator, G>{which, beta, g, sees::all_tokens, input, output});
 }
 double ppo(double s, double A, double lo, double hi, double dual) {
     double const l = std::fmax(-A * s, -A * clip(s, 1 - lo, 1 + hi));
@@ -230,22 +229,22 @@ TEST_CASE("KL to the reference", "[loss][property]") {
     using namespace kl_gradient;
     auto const y = [](vector const& l, std::size_t t) { return e.ref[t] - l[t]; };
     auto const k3_of = [](double v) { return std::exp(v) - 1 - v; };
-    check(kl(estimator::k1, 0.3), [&](vector const& l, vector const&, std::size_t t) { return -0.3 * y(l, t); });
-    check(kl(estimator::abs_log_ratio, 0.3),
+    check(kl(k1{}, 0.3), [&](vector const& l, vector const&, std::size_t t) { return -0.3 * y(l, t); });
+    check(kl(abs_log_ratio{}, 0.3),
           [&](vector const& l, vector const&, std::size_t t) { return 0.3 * std::fabs(y(l, t)); });
-    check(kl(estimator::k3, 0.3, pathwise{}, 0.5, 0.1), [&](vector const& l, vector const&, std::size_t t) {
+    check(kl(k3{}, 0.3, pathwise{}, 0.5, 0.1), [&](vector const& l, vector const&, std::size_t t) {
         return 0.3 * clip(k3_of(clip(y(l, t), -0.5, 0.5)), -0.1, 0.1);
     });
-    check(kl(estimator::k3, 0.3, straight_through{}, 0.5, 0.1), [&](vector const& l, vector const& sg, std::size_t t) {
+    check(kl(k3{}, 0.3, straight_through{}, 0.5, 0.1), [&](vector const& l, vector const& sg, std::size_t t) {
         double const value = clip(k3_of(clip(y(sg, t), -0.5, 0.5)), -0.1, 0.1);
         return 0.3 * (value + (y(l, t) * y(l, t) - y(sg, t) * y(sg, t)) / 2);
     });
-    check(kl(estimator::k3, 0.3, score_function{}, 20, 0.1), [&](vector const& l, vector const& sg, std::size_t t) {
+    check(kl(k3{}, 0.3, score_function{}, 20, 0.1), [&](vector const& l, vector const& sg, std::size_t t) {
         return 0.3 * clip(std::exp(l[t] - sg[t]) * k3_of(y(l, t)), -0.1, 0.1);
     });
-    check(kl(estimator::k1, 0.3, score_function{}),
+    check(kl(k1{}, 0.3, score_function{}),
           [&](vector const& l, vector const& sg, std::size_t t) { return -0.3 * std::exp(l[t] - sg[t]) * y(l, t); });
-    check(kl(estimator::k3, 0.3, importance<>{}, 20, 0.15), [&](vector const& l, vector const&, std::size_t t) {
+    check(kl(k3{}, 0.3, importance<>{}, 20, 0.15), [&](vector const& l, vector const&, std::size_t t) {
         return 0.3 * clip(r(l, t) * k3_of(y(l, t)), -0.15, 0.15);
     });
 }
@@ -256,7 +255,7 @@ TEST_CASE("the three unbiased gradients agree on policy: log p - log f", "[loss]
         .logp = e.rollout, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
     auto const gradient = [&](auto g) {
         vector grad;
-        REQUIRE(kl(estimator::k3, 1.0, g)(view, grad).status.ok());
+        REQUIRE(kl(k3{}, 1.0, g)(view, grad).status.ok());
         return grad;
     };
     auto const a = gradient(kl_gradient::straight_through{}), b = gradient(kl_gradient::score_function{}),

@@ -11,7 +11,6 @@ using namespace trm;
 namespace {
 
 using golden::json;
-using id = any_divergence::id;
 
 /// verl divides by n + 1e-8 where trm divides by n.
 constexpr double verl_eps = 1e-8;
@@ -69,16 +68,15 @@ any_weight weight_of(std::string const& name) {
 }
 
 any_penalty reference_of(std::string const& estimator) {
-    using e = any_estimator::id;
-    e const which = estimator[1] == '1'   ? e::k1
-                    : estimator[1] == '2' ? e::k2
-                    : estimator == "abs"  ? e::abs_log_ratio
-                                          : e::k3;
-    double const output = which == e::k3 ? 10.0 : INFINITY;
+    any_estimator const which = estimator[1] == '1'   ? any_estimator{k1{}}
+                                : estimator[1] == '2' ? any_estimator{k2{}}
+                                : estimator == "abs"  ? any_estimator{abs_log_ratio{}}
+                                                      : any_estimator{k3{}};
+    double const output = which == any_estimator{k3{}} ? 10.0 : INFINITY;
     if (estimator.back() == '+')
-        return reference_kl<any_estimator, kl_gradient::straight_through>{{which},          1.0,  {},
-                                                                          sees::all_tokens, 20.0, output};
-    return reference_kl<any_estimator>{{which}, 1.0, {}, sees::all_tokens, 20.0, output};
+        return reference_kl<any_estimator, kl_gradient::straight_through>{which, 1.0,   {}, sees::all_tokens,
+                                                                          20.0,  output};
+    return reference_kl<any_estimator>{which, 1.0, {}, sees::all_tokens, 20.0, output};
 }
 
 template <class T>
@@ -97,7 +95,7 @@ problem<T> problem_of(json const& c, golden::batch<T> const& b) {
     }
     if (bypass) p.spec.aggregate = token_mean{over_kept};
     if (name == "dppo_tv" || name == "dppo_kl") {
-        any_divergence const d{name == "dppo_tv" ? id::binary_tv : id::binary_kl};
+        auto const d = name == "dppo_tv" ? any_divergence{binary_tv{}} : any_divergence{binary_kl{}};
         p.spec.mask.push_back(advantage_signed<any_divergence>{d, at_most(params.at("threshold_high").get<double>()),
                                                                at_most(params.at("threshold_low").get<double>())});
     }

@@ -403,8 +403,7 @@ TEST_CASE("NeMo-RL's comparison of rollout and training policy", "[parity]") {
     CHECK(got[3].name == "js_divergence_error");
     // The same divergence as a criterion.
     loss_spec spec;
-    spec.mask.push_back(
-        sequence_mask<any_divergence, stat::mean_t>{any_divergence::id::jensen_shannon, {}, at_most(0.01)});
+    spec.mask.push_back(sequence_mask<any_divergence, stat::mean_t>{jensen_shannon{}, {}, at_most(0.01)});
     std::vector<std::uint8_t> keep(d.b.tokens());
     outputs<double> out;
     out.keep = keep;

@@ -45,10 +45,10 @@ inline trm::band any_band(random& r) {
 template <class T>
 void fill(T& value, random& r) {
     if constexpr (std::is_same_v<T, trm::any_divergence>) {
-        fill(value.which, r);
+        value.index = static_cast<std::size_t>(r.below(trm::divergences::size));
         fill(value.over, r);
     } else if constexpr (std::is_same_v<T, trm::any_estimator>) {
-        fill(value.which, r);
+        value.index = static_cast<std::size_t>(r.below(trm::estimators::size));
     } else if constexpr (trm::detail::has_words<T>) {
         auto const i = r.below(static_cast<std::int64_t>(std::size(trm::spec_words<T>)));
         value = trm::spec_words<T>[i].value;
@@ -156,8 +156,6 @@ bool same_value(T const& a, T const& b) {
     } else if constexpr (std::is_same_v<T, trm::weight_bound>) {
         return same_value(a.lower, b.lower) && same_value(a.upper, b.upper) && same_value(a.below, b.below) &&
                same_value(a.above, b.above);
-    } else if constexpr (std::is_same_v<T, trm::any_estimator>) {
-        return a.which == b.which;
     } else {
         return a == b;
     }

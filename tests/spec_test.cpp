@@ -47,11 +47,11 @@ TEST_CASE("a spec means what it says", "[unit]") {
         "  aggregate: seq_mean_token_sum_norm(2048); divide_by: kept; log_ratio_clamp: 10; strict: true;");
     REQUIRE(s.mask.size() == 2);
     auto const& whole = std::get<sequence_mask<any_divergence, stat::max_t>>(s.mask[0]);
-    CHECK(whole.divergence == any_divergence(any_divergence::id::k2));
+    CHECK(whole.divergence == any_divergence::of<k2>());
     CHECK(whole.keep.upper == 0.05);
     CHECK(whole.keep.lower == -batches::inf);
     auto const& token = std::get<token_mask<any_divergence>>(s.mask[1]);
-    CHECK(token.divergence == any_divergence(any_divergence::id::ratio, ratio_kind::proximal_over_rollout));
+    CHECK(token.divergence == any_divergence::of<ratio>(ratio_kind::proximal_over_rollout));
     CHECK(token.keep.lower == 0.5);
     CHECK(token.keep.upper == 2);
     CHECK(std::get<token_weight>(s.weight.policy).bound.above == 2);
@@ -62,7 +62,7 @@ TEST_CASE("a spec means what it says", "[unit]") {
     CHECK(clip.dual_clip == 0);
     REQUIRE(s.penalties.size() == 2);
     auto const& kl = std::get<kl_penalty<any_estimator>>(s.penalties[0]);
-    CHECK(kl.estimator.which == any_estimator::id::k3);
+    CHECK(kl.estimator == any_estimator{k3{}});
     CHECK(kl.beta == 0.01);
     CHECK(kl.tokens == sees::kept_tokens);
     CHECK(std::get<squared_log_ratio>(s.penalties[1]).coefficient == 1e-3);
@@ -238,7 +238,7 @@ TEST_CASE("names are unique and no name is the start of a grammar word", "[unit]
         CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
     };
     auto masks = detail::names_of<any_criterion>();
-    for (auto const& d : detail::words_of<any_divergence::id>()) masks.push_back(d);
+    for (auto const& d : detail::listed_names<divergences>()) masks.push_back(d);
     for (char const* sugar : {"geometric_ratio", "product_ratio", "veto", "none"}) masks.emplace_back(sugar);
     unique(masks);
     unique(detail::names_of<decltype(any_weight::policy)>());
@@ -268,9 +268,9 @@ TEST_CASE("the README names every policy, word and parameter", "[unit]") {
     policies(std::type_identity<decltype(any_surrogate::policy)>{});
     policies(std::type_identity<any_penalty>{});
     for (auto const& words :
-         {detail::words_of<any_divergence::id>(), detail::words_of<ratio_kind>(), detail::words_of<aggregation::kind>(),
+         {detail::listed_names<divergences>(), detail::words_of<ratio_kind>(), detail::words_of<aggregation::kind>(),
           detail::words_of<sees>(), detail::words_of<normalise>(), detail::words_of<zero_advantage>(),
-          detail::words_of<advantage_sign>(), detail::words_of<any_estimator::id>()})
+          detail::words_of<advantage_sign>(), detail::listed_names<estimators>()})
         for (auto const& word : words) has(word);
 }
 

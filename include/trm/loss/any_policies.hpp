@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/policy/aggregation.hpp>
+#include <trm/policy/catalogue.hpp>
 #include <trm/policy/length_neutral_mask.hpp>
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
@@ -18,107 +19,80 @@
 
 TRM_NAMESPACE_BEGIN
 
-/// Any divergence of policy/divergence.hpp over any pair of policies.
+/// Any divergence of the catalogue over any pair of policies: `any_divergence{k2{}}`, `any_divergence::of<k2>()`.
 struct any_divergence {
-    enum class id : std::uint8_t {
-        k1,
-        k2,
-        k3,
-        abs_log_ratio,
-        ratio,
-        binary_tv,
-        probability_change,
-        ratio_either_way,
-        k3_reversed,
-        binary_kl,
-        bidirectional_binary_kl,
-        given,
-        jensen_shannon
-    };
-    id which = id::k1;
+    std::size_t index = 0;  ///< in `divergences`
     ratio_kind over = ratio_kind::current_over_rollout;
 
     constexpr any_divergence() = default;
-    constexpr any_divergence(id i, ratio_kind kind = ratio_kind::current_over_rollout) noexcept
-        : which(i), over(kind) {}
-    [[nodiscard]] constexpr unsigned needs() const noexcept { return which == id::given ? need::given : 0u; }
-    friend constexpr bool operator==(any_divergence, any_divergence) = default;
-
-    template <class V>
-    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
-        switch (which) {
-            case id::k1:
-                return trm::k1{}(l);
-            case id::k2:
-                return trm::k2{}(l);
-            case id::k3:
-                return trm::k3{}(l);
-            case id::abs_log_ratio:
-                return trm::abs_log_ratio{}(l);
-            case id::ratio:
-                return trm::ratio{}(l);
-            case id::binary_tv:
-                return trm::binary_tv{}(l);
-            case id::probability_change:
-                return trm::probability_change{}(l);
-            case id::ratio_either_way:
-                return trm::ratio_either_way{}(l);
-            case id::k3_reversed:
-                return trm::k3_reversed{}(l);
-            case id::binary_kl:
-                return trm::binary_kl{}(l);
-            case id::bidirectional_binary_kl:
-                return trm::bidirectional_binary_kl{}(l);
-            case id::jensen_shannon:
-                return trm::jensen_shannon{}(l);
-            case id::given:
-                break;
-        }
-        return detail::zero<V>();
+    template <class D>
+        requires is_listed<divergences, D>
+    constexpr any_divergence(D const& d) noexcept : any_divergence(d, d.over) {}
+    template <class D>
+        requires is_listed<divergences, D>
+    constexpr any_divergence(D const&, ratio_kind kind) noexcept : index(index_of<divergences, D>), over(kind) {}
+    template <class D>
+    [[nodiscard]] static constexpr any_divergence of(ratio_kind kind = D::over) noexcept {
+        return {D{}, kind};
     }
+    [[nodiscard]] constexpr char const* name() const noexcept { return names_in<divergences>[index]; }
+    friend constexpr bool operator==(any_divergence, any_divergence) = default;
 };
-/// One function for all criteria: inlined into each of them it would be most of the code of a loss.
+namespace detail {
+template <class D, class V, bool P>
+V listed_divergence(token<V, P> const& t, ratio_kind over) noexcept {
+    if constexpr (std::is_same_v<D, given>) {
+        return t.given;
+    } else {
+        return D{}(t[over]);
+    }
+}
+template <class V, bool P, class... Ds>
+V divergence_at(type_list<Ds...>, std::size_t index, token<V, P> const& t, ratio_kind over) noexcept {
+    using function = V (*)(token<V, P> const&, ratio_kind) noexcept;
+    static constexpr function of_type[] = {listed_divergence<Ds, V, P>...};
+    return of_type[index](t, over);
+}
+}  // namespace detail
+/// One function per divergence for all criteria: inlined into each of them they would be most of the code of a loss.
 template <class V, bool P>
-[[gnu::noinline]] V divergence_of(any_divergence const& d, token<V, P> const& t) noexcept {
-    return d.which == any_divergence::id::given ? t.given : d(t[d.over]);
+TRM_INLINE V divergence_of(any_divergence const& d, token<V, P> const& t) noexcept {
+    return detail::divergence_at(divergences{}, d.index, t, d.over);
 }
 /// As for the divergence itself: `given` looks at no log-ratio.
 [[nodiscard]] constexpr unsigned needs_of(any_divergence const& d) noexcept {
-    return d.which == any_divergence::id::given ? need::given : need::ratio(d.over);
+    unsigned bits = 0;
+    at_type(divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
+        if constexpr (!requires { D::reads_ratio; }) bits |= need::ratio(d.over);
+        if constexpr (requires { D::needs(); }) bits |= D::needs();
+    });
+    return bits;
 }
 
-/// A divergence that is also a KL estimate with a slope.
+/// A divergence that is also a KL estimate with a slope: `any_estimator{k3{}}`.
 struct any_estimator {
-    enum class id : std::uint8_t { k1, k2, k3, abs_log_ratio };
-    id which = id::k3;
+    std::size_t index = index_of<estimators, k3>;  ///< in `estimators`
+
+    constexpr any_estimator() = default;
+    template <class D>
+        requires is_listed<estimators, D>
+    constexpr any_estimator(D const&) noexcept : index(index_of<estimators, D>) {}
+    [[nodiscard]] constexpr char const* name() const noexcept { return names_in<estimators>[index]; }
+    friend constexpr bool operator==(any_estimator, any_estimator) = default;
 
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
-        switch (which) {
-            case id::k1:
-                return trm::k1{}(l);
-            case id::k2:
-                return trm::k2{}(l);
-            case id::k3:
-                return trm::k3{}(l);
-            case id::abs_log_ratio:
-                break;
-        }
-        return trm::abs_log_ratio{}(l);
+        V value = detail::zero<V>();
+        at_type(estimators{}, index,
+                [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}(l); });
+        return value;
     }
     template <class V>
     TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
-        switch (which) {
-            case id::k1:
-                return trm::k1{}.slope(l);
-            case id::k2:
-                return trm::k2{}.slope(l);
-            case id::k3:
-                return trm::k3{}.slope(l);
-            case id::abs_log_ratio:
-                break;
-        }
-        return trm::abs_log_ratio{}.slope(l);
+        V value = detail::zero<V>();
+        at_type(estimators{}, index,
+                [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}.slope(l); });
+        return value;
     }
 };
 

@@ -34,6 +34,17 @@ template <class T>
     for (auto const& w : spec_words<T>) all.emplace_back(w.word);
     return all;
 }
+/// The policy of a list that has this name, by index.
+template <class List>
+[[nodiscard]] std::optional<std::size_t> index_of_name(std::string_view name) noexcept {
+    for (std::size_t i = 0; i < List::size; ++i)
+        if (names_in<List>[i] == name) return i;
+    return {};
+}
+template <class List>
+[[nodiscard]] std::vector<std::string> listed_names() {
+    return {std::begin(names_in<List>), std::end(names_in<List>)};
+}
 /// f(type_identity of each alternative) until one returns true.
 template <class Variant, class F>
 bool any_alternative(F&& f) {
@@ -72,13 +83,16 @@ inline void refuse_over(spec_node const& n, spec_problem& problem) {
 template <class T>
 void read_value(spec_node const& n, T& to, std::string const& what, spec_problem& problem) {
     if constexpr (std::is_same_v<T, any_divergence>) {
-        auto const id = is_plain_word(n) ? word_value<any_divergence::id>(n.text) : std::nullopt;
-        if (!id) return unknown_word(problem, n.at, "divergence", n.text, words_of<any_divergence::id>());
-        to = any_divergence(*id);
+        auto const index = is_plain_word(n) ? index_of_name<divergences>(n.text) : std::nullopt;
+        if (!index) return unknown_word(problem, n.at, "divergence", n.text, listed_names<divergences>());
+        to = {};
+        to.index = *index;
         read_over(n, to.over, problem);
     } else if constexpr (std::is_same_v<T, any_estimator>) {
         refuse_over(n, problem);
-        read_value(n, to.which, what, problem);
+        auto const index = is_plain_word(n) ? index_of_name<estimators>(n.text) : std::nullopt;
+        if (!index) return unknown_word(problem, n.at, what, n.text, listed_names<estimators>());
+        to.index = *index;
     } else if constexpr (has_words<T>) {
         refuse_over(n, problem);
         auto const value = is_plain_word(n) ? word_value<T>(n.text) : std::nullopt;
@@ -143,12 +157,12 @@ inline void write_band(band b, spec_node& n) {
 template <class T>
 [[nodiscard]] spec_node value_node(T const& v) {
     if constexpr (std::is_same_v<T, any_divergence>) {
-        spec_node n = word_node(word_of(v.which));
+        spec_node n = word_node(v.name());
         if (v.over != ratio_kind::current_over_rollout) n.over = word_of(v.over);
         n.bare = true;
         return n;
     } else if constexpr (std::is_same_v<T, any_estimator>) {
-        spec_node n = word_node(word_of(v.which));
+        spec_node n = word_node(v.name());
         n.bare = true;
         return n;
     } else if constexpr (has_words<T>) {

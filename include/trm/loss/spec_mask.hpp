@@ -14,7 +14,7 @@ namespace detail {
 /// `seq_max_k2`: a statistic (none: per token) of a divergence.
 struct measured_name {
     std::string_view statistic;
-    any_divergence::id divergence;
+    std::size_t divergence;  ///< in `divergences`
 };
 [[nodiscard]] inline std::optional<measured_name> read_measured(std::string_view name) noexcept {
     measured_name m{};
@@ -24,9 +24,9 @@ struct measured_name {
         m.statistic = s;
         name.remove_prefix(5 + s.size());
     }
-    auto const id = word_value<any_divergence::id>(name);
-    if (!id) return {};
-    m.divergence = *id;
+    auto const index = index_of_name<divergences>(name);
+    if (!index) return {};
+    m.divergence = *index;
     return m;
 }
 template <class M>
@@ -39,7 +39,7 @@ template <class M>
 }
 template <class Criterion>
 void unknown_criterion(spec_node const& n, spec_problem& problem) {
-    std::vector<std::string> known = words_of<any_divergence::id>();
+    std::vector<std::string> known = listed_names<divergences>();
     std::string list;
     for (std::string const& d : known) list += d + ", ";
     for (std::string name : names_of<Criterion>()) {
@@ -49,7 +49,7 @@ void unknown_criterion(spec_node const& n, spec_problem& problem) {
     }
     for (char const* name : {"geometric_ratio", "product_ratio", "veto", "none"}) known.emplace_back(name);
     list += "geometric_ratio, product_ratio, veto, seq_<sum|mean|max|min>_<divergence>";
-    for (auto const& d : words_of<any_divergence::id>())
+    for (auto const& d : listed_names<divergences>())
         for (char const* s : {"seq_sum_", "seq_mean_", "seq_max_", "seq_min_"}) known.push_back(s + d);
     unknown_word(problem, n.at, "criterion", n.text, known, list);
 }
@@ -64,10 +64,11 @@ inline void refuse_arguments(spec_node const& n, spec_problem& problem) {
 }
 /// `divergence@ratio <band>` into a criterion that has both.
 template <class M>
-void read_test(spec_node const& n, any_divergence::id which, M& to, spec_problem& problem) {
+void read_test(spec_node const& n, std::size_t divergence, M& to, spec_problem& problem) {
     refuse_arguments(n, problem);
     need_band(n, problem);
-    to.divergence = any_divergence(which);
+    to.divergence = {};
+    to.divergence.index = divergence;
     read_over(n, to.divergence.over, problem);
     band b;
     read_band(n, b, problem);
@@ -83,7 +84,7 @@ template <class Criterion>
 bool read_ratio_band(spec_node const& n, std::vector<Criterion>& mask, spec_problem& problem) {
     bool const geometric = n.text == "geometric_ratio", product = n.text == "product_ratio", any = n.text == "veto";
     if (!geometric && !product && !any) return false;
-    any_divergence log_ratio(any_divergence::id::k1);
+    any_divergence log_ratio(k1{});
     read_over(n, log_ratio.over, problem);
     band b;
     if (any) {

@@ -44,27 +44,6 @@ inline constexpr spec_word<ratio_kind> spec_words<ratio_kind>[] = {
     {"surrogate", ratio_kind::surrogate},
     {"correction", ratio_kind::correction}};
 template <>
-inline constexpr spec_word<any_divergence::id> spec_words<any_divergence::id>[] = {
-    {"k1", any_divergence::id::k1},
-    {"k2", any_divergence::id::k2},
-    {"k3", any_divergence::id::k3},
-    {"abs_log_ratio", any_divergence::id::abs_log_ratio},
-    {"ratio", any_divergence::id::ratio},
-    {"binary_tv", any_divergence::id::binary_tv},
-    {"probability_change", any_divergence::id::probability_change},
-    {"ratio_either_way", any_divergence::id::ratio_either_way},
-    {"k3_reversed", any_divergence::id::k3_reversed},
-    {"binary_kl", any_divergence::id::binary_kl},
-    {"bidirectional_binary_kl", any_divergence::id::bidirectional_binary_kl},
-    {"given", any_divergence::id::given},
-    {"jensen_shannon", any_divergence::id::jensen_shannon}};
-template <>
-inline constexpr spec_word<any_estimator::id> spec_words<any_estimator::id>[] = {
-    {"k1", any_estimator::id::k1},
-    {"k2", any_estimator::id::k2},
-    {"k3", any_estimator::id::k3},
-    {"abs_log_ratio", any_estimator::id::abs_log_ratio}};
-template <>
 inline constexpr spec_word<sees> spec_words<sees>[] = {{"all", sees::all_tokens}, {"kept", sees::kept_tokens}};
 template <>
 inline constexpr spec_word<normalise> spec_words<normalise>[] = {{"after_bound", normalise::after_bound},

@@ -14,39 +14,15 @@ namespace detail {
 
 template <class D>
 [[nodiscard]] constexpr any_divergence as_any(D const& d) noexcept {
-    using id = any_divergence::id;
-    if constexpr (std::is_same_v<D, any_divergence>) {
-        return d;
-    } else {
-        constexpr auto is = []<class P>(P) { return std::derived_from<D, P>; };
-        constexpr id which = is(k1{})                        ? id::k1
-                             : is(k2{})                      ? id::k2
-                             : is(k3{})                      ? id::k3
-                             : is(abs_log_ratio{})           ? id::abs_log_ratio
-                             : is(ratio{})                   ? id::ratio
-                             : is(binary_tv{})               ? id::binary_tv
-                             : is(probability_change{})      ? id::probability_change
-                             : is(ratio_either_way{})        ? id::ratio_either_way
-                             : is(k3_reversed{})             ? id::k3_reversed
-                             : is(binary_kl{})               ? id::binary_kl
-                             : is(bidirectional_binary_kl{}) ? id::bidirectional_binary_kl
-                             : is(jensen_shannon{})          ? id::jensen_shannon
-                                                             : id::given;
-        static_assert(which != id::given || is(given{}), "trm: any_divergence does not list this divergence");
-        return {which, d.over};
-    }
+    static_assert(std::is_same_v<D, any_divergence> || is_listed<divergences, D>,
+                  "trm: a loss as data has only divergences that policy/catalogue.hpp lists");
+    return d;
 }
 template <class D>
 [[nodiscard]] constexpr any_estimator as_estimator(D const& d) noexcept {
-    if constexpr (std::is_same_v<D, any_estimator>) {
-        return d;
-    } else {
-        using id = any_estimator::id;
-        return {std::derived_from<D, k1>   ? id::k1
-                : std::derived_from<D, k2> ? id::k2
-                : std::derived_from<D, k3> ? id::k3
-                                           : id::abs_log_ratio};
-    }
+    static_assert(std::is_same_v<D, any_estimator> || is_listed<estimators, D>,
+                  "trm: a loss as data has only estimators that policy/catalogue.hpp lists");
+    return d;
 }
 
 template <class D>
@@ -133,11 +109,12 @@ namespace presets {
 /// `correction` is either, by whether the batch has proximal_logp.
 [[nodiscard]] inline std::vector<any_criterion> criteria_of(verl_rejection const& rs,
                                                             ratio_kind over = ratio_kind::correction) {
-    using id = any_divergence::id;
     std::vector<any_criterion> mask;
     for (int i = 0; i < rs.size; ++i) {
         verl_criterion const& c = rs.criteria[i];
-        any_divergence const d{c.k == 1 ? id::k1 : c.k == 2 ? id::k2 : id::k3, over};
+        auto const d = c.k == 1   ? any_divergence::of<k1>(over)
+                       : c.k == 2 ? any_divergence::of<k2>(over)
+                                  : any_divergence::of<k3>(over);
         switch (c.level) {
             case verl_level::token:
                 mask.push_back(token_mask<any_divergence>{d, c.keep});

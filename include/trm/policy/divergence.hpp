@@ -14,6 +14,7 @@ TRM_NAMESPACE_BEGIN
 
 /// -x. Unbiased for KL(behaviour || target) under behaviour samples; any sign. Slope -1. Exact. 0 transcendentals.
 struct k1 {
+    static constexpr char const* name = "k1";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -28,6 +29,7 @@ struct k1 {
 /// x^2 / 2 >= 0, symmetric in x: the paper's sampled-token stand-in for the maximum criterion. Slope x. Error 1 ulp. 0
 /// transcendentals.
 struct k2 {
+    static constexpr char const* name = "k2";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -42,6 +44,7 @@ struct k2 {
 /// r - 1 - x >= 0, unbiased for KL(behaviour || target): the mean criterion. Slope r - 1. Relative error 1.3e-6 (float)
 /// for any |x| <= 20. 1 transcendental, shared with r.
 struct k3 {
+    static constexpr char const* name = "k3";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -55,6 +58,7 @@ struct k3 {
 
 /// |x|. Slope sign(x), 0 at 0. Exact. 0 transcendentals.
 struct abs_log_ratio {
+    static constexpr char const* name = "abs_log_ratio";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -69,6 +73,7 @@ struct abs_log_ratio {
 
 /// r = e^x itself, for bands on the ratio. Relative error 1.5e-7 (float). 1 transcendental.
 struct ratio {
+    static constexpr char const* name = "ratio";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -79,6 +84,7 @@ struct ratio {
 /// |p - mu| of the sampled token's probabilities: a lower bound of the full-vocabulary total variation (data
 /// processing). In [0, 1]. Absolute error 1e-7 (float). 2 transcendentals. DPPO binary TV, prime-rl.
 struct binary_tv {
+    static constexpr char const* name = "binary_tv";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -89,6 +95,7 @@ struct binary_tv {
 /// p - mu of the sampled token, with its sign, in [-1, 1]. prime-rl's `ref_kl` keeps >= -0.2 whatever the advantage.
 /// 2 transcendentals.
 struct probability_change {
+    static constexpr char const* name = "probability_change";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -98,6 +105,7 @@ struct probability_change {
 
 /// e^|x| = max(r, 1 / r) >= 1. Its sequence mean is NeMo-RL's `seq_logprob_error_threshold`. 1 transcendental.
 struct ratio_either_way {
+    static constexpr char const* name = "ratio_either_way";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -109,6 +117,7 @@ struct ratio_either_way {
 /// 1 / r - 1 + x = k3(-x) >= 0: AReaL's `kl_k3`. Under behaviour samples its mean is not KL(behaviour || target); `k3` is.
 /// 2 transcendentals.
 struct k3_reversed {
+    static constexpr char const* name = "k3_reversed";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -121,6 +130,7 @@ struct k3_reversed {
 /// mean is NeMo-RL's metric `js_divergence_error`. Computed as log1p(sinh(x / 2)^2) / 2. Relative error 4e-7 (float). 2
 /// transcendentals.
 struct jensen_shannon {
+    static constexpr char const* name = "jensen_shannon";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -133,6 +143,7 @@ struct jensen_shannon {
 /// bound of KL(behaviour || target). >= 0; finite, since 1 - p is kept above the smallest normal number. 6
 /// transcendentals. DPPO binary KL.
 struct binary_kl {
+    static constexpr char const* name = "binary_kl";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -144,6 +155,7 @@ struct binary_kl {
 /// proposed for verl, prime-rl, AReaL).
 /// 9 transcendentals.
 struct bidirectional_binary_kl {
+    static constexpr char const* name = "bidirectional_binary_kl";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
@@ -155,6 +167,7 @@ struct bidirectional_binary_kl {
 
 /// The batch's own `given` stream: exact full-vocabulary KL or TV, top-k bounds, anything. 0 transcendentals.
 struct given {
+    static constexpr char const* name = "given";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     static constexpr bool reads_ratio = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::given; }
@@ -166,6 +179,14 @@ template <ratio_kind Kind, class Policy>
 struct over_ratio : Policy {
     static constexpr ratio_kind over = Kind;
 };
+/// The policy without `over`.
+template <class Policy>
+struct without_over {
+    using type = Policy;
+};
+template <ratio_kind Kind, class Policy>
+struct without_over<over_ratio<Kind, Policy>> : without_over<Policy> {};
+
 template <ratio_kind Kind, class Policy>
     requires(!requires(Policy p) { p.tokens; })
 [[nodiscard]] constexpr over_ratio<Kind, Policy> over(Policy p) noexcept {
@@ -175,6 +196,11 @@ template <ratio_kind Kind, class Policy>
 template <class D>
 concept divergence_policy = std::copyable<D> && requires(D d) {
     { d.over } -> std::convertible_to<ratio_kind>;
+};
+/// A divergence that also serves as a KL penalty.
+template <class D>
+concept estimator_policy = divergence_policy<D> && requires(D d, log_ratio<simd::vec<float, simd::scalar>> const& l) {
+    { d.slope(l) } -> std::same_as<simd::vec<float, simd::scalar>>;
 };
 
 /// What a policy reads: its ratio, unless it says that it reads none, and its streams. A constant when the policy's
