@@ -4,11 +4,12 @@
 #include "loss_parity.hpp"
 
 #include <trm/loss/spec.hpp>
+#include <trm/loss/to_spec.hpp>
 
 #include <bit>
 #include <cstring>
 
-/// Losses written twice, as text and as types, must agree in every bit. Between them the losses use every policy.
+/// Losses written twice, as text and as types, must be the same spec and agree in every bit. Between them the losses use every policy.
 namespace any_parity {
 
 using namespace trm;
@@ -39,6 +40,7 @@ void same(Loss const& fixed, char const* text, std::uint64_t seed) {
     spec_result const parsed = parse_spec(text);
     INFO(text << "\n" << parsed.message);
     REQUIRE(parsed.ok());
+    CHECK(print_spec(to_spec(fixed)) == print_spec(parsed.spec));
     any_loss const dynamic{parsed.spec};
     auto b = batches::make<T>(shape(), seed);
     batches::random r(seed);

@@ -45,13 +45,13 @@ inline trm::band any_band(random& r) {
 template <class T>
 void fill(T& value, random& r) {
     if constexpr (std::is_same_v<T, trm::any_divergence>) {
-        value.index = static_cast<std::size_t>(r.below(trm::divergences::size));
+        value.index = static_cast<std::size_t>(r.below(trm::catalogue::divergences::size));
         fill(value.over, r);
     } else if constexpr (std::is_same_v<T, trm::any_estimator>) {
-        value.index = static_cast<std::size_t>(r.below(trm::estimators::size));
+        value.index = static_cast<std::size_t>(r.below(trm::catalogue::estimators::size));
     } else if constexpr (trm::detail::has_words<T>) {
-        auto const i = r.below(static_cast<std::int64_t>(std::size(trm::spec_words<T>)));
-        value = trm::spec_words<T>[i].value;
+        auto const i = r.below(static_cast<std::int64_t>(std::size(trm::enum_words<T>)));
+        value = trm::enum_words<T>[i].value;
     } else if constexpr (std::is_same_v<T, trm::band>) {
         value = any_band(r);
     } else if constexpr (std::is_same_v<T, trm::weight_bound>) {
@@ -85,7 +85,7 @@ template <class P>
 P policy(random& r) {
     for (;;) {
         P p{};
-        trm::spec_of<P>::fields([&](char const*, auto where, bool = false) { fill(std::invoke(where, p), r); });
+        trm::each_field<P>([&](char const*, auto where, bool = false) { fill(std::invoke(where, p), r); });
         if constexpr (requires { p.divergence; }) fill(p.divergence, r);
         if constexpr (requires { p.keep; }) p.keep = any_band(r);
         if constexpr (requires { p.positive; }) p.positive = any_band(r);
@@ -96,7 +96,7 @@ template <class Variant>
 Variant alternative(std::size_t which, random& r) {
     Variant v;
     std::size_t i = 0;
-    trm::detail::any_alternative<Variant>([&](auto type) {
+    trm::any_type(trm::alternatives_of<Variant>{}, [&](auto type) {
         if (i++ != which) return false;
         v = policy<typename decltype(type)::type>(r);
         return true;
@@ -163,7 +163,7 @@ bool same_value(T const& a, T const& b) {
 template <class P>
 bool same_policy(P const& a, P const& b) {
     bool same = true;
-    trm::spec_of<P>::fields([&](char const*, auto where, bool = false) {
+    trm::each_field<P>([&](char const*, auto where, bool = false) {
         same = same && same_value(std::invoke(where, a), std::invoke(where, b));
     });
     if constexpr (requires { a.divergence; }) same = same && a.divergence == b.divergence;

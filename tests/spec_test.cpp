@@ -237,13 +237,13 @@ TEST_CASE("names are unique and no name is the start of a grammar word", "[unit]
         std::sort(names.begin(), names.end());
         CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
     };
-    auto masks = detail::names_of<any_criterion>();
-    for (auto const& d : detail::listed_names<divergences>()) masks.push_back(d);
+    auto masks = detail::names_of<catalogue::criteria<any_divergence>>();
+    for (auto const& d : detail::names_of<catalogue::divergences>()) masks.push_back(d);
     for (char const* sugar : {"geometric_ratio", "product_ratio", "veto", "none"}) masks.emplace_back(sugar);
     unique(masks);
-    unique(detail::names_of<decltype(any_weight::policy)>());
-    unique(detail::names_of<decltype(any_surrogate::policy)>());
-    unique(detail::names_of<any_penalty>());
+    unique(detail::names_of<catalogue::weights>());
+    unique(detail::names_of<catalogue::surrogates>());
+    unique(detail::names_of<catalogue::penalties<any_estimator>>());
 }
 
 TEST_CASE("the README names every policy, word and parameter", "[unit]") {
@@ -254,23 +254,23 @@ TEST_CASE("the README names every policy, word and parameter", "[unit]") {
         INFO(word);
         CHECK(page.find(word) != std::string::npos);
     };
-    auto const policies = [&]<class Variant>(std::type_identity<Variant>) {
-        detail::any_alternative<Variant>([&](auto type) {
-            using S = spec_of<typename decltype(type)::type>;
-            has(S::name);
-            S::fields([&](char const* name, auto, bool = false) { has(name); });
-            if constexpr (requires { S::choice; }) has(S::choice.word);
+    auto const policies = [&](auto list) {
+        any_type(list, [&](auto type) {
+            using P = typename decltype(type)::type;
+            has(P::name);
+            each_field<P>([&](char const* name, auto, bool = false) { has(name); });
+            if constexpr (requires { P::choice; }) has(P::choice.word);
             return false;
         });
     };
-    policies(std::type_identity<any_criterion>{});
-    policies(std::type_identity<decltype(any_weight::policy)>{});
-    policies(std::type_identity<decltype(any_surrogate::policy)>{});
-    policies(std::type_identity<any_penalty>{});
-    for (auto const& words :
-         {detail::listed_names<divergences>(), detail::words_of<ratio_kind>(), detail::words_of<aggregation::kind>(),
-          detail::words_of<sees>(), detail::words_of<normalise>(), detail::words_of<zero_advantage>(),
-          detail::words_of<advantage_sign>(), detail::listed_names<estimators>()})
+    policies(catalogue::criteria<any_divergence>{});
+    policies(catalogue::weights{});
+    policies(catalogue::surrogates{});
+    policies(catalogue::penalties<any_estimator>{});
+    for (auto const& words : {detail::names_of<catalogue::divergences>(), detail::words_of<ratio_kind>(),
+                              detail::words_of<aggregation::kind>(), detail::words_of<sees>(),
+                              detail::words_of<normalise>(), detail::words_of<zero_advantage>(),
+                              detail::words_of<advantage_sign>(), detail::names_of<catalogue::estimators>()})
         for (auto const& word : words) has(word);
 }
 

@@ -17,16 +17,6 @@ struct type_list {
     static constexpr std::size_t size = sizeof...(Ts);
 };
 
-/// A variant of the types of a list.
-template <class List>
-struct list_variant;
-template <class... Ts>
-struct list_variant<type_list<Ts...>> {
-    using type = std::variant<Ts...>;
-};
-template <class List>
-using variant_of = typename list_variant<List>::type;
-
 /// Position of T in a list; the size of the list if it is not there.
 template <class T, class... Ts>
 [[nodiscard]] constexpr std::size_t index_in(type_list<Ts...>) noexcept {
@@ -48,24 +38,38 @@ TRM_INLINE constexpr void at_type(type_list<Ts...>, std::size_t index, F&& f) {
 }
 
 namespace detail {
-template <class... As>
+
+/// Lists that can be added up in a fold; never called.
+template <class... Ts>
 struct list_sum {
-    template <class... Bs>
-    friend constexpr list_sum<As..., Bs...> operator+(list_sum, list_sum<Bs...>) noexcept {
-        return {};
-    }
-    using type = type_list<As...>;
+    using type = type_list<Ts...>;
+    template <class... Us>
+    list_sum<Ts..., Us...> operator+(type_list<Us...>) const;
 };
+template <class... Ts>
+std::variant<Ts...> variant_from(type_list<Ts...>);
+template <class... Ts>
+type_list<Ts...> list_from(std::variant<Ts...> const&);
+template <template <class> class Keep, class... Ts>
+auto filtered(type_list<Ts...>)
+    -> decltype((list_sum<>{} + ... + std::conditional_t<Keep<Ts>::value, type_list<Ts>, type_list<>>{}));
+
 }  // namespace detail
 
-/// The types for which `Keep<T>::value`, in order.
+/// The types of all lists, in order.
+template <class... Lists>
+using lists_joined = typename decltype((detail::list_sum<>{} + ... + Lists{}))::type;
+/// The types for which Keep<T>::value, in order.
 template <template <class> class Keep, class List>
-struct list_filter;
-template <template <class> class Keep, class... Ts>
-struct list_filter<Keep, type_list<Ts...>> {
-    using type =
-        typename decltype((detail::list_sum<>{} + ... +
-                           std::conditional_t<Keep<Ts>::value, detail::list_sum<Ts>, detail::list_sum<>>{}))::type;
-};
+using list_filtered = typename decltype(detail::filtered<Keep>(List{}))::type;
+/// A variant of the types of a list, and back.
+template <class List>
+using variant_of = decltype(detail::variant_from(List{}));
+template <class Variant>
+using alternatives_of = decltype(detail::list_from(std::declval<Variant const&>()));
+
+/// Type number `index` of a list.
+template <std::size_t index, class List>
+using type_in = std::variant_alternative_t<index, variant_of<List>>;
 
 TRM_NAMESPACE_END

@@ -3,39 +3,34 @@
 
 #include <trm/policy/aggregation.hpp>
 #include <trm/policy/catalogue.hpp>
-#include <trm/policy/length_neutral_mask.hpp>
-#include <trm/policy/mask_signed.hpp>
-#include <trm/policy/penalty_kl.hpp>
-#include <trm/policy/selection_batch.hpp>
-#include <trm/policy/surrogates.hpp>
 
 #include <concepts>
 #include <variant>
 #include <vector>
 
 /// \file
-/// Policies chosen at run time: the same structs in variants. A policy that is listed here is reachable from `any_loss`;
-/// one that also has a `spec_of` entry (loss/spec_table.hpp) is reachable from text.
+/// Policies chosen at run time: those of policy/catalogue.hpp, the same structs, in variants.
 
 TRM_NAMESPACE_BEGIN
 
 /// Any divergence of the catalogue over any pair of policies: `any_divergence{k2{}}`, `any_divergence::of<k2>()`.
 struct any_divergence {
-    std::size_t index = 0;  ///< in `divergences`
+    std::size_t index = 0;  ///< in `catalogue::divergences`
     ratio_kind over = ratio_kind::current_over_rollout;
 
     constexpr any_divergence() = default;
     template <class D>
-        requires is_listed<divergences, D>
+        requires is_listed<catalogue::divergences, D>
     constexpr any_divergence(D const& d) noexcept : any_divergence(d, d.over) {}
     template <class D>
-        requires is_listed<divergences, D>
-    constexpr any_divergence(D const&, ratio_kind kind) noexcept : index(index_of<divergences, D>), over(kind) {}
+        requires is_listed<catalogue::divergences, D>
+    constexpr any_divergence(D const&, ratio_kind kind) noexcept
+        : index(index_of<catalogue::divergences, D>), over(kind) {}
     template <class D>
     [[nodiscard]] static constexpr any_divergence of(ratio_kind kind = D::over) noexcept {
         return {D{}, kind};
     }
-    [[nodiscard]] constexpr char const* name() const noexcept { return names_in<divergences>[index]; }
+    [[nodiscard]] constexpr char const* name() const noexcept { return names_in<catalogue::divergences>[index]; }
     friend constexpr bool operator==(any_divergence, any_divergence) = default;
 };
 namespace detail {
@@ -57,12 +52,12 @@ V divergence_at(type_list<Ds...>, std::size_t index, token<V, P> const& t, ratio
 /// One function per divergence for all criteria: inlined into each of them they would be most of the code of a loss.
 template <class V, bool P>
 TRM_INLINE V divergence_of(any_divergence const& d, token<V, P> const& t) noexcept {
-    return detail::divergence_at(divergences{}, d.index, t, d.over);
+    return detail::divergence_at(catalogue::divergences{}, d.index, t, d.over);
 }
 /// As for the divergence itself: `given` looks at no log-ratio.
 [[nodiscard]] constexpr unsigned needs_of(any_divergence const& d) noexcept {
     unsigned bits = 0;
-    at_type(divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
+    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
         if constexpr (!requires { D::reads_ratio; }) bits |= need::ratio(d.over);
         if constexpr (requires { D::needs(); }) bits |= D::needs();
     });
@@ -71,42 +66,33 @@ TRM_INLINE V divergence_of(any_divergence const& d, token<V, P> const& t) noexce
 
 /// A divergence that is also a KL estimate with a slope: `any_estimator{k3{}}`.
 struct any_estimator {
-    std::size_t index = index_of<estimators, k3>;  ///< in `estimators`
+    std::size_t index = index_of<catalogue::estimators, k3>;  ///< in `catalogue::estimators`
 
     constexpr any_estimator() = default;
     template <class D>
-        requires is_listed<estimators, D>
-    constexpr any_estimator(D const&) noexcept : index(index_of<estimators, D>) {}
-    [[nodiscard]] constexpr char const* name() const noexcept { return names_in<estimators>[index]; }
+        requires is_listed<catalogue::estimators, D>
+    constexpr any_estimator(D const&) noexcept : index(index_of<catalogue::estimators, D>) {}
+    [[nodiscard]] constexpr char const* name() const noexcept { return names_in<catalogue::estimators>[index]; }
     friend constexpr bool operator==(any_estimator, any_estimator) = default;
 
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         V value = detail::zero<V>();
-        at_type(estimators{}, index,
+        at_type(catalogue::estimators{}, index,
                 [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}(l); });
         return value;
     }
     template <class V>
     TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
         V value = detail::zero<V>();
-        at_type(estimators{}, index,
+        at_type(catalogue::estimators{}, index,
                 [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}.slope(l); });
         return value;
     }
 };
 
-using any_criterion = std::variant<
-    token_mask<any_divergence>, sequence_mask<any_divergence, stat::max_t>, sequence_mask<any_divergence, stat::mean_t>,
-    sequence_mask<any_divergence, stat::sum_t>, sequence_mask<any_divergence, stat::min_t>,
-    passing_sequence_mask<any_divergence, stat::max_t>, passing_sequence_mask<any_divergence, stat::mean_t>,
-    passing_sequence_mask<any_divergence, stat::sum_t>, passing_sequence_mask<any_divergence, stat::min_t>,
-    advantage_signed<any_divergence>, prefix_mask<any_divergence>, group_mask<any_divergence, stat::max_t>,
-    group_mask<any_divergence, stat::mean_t>, group_mask<any_divergence, stat::sum_t>,
-    group_mask<any_divergence, stat::min_t>, signed_sequence_mask<any_divergence, stat::max_t>,
-    signed_sequence_mask<any_divergence, stat::mean_t>, signed_sequence_mask<any_divergence, stat::sum_t>,
-    signed_sequence_mask<any_divergence, stat::min_t>, quantile_mask<any_divergence>, top_mean_mask<any_divergence>,
-    budget_mask<any_divergence>, top_share_mask<any_divergence>, clip_cov, length_neutral_mask>;
+using any_criterion = variant_of<catalogue::criteria<any_divergence>>;
+using any_penalty = variant_of<catalogue::penalties<any_estimator>>;
 
 /// A surrogate or weight with the pair of policies that it looks at.
 template <class Variant>
@@ -126,20 +112,8 @@ struct any_over {
         : policy(normalised<W>{static_cast<W const&>(w.weight), w.when, w.tokens}), over(Kind) {}
 };
 
-using any_surrogate = any_over<std::variant<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo,
-                                            gspo_token, gmpo, sapo, dro, kl_cov, vespo, topr>>;
-
-using any_weight =
-    any_over<std::variant<no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>,
-                          normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
-                          normalised<sequence_weight<stat::mean_t>>, constant_weight>>;
-
-using any_penalty =
-    std::variant<kl_penalty<any_estimator>, squared_log_ratio, reference_kl<any_estimator, kl_gradient::pathwise>,
-                 reference_kl<any_estimator, kl_gradient::straight_through>,
-                 reference_kl<any_estimator, kl_gradient::score_function>,
-                 reference_kl<any_estimator, kl_gradient::importance<ratio_kind::surrogate>>,
-                 reference_kl<any_estimator, kl_gradient::importance<ratio_kind::current_over_rollout>>>;
+using any_surrogate = any_over<variant_of<catalogue::surrogates>>;
+using any_weight = any_over<variant_of<catalogue::weights>>;
 
 /// Everything that a loss is made of, as data.
 struct loss_spec {

@@ -59,7 +59,7 @@ void refuse_contradiction(std::vector<Criterion> const& mask, std::size_t added,
             std::visit(
                 [&](auto const& b) {
                     using M = std::remove_cvref_t<decltype(b)>;
-                    if constexpr (spec_of<M>::shape == spec_shape::measured) {
+                    if constexpr (M::form == criterion_form::measured) {
                         auto const* a = std::get_if<M>(&mask[i]);
                         if (a != nullptr && a->divergence == b.divergence &&
                             (a->keep.upper < b.keep.lower || b.keep.upper < a->keep.lower))

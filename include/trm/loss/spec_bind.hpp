@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/loss/any_policies.hpp>
 #include <trm/loss/spec_node.hpp>
-#include <trm/loss/spec_table.hpp>
 
 #include <array>
 #include <optional>
 
 /// \file
-/// Nodes to policies and back, by the entries of spec_table.hpp.
+/// Nodes to policies and back, by the names and fields of policies.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
 template <class T>
-inline constexpr bool has_words = std::is_array_v<std::remove_const_t<decltype(spec_words<T>)>>;
+inline constexpr bool has_words = std::is_array_v<std::remove_const_t<decltype(enum_words<T>)>>;
 
 template <class T>
 [[nodiscard]] std::optional<T> word_value(std::string_view word) noexcept {
-    for (auto const& w : spec_words<T>)
+    for (auto const& w : enum_words<T>)
         if (w.word == word) return w.value;
     return {};
 }
 template <class T>
 [[nodiscard]] std::string word_of(T value) {
-    for (auto const& w : spec_words<T>)
+    for (auto const& w : enum_words<T>)
         if (w.value == value) return std::string(w.word);
     return {};
 }
 template <class T>
 [[nodiscard]] std::vector<std::string> words_of() {
     std::vector<std::string> all;
-    for (auto const& w : spec_words<T>) all.emplace_back(w.word);
+    for (auto const& w : enum_words<T>) all.emplace_back(w.word);
     return all;
 }
 /// The policy of a list that has this name, by index.
@@ -41,25 +41,12 @@ template <class List>
         if (names_in<List>[i] == name) return i;
     return {};
 }
+/// The names of a list's policies, each once; those without a name of their own left out.
 template <class List>
-[[nodiscard]] std::vector<std::string> listed_names() {
-    return {std::begin(names_in<List>), std::end(names_in<List>)};
-}
-/// f(type_identity of each alternative) until one returns true.
-template <class Variant, class F>
-bool any_alternative(F&& f) {
-    return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return (f(std::type_identity<std::variant_alternative_t<I, Variant>>{}) || ...);
-    }(std::make_index_sequence<std::variant_size_v<Variant>>{});
-}
-template <class Variant>
 [[nodiscard]] std::vector<std::string> names_of() {
     std::vector<std::string> all;
-    any_alternative<Variant>([&](auto type) {
-        std::string const name = spec_of<typename decltype(type)::type>::name;
-        if (!name.empty() && (all.empty() || all.back() != name)) all.push_back(name);
-        return false;
-    });
+    for (std::string_view const name : names_in<List>)
+        if (!name.empty() && (all.empty() || all.back() != name)) all.emplace_back(name);
     return all;
 }
 
@@ -83,15 +70,15 @@ inline void refuse_over(spec_node const& n, spec_problem& problem) {
 template <class T>
 void read_value(spec_node const& n, T& to, std::string const& what, spec_problem& problem) {
     if constexpr (std::is_same_v<T, any_divergence>) {
-        auto const index = is_plain_word(n) ? index_of_name<divergences>(n.text) : std::nullopt;
-        if (!index) return unknown_word(problem, n.at, "divergence", n.text, listed_names<divergences>());
+        auto const index = is_plain_word(n) ? index_of_name<catalogue::divergences>(n.text) : std::nullopt;
+        if (!index) return unknown_word(problem, n.at, "divergence", n.text, names_of<catalogue::divergences>());
         to = {};
         to.index = *index;
         read_over(n, to.over, problem);
     } else if constexpr (std::is_same_v<T, any_estimator>) {
         refuse_over(n, problem);
-        auto const index = is_plain_word(n) ? index_of_name<estimators>(n.text) : std::nullopt;
-        if (!index) return unknown_word(problem, n.at, what, n.text, listed_names<estimators>());
+        auto const index = is_plain_word(n) ? index_of_name<catalogue::estimators>(n.text) : std::nullopt;
+        if (!index) return unknown_word(problem, n.at, what, n.text, names_of<catalogue::estimators>());
         to.index = *index;
     } else if constexpr (has_words<T>) {
         refuse_over(n, problem);
@@ -253,10 +240,10 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
             }
         }
     };
-    spec_of<P>::fields(read);
-    if constexpr (requires { spec_of<P>::choice; }) {
-        known.emplace_back(spec_of<P>::choice.field);
-        (void)named(spec_of<P>::choice.field, false);
+    each_field<P>(read);
+    if constexpr (requires { P::choice; }) {
+        known.emplace_back(P::choice.field);
+        (void)named(P::choice.field, false);
     }
     for (std::size_t i = 0; i < used.size(); ++i) {
         if (used[i] != 0) continue;
@@ -292,10 +279,10 @@ void write_fields(P const& policy, spec_node& n) {
         }
         n.items.push_back(std::move(a));
     };
-    spec_of<P>::fields(write);
-    if constexpr (requires { spec_of<P>::choice; }) {
-        spec_node a = word_node(spec_of<P>::choice.word);
-        a.key = spec_of<P>::choice.field;
+    each_field<P>(write);
+    if constexpr (requires { P::choice; }) {
+        spec_node a = word_node(P::choice.word);
+        a.key = P::choice.field;
         n.items.push_back(std::move(a));
     }
 }
@@ -308,15 +295,15 @@ void read_policy(spec_node const& n, char const* what, Variant& to, spec_problem
     bool known = false;
     spec_node const* choice = nullptr;
     std::vector<std::string> choices;
-    bool const done = any_alternative<Variant>([&](auto type) {
+    bool const done = any_type(alternatives_of<Variant>{}, [&](auto type) {
         using P = typename decltype(type)::type;
-        if (n.text != spec_of<P>::name) return false;
+        if (n.text != P::name) return false;
         known = true;
-        if constexpr (requires { spec_of<P>::choice; }) {
+        if constexpr (requires { P::choice; }) {
             for (spec_node const& a : n.items)
-                if (a.key == spec_of<P>::choice.field) choice = &a;
-            choices.emplace_back(spec_of<P>::choice.word);
-            if (choice != nullptr && !(is_plain_word(*choice) && choice->text == spec_of<P>::choice.word)) return false;
+                if (a.key == P::choice.field) choice = &a;
+            choices.emplace_back(P::choice.word);
+            if (choice != nullptr && !(is_plain_word(*choice) && choice->text == P::choice.word)) return false;
         }
         P policy{};
         read_fields(n, 0, policy, problem);
@@ -325,11 +312,11 @@ void read_policy(spec_node const& n, char const* what, Variant& to, spec_problem
     });
     if (done) return;
     if (known) return unknown_word(problem, choice->at, choice->key, choice->text, choices);
-    unknown_word(problem, n.at, what, n.text, names_of<Variant>());
+    unknown_word(problem, n.at, what, n.text, names_of<alternatives_of<Variant>>());
 }
 template <class P>
 [[nodiscard]] spec_node policy_node(P const& policy) {
-    spec_node n = word_node(spec_of<P>::name);
+    spec_node n = word_node(P::name);
     write_fields(policy, n);
     return n;
 }

@@ -14,17 +14,17 @@ namespace detail {
 /// `seq_max_k2`: a statistic (none: per token) of a divergence.
 struct measured_name {
     std::string_view statistic;
-    std::size_t divergence;  ///< in `divergences`
+    std::size_t divergence;  ///< in `catalogue::divergences`
 };
 [[nodiscard]] inline std::optional<measured_name> read_measured(std::string_view name) noexcept {
     measured_name m{};
-    for (std::string_view s : {"sum", "mean", "max", "min"}) {
+    for (std::string_view s : names_in<catalogue::statistics>) {
         if (name.substr(0, 4) != "seq_" || name.substr(4, s.size()) != s || name.substr(4 + s.size(), 1) != "_")
             continue;
         m.statistic = s;
         name.remove_prefix(5 + s.size());
     }
-    auto const index = index_of_name<divergences>(name);
+    auto const index = index_of_name<catalogue::divergences>(name);
     if (!index) return {};
     m.divergence = *index;
     return m;
@@ -32,24 +32,24 @@ struct measured_name {
 template <class M>
 [[nodiscard]] constexpr std::string_view statistic_of_criterion() noexcept {
     if constexpr (requires { &M::statistic; }) {
-        return spec_statistic<std::remove_cvref_t<decltype(M::statistic)>>;
+        return decltype(M::statistic)::name;
     } else {
         return {};
     }
 }
 template <class Criterion>
 void unknown_criterion(spec_node const& n, spec_problem& problem) {
-    std::vector<std::string> known = listed_names<divergences>();
+    std::vector<std::string> known = names_of<catalogue::divergences>();
     std::string list;
     for (std::string const& d : known) list += d + ", ";
-    for (std::string name : names_of<Criterion>()) {
+    for (std::string name : names_of<alternatives_of<Criterion>>()) {
         if (std::find(known.begin(), known.end(), name) != known.end()) continue;
         list += name + ", ";
         known.push_back(std::move(name));
     }
     for (char const* name : {"geometric_ratio", "product_ratio", "veto", "none"}) known.emplace_back(name);
     list += "geometric_ratio, product_ratio, veto, seq_<sum|mean|max|min>_<divergence>";
-    for (auto const& d : listed_names<divergences>())
+    for (auto const& d : names_of<catalogue::divergences>())
         for (char const* s : {"seq_sum_", "seq_mean_", "seq_max_", "seq_min_"}) known.push_back(s + d);
     unknown_word(problem, n.at, "criterion", n.text, known, list);
 }
@@ -120,17 +120,16 @@ void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_probl
     if (read_ratio_band(n, mask, problem)) return;
     auto const own = read_measured(n.text);
     bool known = false;
-    bool const done = any_alternative<Criterion>([&](auto type) {
+    bool const done = any_type(alternatives_of<Criterion>{}, [&](auto type) {
         using M = typename decltype(type)::type;
-        using S = spec_of<M>;
         M m{};
-        if constexpr (S::shape == spec_shape::measured) {
+        if constexpr (M::form == criterion_form::measured) {
             if (!own || own->statistic != statistic_of_criterion<M>()) return false;
             read_test(n, own->divergence, m, problem);
         } else {
-            if (n.text != S::name) return false;
+            if (n.text != M::name) return false;
             known = true;
-            if constexpr (S::shape == spec_shape::around) {
+            if constexpr (M::form == criterion_form::around) {
                 refuse_over(n, problem);
                 refuse_band(n, problem);
                 if (n.items.empty()) return false;
@@ -142,7 +141,7 @@ void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_probl
                 read_fields(n, 1, m, problem);
             } else {
                 refuse_over(n, problem);
-                if constexpr (S::shape == spec_shape::banded) {
+                if constexpr (M::form == criterion_form::banded) {
                     need_band(n, problem);
                     read_band(n, m.keep, problem);
                 } else {
@@ -157,9 +156,9 @@ void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_probl
     if (done) return;
     if (!known) return unknown_criterion<Criterion>(n, problem);
     bool whole = false;
-    any_alternative<Criterion>([&](auto type) {
+    any_type(alternatives_of<Criterion>{}, [&](auto type) {
         using M = typename decltype(type)::type;
-        whole = whole || (n.text == spec_of<M>::name && !statistic_of_criterion<M>().empty());
+        whole = whole || (n.text == M::name && !statistic_of_criterion<M>().empty());
         return false;
     });
     if (!n.items.empty() && n.items[0].is == spec_node::kind::word && !read_measured(n.items[0].text))
@@ -186,16 +185,15 @@ template <class Criterion>
     return std::visit(
         [](auto const& m) {
             using M = std::remove_cvref_t<decltype(m)>;
-            using S = spec_of<M>;
-            if constexpr (S::shape == spec_shape::measured) {
+            if constexpr (M::form == criterion_form::measured) {
                 return test_node(m);
             } else {
-                spec_node n = word_node(S::name);
-                if constexpr (S::shape == spec_shape::around) {
+                spec_node n = word_node(M::name);
+                if constexpr (M::form == criterion_form::around) {
                     n.items.push_back(test_node(m));
                     n.items.back().key = "of";
                 }
-                if constexpr (S::shape == spec_shape::banded) write_band(m.keep, n);
+                if constexpr (M::form == criterion_form::banded) write_band(m.keep, n);
                 write_fields(m, n);
                 return n;
             }

@@ -4,6 +4,7 @@
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/masked_loss.hpp>
 #include <trm/loss/presets_verl.hpp>
+#include <trm/loss/spec_bind.hpp>
 
 /// \file
 /// From policies chosen at compile time, presets for instance, to the same policies as data: `any_loss(to_spec(loss))` gives the
@@ -12,79 +13,56 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-template <class D>
-[[nodiscard]] constexpr any_divergence as_any(D const& d) noexcept {
-    static_assert(std::is_same_v<D, any_divergence> || is_listed<divergences, D>,
-                  "trm: a loss as data has only divergences that policy/catalogue.hpp lists");
-    return d;
+/// Copies the fields that have the same name and kind.
+template <class From, class To>
+void copy_fields(From const& from, To& to) {
+    each_field<To>([&](std::string_view name, auto to_where, bool = false) {
+        auto& target = field_of(to_where, to);
+        each_field<From>([&](std::string_view from_name, auto from_where, bool = false) {
+            auto const& source = field_of(from_where, from);
+            using T = std::remove_reference_t<decltype(target)>;
+            using S = std::remove_cvref_t<decltype(source)>;
+            if constexpr (std::is_same_v<T, S> || (std::is_class_v<T> && std::is_convertible_v<S, T>))
+                if (name == from_name) target = source;
+        });
+    });
 }
-template <class D>
-[[nodiscard]] constexpr any_estimator as_estimator(D const& d) noexcept {
-    static_assert(std::is_same_v<D, any_estimator> || is_listed<estimators, D>,
-                  "trm: a loss as data has only estimators that policy/catalogue.hpp lists");
-    return d;
+/// The policy of the same place in the list `To`, whose divergences and estimators are chosen at run time.
+template <class From, class To, class P>
+[[nodiscard]] auto as_listed(P const& from) {
+    static_assert(is_listed<From, P>, "trm: a loss as data has only policies that policy/catalogue.hpp lists");
+    type_in<index_of<From, P>, To> to{};
+    copy_fields(from, to);
+    // What a criterion takes from its band or from the criterion inside is not among its fields.
+    if constexpr (requires { to.divergence = from.divergence; }) to.divergence = from.divergence;
+    if constexpr (requires { to.keep = from.keep; }) to.keep = from.keep;
+    if constexpr (requires { to.positive = from.positive; }) to.positive = from.positive;
+    return to;
 }
 
-template <class D>
-any_criterion as_any(token_mask<D> const& m) {
-    return token_mask<any_divergence>{as_any(m.divergence), m.keep};
-}
-template <class D, class S>
-any_criterion as_any(sequence_mask<D, S> const& m) {
-    return sequence_mask<any_divergence, S>{as_any(m.divergence), m.statistic, m.keep};
-}
-template <class D, class S>
-any_criterion as_any(passing_sequence_mask<D, S> const& m) {
-    return over_passing(sequence_mask{as_any(m.divergence), m.statistic, m.keep});
-}
-template <class D>
-any_criterion as_any(advantage_signed<D> const& m) {
-    return advantage_signed<any_divergence>{as_any(m.divergence), m.positive, m.negative, m.zero};
-}
-template <class D>
-any_criterion as_any(prefix_mask<D> const& m) {
-    return prefix_mask<any_divergence>{as_any(m.divergence), m.keep};
-}
-template <class D, class S>
-any_criterion as_any(group_mask<D, S> const& m) {
-    return group_mask<any_divergence, S>{as_any(m.divergence), m.statistic, m.keep};
-}
-template <class D, class S>
-any_criterion as_any(signed_sequence_mask<D, S> const& m) {
-    return signed_sequence_mask<any_divergence, S>{as_any(m.divergence), m.statistic, m.keep, m.sign};
-}
-template <class D>
-any_criterion as_any(quantile_mask<D> const& m) {
-    return quantile_mask<any_divergence>{as_any(m.divergence), m.q, m.keep};
-}
-template <class D>
-any_criterion as_any(top_mean_mask<D> const& m) {
-    return top_mean_mask<any_divergence>{as_any(m.divergence), m.m, m.keep};
-}
-template <class D>
-any_criterion as_any(budget_mask<D> const& m) {
-    return budget_mask<any_divergence>{as_any(m.divergence), m.limit};
-}
-template <class D>
-any_criterion as_any(top_share_mask<D> const& m) {
-    return top_share_mask<any_divergence>{as_any(m.divergence), m.share};
-}
-/// Criteria without a divergence of their own have one type only.
 template <class M>
-    requires(!requires(M m) { m.divergence; } && is_criterion<M>)
-any_criterion as_any(M const& m) {
-    return m;
+[[nodiscard]] any_criterion as_any_criterion(M const& m) {
+    using to = catalogue::criteria<any_divergence>;
+    if constexpr (requires { m.divergence; }) {
+        using D = decltype(m.divergence);
+        static_assert(std::is_same_v<D, any_divergence> || is_listed<catalogue::divergences, D>,
+                      "trm: a loss as data has only divergences that policy/catalogue.hpp lists");
+        return as_listed<catalogue::criteria<D>, to>(m);
+    } else {
+        return as_listed<to, to>(m);
+    }
 }
-
-inline any_penalty as_any(squared_log_ratio const& p) { return p; }
-template <class D>
-any_penalty as_any(kl_penalty<D> const& p) {
-    return kl_penalty<any_estimator>{as_estimator(p.estimator), p.beta, p.tokens};
-}
-template <class D, class G>
-any_penalty as_any(reference_kl<D, G> const& p) {
-    return reference_kl<any_estimator, G>{
-        as_estimator(p.estimator), p.beta, p.gradient, p.tokens, p.input_clamp, p.output_clamp};
+template <class P>
+[[nodiscard]] any_penalty as_any_penalty(P const& p) {
+    using to = catalogue::penalties<any_estimator>;
+    if constexpr (requires { p.estimator; }) {
+        using E = decltype(p.estimator);
+        static_assert(std::is_same_v<E, any_estimator> || is_listed<catalogue::estimators, E>,
+                      "trm: a loss as data has only estimators that policy/catalogue.hpp lists");
+        return as_listed<catalogue::penalties<E>, to>(p);
+    } else {
+        return as_listed<to, to>(p);
+    }
 }
 
 }  // namespace detail
@@ -93,8 +71,8 @@ any_penalty as_any(reference_kl<D, G> const& p) {
 template <class... Ms, class Surrogate, class Weight, class... Ps, class Arch>
 [[nodiscard]] loss_spec to_spec(masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Arch> const& loss) {
     loss_spec spec;
-    std::apply([&](auto const&... m) { (spec.mask.push_back(detail::as_any(m)), ...); }, loss.mask.criteria);
-    std::apply([&](auto const&... p) { (spec.penalties.push_back(detail::as_any(p)), ...); }, loss.penalties);
+    std::apply([&](auto const&... m) { (spec.mask.push_back(detail::as_any_criterion(m)), ...); }, loss.mask.criteria);
+    std::apply([&](auto const&... p) { (spec.penalties.push_back(detail::as_any_penalty(p)), ...); }, loss.penalties);
     spec.weight = loss.weight;
     spec.surrogate = loss.surrogate;
     spec.aggregate = loss.aggregate;

@@ -3,6 +3,7 @@
 
 #include <trm/core/dtype.hpp>
 #include <trm/core/status.hpp>
+#include <trm/policy/fields.hpp>
 
 TRM_NAMESPACE_BEGIN
 
@@ -38,6 +39,15 @@ struct aggregation {
         return bad_n || bad_length ? status{errc::bad_denominator, -1, -1, "aggregation"} : status{};
     }
 };
+
+template <>
+inline constexpr enum_word<aggregation::kind> enum_words<aggregation::kind>[] = {
+    {"token_mean", aggregation::kind::token_mean},
+    {"token_sum", aggregation::kind::token_sum},
+    {"seq_mean_token_sum", aggregation::kind::seq_mean_token_sum},
+    {"seq_mean_token_mean", aggregation::kind::seq_mean_token_mean},
+    {"seq_mean_token_sum_norm", aggregation::kind::seq_mean_token_sum_norm},
+    {"prompt_mean", aggregation::kind::prompt_mean}};
 
 struct token_mean : aggregation {
     constexpr token_mean(denominator d = over_all) noexcept : aggregation{kind::token_mean, d, 0} {}

@@ -2,13 +2,18 @@
 #pragma once
 
 #include <trm/core/type_list.hpp>
-#include <trm/policy/divergence.hpp>
+#include <trm/policy/length_neutral_mask.hpp>
+#include <trm/policy/mask_signed.hpp>
+#include <trm/policy/penalty_kl.hpp>
+#include <trm/policy/selection_batch.hpp>
+#include <trm/policy/surrogates.hpp>
 
 /// \file
 /// Every policy, one list per kind: the only place that enumerates them. What is listed here can be chosen at run time, by text
-/// and by JSON, is named in messages, and is compared with the oracle by the tests, which go through the lists.
+/// and by JSON; the tests go through the lists, compare each entry with the oracle and refuse one that the oracle lacks.
 
 TRM_NAMESPACE_BEGIN
+namespace catalogue {
 
 using divergences = type_list<k1,  // -x
                               k2,  // x^2 / 2
@@ -26,9 +31,42 @@ using divergences = type_list<k1,  // -x
                               >;
 
 /// The divergences that serve as KL penalties: those that have `slope`.
-template <class D>
-struct is_estimator : std::bool_constant<estimator_policy<D>> {};
-using estimators = list_filter<is_estimator, divergences>::type;
+using estimators = list_filtered<is_estimator, divergences>;
+
+using statistics = type_list<stat::sum_t, stat::mean_t, stat::max_t, stat::min_t>;
+
+/// A criterion of sequences with each of the statistics.
+template <template <divergence_policy, class> class Mask, divergence_policy D>
+using of_statistics =
+    type_list<Mask<D, stat::sum_t>, Mask<D, stat::mean_t>, Mask<D, stat::max_t>, Mask<D, stat::min_t>>;
+
+/// Criteria of a mask that look at a divergence of type D, or at none. The first is what an empty `any_criterion` holds.
+template <divergence_policy D>
+using criteria = lists_joined<type_list<token_mask<D>>,  // tokens
+                              of_statistics<sequence_mask, D>,  // sequences
+                              of_statistics<passing_sequence_mask, D>,  // sequences, by what token criteria leave
+                              type_list<advantage_signed<D>>,  // tokens that move away
+                              type_list<prefix_mask<D>>,  // selections from here on
+                              of_statistics<group_mask, D>,  //
+                              of_statistics<signed_sequence_mask, D>,  //
+                              type_list<quantile_mask<D>, top_mean_mask<D>, budget_mask<D>, top_share_mask<D>>,
+                              type_list<clip_cov, length_neutral_mask>>;
+
+using weights = type_list<no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>,
+                          normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
+                          normalised<sequence_weight<stat::mean_t>>, constant_weight>;
+
+using surrogates = type_list<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo, gspo_token, gmpo,
+                             sapo, dro, kl_cov, vespo, topr>;
+
+/// Penalties whose KL is estimated by E.
+template <class E>
+using penalties = type_list<kl_penalty<E>, squared_log_ratio, reference_kl<E, kl_gradient::pathwise>,
+                            reference_kl<E, kl_gradient::straight_through>,
+                            reference_kl<E, kl_gradient::score_function>, reference_kl<E, kl_gradient::importance<>>,
+                            reference_kl<E, kl_gradient::importance<ratio_kind::current_over_rollout>>>;
+
+}  // namespace catalogue
 
 /// Position of a policy in a list, whatever pair of policies it looks at (`trm::over`); the size of the list if it is not there.
 template <class List, class Policy>

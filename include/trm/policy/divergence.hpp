@@ -202,6 +202,8 @@ template <class D>
 concept estimator_policy = divergence_policy<D> && requires(D d, log_ratio<simd::vec<float, simd::scalar>> const& l) {
     { d.slope(l) } -> std::same_as<simd::vec<float, simd::scalar>>;
 };
+template <class D>
+struct is_estimator : std::bool_constant<estimator_policy<D>> {};
 
 /// What a policy reads: its ratio, unless it says that it reads none, and its streams. A constant when the policy's
 /// members are static.

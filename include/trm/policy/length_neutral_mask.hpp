@@ -17,6 +17,14 @@ struct length_neutral_mask {
     double eps = std::numeric_limits<double>::infinity();  ///< largest TV of a token
     double delta = std::numeric_limits<double>::infinity();  ///< largest KL of a token, nats
 
+    static constexpr char const* name = "length_neutral";
+    static constexpr auto form = criterion_form::plain;
+    static void fields(auto f) {
+        f("threshold", &length_neutral_mask::threshold, true);
+        f("horizon", &length_neutral_mask::horizon, true);
+        f("eps", &length_neutral_mask::eps);
+        f("delta", &length_neutral_mask::delta);
+    }
     static constexpr bool is_sequence = false, is_selection = true;
     static constexpr int sums = 0, maxima = 0, channels = 1;
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;

@@ -34,10 +34,18 @@ struct band {
 
 /// Statistics of a divergence over the tokens of a sequence.
 namespace stat {
-struct sum_t {};
-struct mean_t {};
-struct max_t {};
-struct min_t {};
+struct sum_t {
+    static constexpr char const* name = "sum";
+};
+struct mean_t {
+    static constexpr char const* name = "mean";
+};
+struct max_t {
+    static constexpr char const* name = "max";
+};
+struct min_t {
+    static constexpr char const* name = "min";
+};
 inline constexpr sum_t sum{};  ///< of an empty sequence: 0
 inline constexpr mean_t mean{};  ///< of an empty sequence: 0
 inline constexpr max_t max{};  ///< of an empty sequence: -infinity
@@ -52,6 +60,8 @@ struct token_mask {
     D divergence;
     band keep;
 
+    static constexpr char const* name = "";
+    static constexpr auto form = criterion_form::measured;
     static constexpr bool is_sequence = false;
     static constexpr int sums = 0, maxima = 0;
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -77,6 +87,8 @@ struct sequence_mask {
     Stat statistic;
     band keep;
 
+    static constexpr char const* name = "";
+    static constexpr auto form = criterion_form::measured;
     static constexpr bool is_sequence = true;
     static constexpr bool adds = std::is_same_v<Stat, stat::sum_t> || std::is_same_v<Stat, stat::mean_t>;
     static constexpr int sums = adds ? 1 : 0, maxima = adds ? 0 : 1;
@@ -119,6 +131,8 @@ sequence_mask(D, S, band) -> sequence_mask<D, S>;
 /// `sequence_mask_metric` after its token mask.
 template <divergence_policy D, class Stat>
 struct passing_sequence_mask : sequence_mask<D, Stat> {
+    static constexpr char const* name = "passing";
+    static constexpr auto form = criterion_form::around;
     static constexpr bool of_passing = true;
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, V* sum, V* max) const noexcept {

@@ -13,6 +13,9 @@ TRM_NAMESPACE_BEGIN
 /// What a token with A = 0 counts as. Its policy gradient is 0; the choice shows in penalties on kept tokens, in kept counts
 /// and in metrics. verl, Stable-RL and prime-rl take the negative branch; SkyRL keeps the token.
 enum class zero_advantage : std::uint8_t { as_negative, keep };
+template <>
+inline constexpr enum_word<zero_advantage> enum_words<zero_advantage>[] = {{"as_negative", zero_advantage::as_negative},
+                                                                           {"keep", zero_advantage::keep}};
 
 /// Rejects a token iff its move is away from the behaviour policy (A > 0 and r > 1, or A < 0 and r < 1) and D is outside
 /// the band of that sign. Kept otherwise, however large D: gradients that lead back are never lost. Reads the log-ratio
@@ -24,6 +27,12 @@ struct advantage_signed {
     band negative;  ///< for A < 0
     zero_advantage zero = zero_advantage::as_negative;
 
+    static constexpr char const* name = "away";
+    static constexpr auto form = criterion_form::around;
+    static void fields(auto f) {
+        f("negative", &advantage_signed::negative);
+        f("zero", &advantage_signed::zero);
+    }
     static constexpr bool is_sequence = false;
     static constexpr int sums = 0, maxima = 0;
     [[nodiscard]] static constexpr unsigned needs() noexcept {

@@ -24,12 +24,18 @@ struct penalty_terms {
 /// (on); Liger k3, 0.04. Clamps and other gradients: `reference_kl`.
 template <class D>
 struct kl_penalty {
-    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
-    static constexpr bool reads_ratio = false;
     D estimator;
     double beta;
     sees tokens = sees::all_tokens;
 
+    static constexpr char const* name = "kl";
+    static void fields(auto f) {
+        f("estimator", &kl_penalty::estimator, true);
+        f("beta", &kl_penalty::beta, true);
+        f("sees", &kl_penalty::tokens);
+    }
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_ratio = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(beta) ? status{} : status{errc::bad_threshold, -1, -1, "kl_penalty"};
@@ -53,6 +59,11 @@ struct squared_log_ratio {
     double coefficient;
     sees tokens = sees::all_tokens;
 
+    static constexpr char const* name = "squared_log_ratio";
+    static void fields(auto f) {
+        f("coefficient", &squared_log_ratio::coefficient, true);
+        f("sees", &squared_log_ratio::tokens);
+    }
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(coefficient) ? status{} : status{errc::bad_threshold, -1, -1, "squared_log_ratio"};

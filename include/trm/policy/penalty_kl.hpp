@@ -14,15 +14,24 @@ TRM_NAMESPACE_BEGIN
 /// How D(x), x = log ref - log p, is differentiated.
 namespace kl_gradient {
 /// -D'(x): the derivative of the value. kl_penalty with clamps.
-struct pathwise {};
+struct pathwise {
+    static constexpr char const* name = "pathwise";
+};
 /// Value D, gradient of k2: -x. Neither clamp touches the gradient. verl's `k1+`, `k3+`.
-struct straight_through {};
+struct straight_through {
+    static constexpr char const* name = "straight_through";
+};
 /// exp(logp - sg logp) D: value D, slope D - D'(x). NeMo-RL.
-struct score_function {};
+struct score_function {
+    static constexpr char const* name = "score_function";
+};
 /// r D with r = e^y differentiated: value r D, slope r (D - D'(x)); where the clamp of y acts, -r D'(x). slime, TRL and Liger
 /// over the proximal policy, NeMo-RL (`use_on_policy_kl_approximation`) over the rollout policy.
 template <ratio_kind Kind = ratio_kind::surrogate>
 struct importance {
+    static constexpr char const* name = Kind == ratio_kind::surrogate              ? "importance"
+                                        : Kind == ratio_kind::current_over_rollout ? "importance_over_rollout"
+                                                                                   : "";
     static constexpr ratio_kind over = Kind;
 };
 }  // namespace kl_gradient
@@ -40,6 +49,15 @@ struct reference_kl {
     double input_clamp = 20.0;
     double output_clamp = std::numeric_limits<double>::infinity();
 
+    static constexpr char const* name = "reference_kl";
+    static constexpr type_choice choice{"gradient", Gradient::name};
+    static void fields(auto f) {
+        f("estimator", &reference_kl::estimator, true);
+        f("beta", &reference_kl::beta, true);
+        f("sees", &reference_kl::tokens);
+        f("input_clamp", &reference_kl::input_clamp);
+        f("output_clamp", &reference_kl::output_clamp);
+    }
     static constexpr bool reads_ratio = requires { Gradient::over; };
     static constexpr ratio_kind over = [] {
         if constexpr (reads_ratio) {

@@ -59,6 +59,8 @@ template <divergence_policy D>
 struct prefix_mask : detail::scored_by<D> {
     band keep;
     constexpr prefix_mask(D d = {}, band b = {}) noexcept : detail::scored_by<D>{d}, keep(b) {}
+    static constexpr char const* name = "prefix";
+    static constexpr auto form = criterion_form::around;
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("prefix_mask");
     }
@@ -85,6 +87,8 @@ struct group_mask : detail::scored_by<D> {
     band keep;
     constexpr group_mask(D d = {}, Stat s = {}, band b = {}) noexcept
         : detail::scored_by<D>{d}, statistic(s), keep(b) {}
+    static constexpr char const* name = "group";
+    static constexpr auto form = criterion_form::around;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::group; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("group_mask");
@@ -104,9 +108,12 @@ struct group_mask : detail::scored_by<D> {
     }
 };
 
+enum class advantage_sign : std::uint8_t { negative, positive };
+template <>
+inline constexpr enum_word<advantage_sign> enum_words<advantage_sign>[] = {{"negative", advantage_sign::negative},
+                                                                           {"positive", advantage_sign::positive}};
 /// Drop the tokens of one advantage sign in sequences that violate the band. OPSM (DeepSeek-V3.2, arXiv 2512.02556; slime,
 /// delta 1e-4; TRL, no default): A < 0 and mean k1 > delta.
-enum class advantage_sign : std::uint8_t { negative, positive };
 template <divergence_policy D, class Stat>
 struct signed_sequence_mask : detail::scored_by<D> {
     Stat statistic;
@@ -115,6 +122,9 @@ struct signed_sequence_mask : detail::scored_by<D> {
     constexpr signed_sequence_mask(D d = {}, Stat s = {}, band b = {},
                                    advantage_sign a = advantage_sign::negative) noexcept
         : detail::scored_by<D>{d}, statistic(s), keep(b), sign(a) {}
+    static constexpr char const* name = "signed";
+    static constexpr auto form = criterion_form::around;
+    static void fields(auto f) { f("sign", &signed_sequence_mask::sign); }
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("signed_sequence_mask");
@@ -142,6 +152,12 @@ struct quantile_mask : detail::scored_by<D> {
     band keep;
     constexpr quantile_mask(D d = {}, double quantile = 1, band b = {}) noexcept
         : detail::scored_by<D>{d}, q(quantile), keep(b) {}
+    static constexpr char const* name = "quantile";
+    static constexpr auto form = criterion_form::banded;
+    static void fields(auto f) {
+        f("divergence", &quantile_mask::divergence, true);
+        f("q", &quantile_mask::q, true);
+    }
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() && q >= 0 && q <= 1 ? status{} : detail::bad("quantile_mask");
     }
@@ -189,6 +205,12 @@ struct top_mean_mask : detail::scored_by<D> {
     band keep;
     constexpr top_mean_mask(D d = {}, std::int64_t count = 1, band b = {}) noexcept
         : detail::scored_by<D>{d}, m(count), keep(b) {}
+    static constexpr char const* name = "top_mean";
+    static constexpr auto form = criterion_form::banded;
+    static void fields(auto f) {
+        f("divergence", &top_mean_mask::divergence, true);
+        f("m", &top_mean_mask::m, true);
+    }
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() && m >= 1 ? status{} : detail::bad("top_mean_mask");
     }

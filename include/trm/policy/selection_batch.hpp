@@ -30,6 +30,12 @@ template <divergence_policy D>
 struct budget_mask : detail::scored_by<D> {
     double limit;
     constexpr budget_mask(D d = {}, double mean_limit = 0) noexcept : detail::scored_by<D>{d}, limit(mean_limit) {}
+    static constexpr char const* name = "budget";
+    static constexpr auto form = criterion_form::plain;
+    static void fields(auto f) {
+        f("divergence", &budget_mask::divergence, true);
+        f("limit", &budget_mask::limit, true);
+    }
     [[nodiscard]] constexpr status validate() const noexcept {
         return !is_nan(limit) ? status{} : detail::bad("budget_mask");
     }
@@ -58,6 +64,12 @@ template <divergence_policy D>
 struct top_share_mask : detail::scored_by<D> {
     double share;
     constexpr top_share_mask(D d = {}, double s = 1) noexcept : detail::scored_by<D>{d}, share(s) {}
+    static constexpr char const* name = "top_share";
+    static constexpr auto form = criterion_form::plain;
+    static void fields(auto f) {
+        f("divergence", &top_share_mask::divergence, true);
+        f("share", &top_share_mask::share, true);
+    }
     [[nodiscard]] constexpr status validate() const noexcept {
         return share >= 0 && share <= 1 ? status{} : detail::bad("top_share_mask");
     }
@@ -126,6 +138,16 @@ struct clip_cov {
     double eps_low = 0.2, eps_high = 0.2;
     std::uint64_t seed = 0;
 
+    static constexpr char const* name = "clip_cov";
+    static constexpr auto form = criterion_form::plain;
+    static void fields(auto f) {
+        f("lower", &clip_cov::lower);
+        f("upper", &clip_cov::upper);
+        f("fraction", &clip_cov::fraction);
+        f("eps_low", &clip_cov::eps_low);
+        f("eps_high", &clip_cov::eps_high);
+        f("seed", &clip_cov::seed);
+    }
     static constexpr bool is_sequence = false, is_selection = true;
     static constexpr int sums = 0, maxima = 0, channels = 2;
     static constexpr ratio_kind over = ratio_kind::surrogate;

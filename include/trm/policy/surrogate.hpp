@@ -39,6 +39,7 @@ TRM_INLINE typename V::mask nowhere() noexcept {
 /// -r A, slope -r A. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075. prime-rl's
 /// loss and SkyRL's `importance_sampling` and `dppo`, with their masks; no parameters.
 struct importance_ratio {
+    static constexpr char const* name = "importance_ratio";
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
@@ -59,6 +60,12 @@ struct ppo_clip {
     double eps_high = 0.2;
     double dual_clip = 0.0;
 
+    static constexpr char const* name = "ppo_clip";
+    static void fields(auto f) {
+        f("eps_low", &ppo_clip::eps_low);
+        f("eps_high", &ppo_clip::eps_high);
+        f("dual_clip", &ppo_clip::dual_clip);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -95,6 +102,7 @@ struct ppo_clip {
 /// -A logp, slope -A: REINFORCE (Williams 1992). Combine with a weight for off-policy correction. verl `gpg` (arXiv
 /// 2504.02546) and bypass `reinforce`, NeMo-RL `disable_ppo_ratio`, SkyRL `rollout_is`; no parameters.
 struct policy_gradient {
+    static constexpr char const* name = "policy_gradient";
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr bool reads_ratio = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }

@@ -17,6 +17,11 @@ struct cispo {
     double lower = 0.0;
     double upper = 5.0;
 
+    static constexpr char const* name = "cispo";
+    static void fields(auto f) {
+        f("lower", &cispo::lower);
+        f("upper", &cispo::upper);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -45,6 +50,7 @@ struct cispo {
 /// log-ratio clamp acts. A reverse-KL distillation term in the form of an importance ratio whose advantage is the sampled
 /// log-probability gap to a teacher. prime-rl's `ref_kl` component. 1 transcendental.
 struct reference_gap {
+    static constexpr char const* name = "reference_gap";
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }

@@ -15,6 +15,11 @@ struct kl_cov {
     double coefficient = 0.1;
     double fraction = 2e-4;
 
+    static constexpr char const* name = "kl_cov";
+    static void fields(auto f) {
+        f("coefficient", &kl_cov::coefficient);
+        f("fraction", &kl_cov::fraction);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage | need::marks; }
     [[nodiscard]] constexpr status validate() const noexcept {

@@ -66,6 +66,12 @@ struct gspo {
     double eps_high = 4e-4;
     double dual_clip = 0.0;
 
+    static constexpr char const* name = "gspo";
+    static void fields(auto f) {
+        f("eps_low", &gspo::eps_low);
+        f("eps_high", &gspo::eps_high);
+        f("dual_clip", &gspo::dual_clip);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 4;
     static constexpr bool shares_gradient = true;
@@ -108,6 +114,12 @@ struct gspo_token {
     double eps_high = 4e-4;
     double dual_clip = 0.0;
 
+    static constexpr char const* name = "gspo_token";
+    static void fields(auto f) {
+        f("eps_low", &gspo_token::eps_low);
+        f("eps_high", &gspo_token::eps_high);
+        f("dual_clip", &gspo_token::dual_clip);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 2;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
@@ -145,6 +157,11 @@ struct gmpo {
     double eps_low = 0.4;
     double eps_high = 0.4;
 
+    static constexpr char const* name = "gmpo";
+    static void fields(auto f) {
+        f("eps_low", &gmpo::eps_low);
+        f("eps_high", &gmpo::eps_high);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 3;
     static constexpr bool shares_gradient = true;

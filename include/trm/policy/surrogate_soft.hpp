@@ -16,6 +16,11 @@ struct sapo {
     double tau_positive = 1.0;
     double tau_negative = 1.05;
 
+    static constexpr char const* name = "sapo";
+    static void fields(auto f) {
+        f("tau_positive", &sapo::tau_positive);
+        f("tau_negative", &sapo::tau_negative);
+    }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -44,6 +49,8 @@ struct sapo {
 struct dro {
     double beta;
 
+    static constexpr char const* name = "dro";
+    static void fields(auto f) { f("beta", &dro::beta, true); }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {

@@ -44,6 +44,13 @@ struct vespo : detail::trajectory_score {
     constexpr vespo() = default;
     constexpr vespo(double k_pos, double lambda_pos, double k_neg, double lambda_neg) noexcept
         : k_positive(k_pos), lambda_positive(lambda_pos), k_negative(k_neg), lambda_negative(lambda_neg) {}
+    static constexpr char const* name = "vespo";
+    static void fields(auto f) {
+        f("k_positive", &vespo::k_positive);
+        f("lambda_positive", &vespo::lambda_positive);
+        f("k_negative", &vespo::k_negative);
+        f("lambda_negative", &vespo::lambda_negative);
+    }
     [[nodiscard]] constexpr status validate() const noexcept {
         bool const ok = k_positive >= 0 && k_negative >= 0 && lambda_positive >= 1e-4 && lambda_negative >= 1e-4;
         return ok && is_finite(k_positive + lambda_positive + k_negative + lambda_negative)
@@ -70,6 +77,13 @@ struct topr : detail::trajectory_score {
     constexpr topr() = default;
     constexpr topr(double pos_lower, double pos_upper, double neg_lower, double neg_upper) noexcept
         : positive_lower(pos_lower), positive_upper(pos_upper), negative_lower(neg_lower), negative_upper(neg_upper) {}
+    static constexpr char const* name = "topr";
+    static void fields(auto f) {
+        f("positive_lower", &topr::positive_lower);
+        f("positive_upper", &topr::positive_upper);
+        f("negative_lower", &topr::negative_lower);
+        f("negative_upper", &topr::negative_upper);
+    }
     [[nodiscard]] constexpr status validate() const noexcept {
         bool const ok = 0 <= positive_lower && positive_lower <= positive_upper && 0 <= negative_lower &&
                         negative_lower <= negative_upper;

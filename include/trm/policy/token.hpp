@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/policy/fields.hpp>
 #include <trm/simd/math.hpp>
 #include <trm/simd/memory.hpp>
 
@@ -17,6 +18,14 @@ enum class ratio_kind : std::uint8_t {
     surrogate,  ///< current_over_proximal if the batch has proximal_logp, else current_over_rollout
     correction,  ///< proximal_over_rollout if the batch has proximal_logp, else current_over_rollout
 };
+
+template <>
+inline constexpr enum_word<ratio_kind> enum_words<ratio_kind>[] = {
+    {"current_over_rollout", ratio_kind::current_over_rollout},
+    {"proximal_over_rollout", ratio_kind::proximal_over_rollout},
+    {"current_over_proximal", ratio_kind::current_over_proximal},
+    {"surrogate", ratio_kind::surrogate},
+    {"correction", ratio_kind::correction}};
 
 [[nodiscard]] constexpr ratio_kind resolve(ratio_kind kind, bool has_proximal) noexcept {
     if (kind == ratio_kind::surrogate)

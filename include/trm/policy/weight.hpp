@@ -10,6 +10,8 @@ TRM_NAMESPACE_BEGIN
 
 /// Which tokens a policy looks at: every loss_mask token, or only those the mask keeps.
 enum class sees : std::uint8_t { all_tokens, kept_tokens };
+template <>
+inline constexpr enum_word<sees> enum_words<sees>[] = {{"all", sees::all_tokens}, {"kept", sees::kept_tokens}};
 
 /// What happens to a weight w outside [lower, upper]: it is replaced by `below` or `above`. The bounds belong to the band.
 struct weight_bound {
@@ -41,6 +43,7 @@ inline constexpr weight_bound unbounded{};
 
 /// Weight 1.
 struct no_weight {
+    static constexpr char const* name = "none";
     static constexpr ratio_kind over = ratio_kind::correction;
     static constexpr bool reads_ratio = false;
     static constexpr int sums = 0;
@@ -55,6 +58,8 @@ struct no_weight {
 struct constant_weight {
     double factor = 1.0;
 
+    static constexpr char const* name = "constant";
+    static void fields(auto f) { f("factor", &constant_weight::factor, true); }
     static constexpr ratio_kind over = ratio_kind::correction;
     static constexpr bool reads_ratio = false;
     static constexpr int sums = 0;
@@ -73,6 +78,8 @@ struct constant_weight {
 struct token_weight {
     weight_bound bound = unbounded;
 
+    static constexpr char const* name = "token";
+    static void fields(auto f) { f("bound", &token_weight::bound); }
     static constexpr ratio_kind over = ratio_kind::correction;
     static constexpr int sums = 0;
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -96,6 +103,11 @@ struct sequence_weight {
     weight_bound bound = unbounded;
     sees ratios = sees::all_tokens;
 
+    static constexpr char const* name = std::is_same_v<Stat, stat::sum_t> ? "product" : "geometric";
+    static void fields(auto f) {
+        f("bound", &sequence_weight::bound);
+        f("ratios", &sequence_weight::ratios);
+    }
     static_assert(std::is_same_v<Stat, stat::sum_t> || std::is_same_v<Stat, stat::mean_t>,
                   "trm: a sequence weight is a product (stat::sum) or a geometric mean (stat::mean)");
     static constexpr ratio_kind over = ratio_kind::correction;
@@ -127,21 +139,33 @@ sequence_weight(S, weight_bound) -> sequence_weight<S>;
 template <class S>
 sequence_weight(S, weight_bound, sees) -> sequence_weight<S>;
 
+enum class normalise : std::uint8_t { after_bound, before_bound };
+template <>
+inline constexpr enum_word<normalise> enum_words<normalise>[] = {{"after_bound", normalise::after_bound},
+                                                                 {"before_bound", normalise::before_bound}};
 /// Divides a weight by its batch mean (verl `rollout_is_batch_normalize`, off; slime `tis_batch_normalize`, on in
 /// mis.yaml), so that the mean becomes 1: over every finite loss_mask token, or over the kept ones only (self-normalised
 /// importance sampling). `after_bound` divides the bounded weight, which may then exceed its bound, as in verl and slime;
 /// `before_bound` divides the raw ratio and bounds the quotient. The mean of sequence weights is over sequences. Means of
 /// at most 1e-8 leave the weight alone. Needs all statistics before the loss.
-enum class normalise : std::uint8_t { after_bound, before_bound };
 template <class W>
 struct normalised {
     W weight;
     normalise when = normalise::after_bound;
     sees tokens = sees::all_tokens;
 
+    static constexpr bool is_sequence = W::sums > 0;
+    static constexpr char const* name = !is_sequence                                         ? "normalised_token"
+                                        : std::derived_from<W, sequence_weight<stat::sum_t>> ? "normalised_product"
+                                                                                             : "normalised_geometric";
+    static void fields(auto f) {
+        f("bound", [](auto& w) -> auto& { return w.weight.bound; });
+        f("when", &normalised::when);
+        f("sees", &normalised::tokens);
+        if constexpr (is_sequence) f("ratios", [](auto& w) -> auto& { return w.weight.ratios; });
+    }
     static constexpr ratio_kind over = W::over;
     static constexpr int sums = W::sums + 1;
-    static constexpr bool is_sequence = W::sums > 0;
     [[nodiscard]] constexpr status validate() const noexcept { return weight.validate(); }
     /// What is averaged: the weight before or after its bound.
     template <class V>
