@@ -75,17 +75,14 @@ void measure_first(benchmark::State& state, Loss const& loss, lengths shape, int
     auto& r = rollouts<float>::get(4 * million, shape, rejected);
     auto const view = r.view();
     auto const out = r.outputs();
-    auto const n = static_cast<std::size_t>(view.layout.sequences());
-    std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width())),
-        maxima(n * static_cast<std::size_t>(loss.max_width()));
-    trm::sequence_statistics const stats{sums, maxima};
+    trm::sequence_totals totals;
     double const want = loss(view, out).loss;
     double got = 0;
     row(state, 4 * million, 16, 1, [&] {
         trm::counts total;
-        (void)loss.measure(view, stats);
-        (void)loss.count(view, stats, total);
-        got = loss.apply(view, stats, total, out).loss;
+        (void)loss.measure(view, totals);
+        (void)loss.count(view, totals, total);
+        got = loss.apply(view, totals, total, out).loss;
     });
     if (!close(got, want, 0)) state.SkipWithError("the strategies disagree");
 }

@@ -3,7 +3,7 @@
 
 #include "logits_ceilings.hpp"
 
-#include <trm/loss/partials.hpp>
+#include <trm/loss/result.hpp>
 
 #include <cmath>
 #include <memory>

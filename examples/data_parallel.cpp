@@ -100,19 +100,15 @@ trm::masked_loss const loss{trm::sequence_mask{trm::k2{}, trm::stat::max, trm::a
 
 trm::result step(shard& mine, communicator& comm, std::int32_t rank, bool sequences_are_shared) {
     // [ranks]
-    std::vector<double> sums(static_cast<std::size_t>(sequences * loss.sum_width()));
-    std::vector<double> maxima(static_cast<std::size_t>(sequences * loss.max_width()));
-    trm::sequence_statistics const stats{sums, maxima};
-
-    trm::checked(loss).measure(mine.view(), stats);
+    trm::sequence_totals totals;
+    trm::checked(loss).measure(mine.view(), totals);
     if (sequences_are_shared) {  // context or sequence parallel
-        comm.all_reduce_sum(rank, sums);
-        comm.all_reduce_max(rank, maxima);
+        comm.all_reduce_sum(rank, totals.sums());
+        comm.all_reduce_max(rank, totals.maxima());
     }
-    trm::counts n;
-    trm::checked(loss).count(mine.view(), stats, n);
+    trm::counts n = trm::checked(loss).count(mine.view(), totals);
     comm.all_reduce_merge(rank, n);  // data parallel: denominators are global
-    trm::result part = trm::checked(loss).apply(mine.view(), stats, n, mine.outputs());
+    trm::result part = trm::checked(loss).apply(mine.view(), totals, n, mine.outputs());
     // [/ranks]
     return part;
 }

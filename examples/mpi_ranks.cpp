@@ -48,18 +48,14 @@ constexpr std::int32_t length(std::int32_t s) { return 30 + 11 * (s % 7); }
 
 trm::result step(MPI_Comm comm, tokens& mine, bool ranks_share_sequences) {
     // [mpi]
-    std::vector<double> sums(static_cast<std::size_t>(sequences * loss.sum_width()));
-    std::vector<double> maxima(static_cast<std::size_t>(sequences * loss.max_width()));
-    trm::sequence_statistics const stats{sums, maxima};
     trm::outputs<double> out;
     out.grad = mine.grad;
-
-    trm::checked(loss).measure(mine.view(), stats);
-    if (ranks_share_sequences) trm::mpi::all_reduce(comm, stats);
-    trm::counts n;
-    trm::checked(loss).count(mine.view(), stats, n);
+    trm::sequence_totals totals;
+    trm::checked(loss).measure(mine.view(), totals);
+    if (ranks_share_sequences) trm::mpi::all_reduce(comm, totals);
+    trm::counts n = trm::checked(loss).count(mine.view(), totals);
     trm::mpi::all_reduce(comm, n);
-    trm::result r = trm::checked(loss).apply(mine.view(), stats, n, out);
+    trm::result r = trm::checked(loss).apply(mine.view(), totals, n, out);
     trm::mpi::all_reduce(comm, r);  // only for the logs: the gradient needs nothing more
     // [/mpi]
     return r;

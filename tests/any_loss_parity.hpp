@@ -77,10 +77,7 @@ void phases(char const* text, std::uint64_t seed) {
     std::vector<std::uint8_t> marks(b.tokens());
     workspace scratch;
     REQUIRE(loss.select(view, rejected, marks, scratch).ok());
-    auto const n = static_cast<std::size_t>(b.sequences);
-    std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width()));
-    std::vector<double> maxima(n * static_cast<std::size_t>(loss.max_width()));
-    sequence_statistics const stats{sums, maxima};
+    sequence_totals stats;
     CHECK(loss.measure(view, stats).code == errc::missing_stream);
     view.rejected = rejected;
     view.marks = marks;

@@ -112,13 +112,11 @@ TEST_CASE("A caller's pool gives the serial call's bits", "[unit][executor]") {
     check(loss(parallel.view(), parallel.outputs(), function, scratch));
     check(loss(parallel.view(), parallel.outputs(), trm::with_grain{lambda, 40000}, scratch));
 
-    auto const n = static_cast<std::size_t>(parallel.view().layout.sequences());
-    std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width())),
-        maxima(n * static_cast<std::size_t>(loss.max_width()));
+    trm::sequence_totals totals;
     trm::counts total;
-    REQUIRE(loss.measure(parallel.view(), {sums, maxima}, lambda).ok());
-    REQUIRE(loss.count(parallel.view(), {sums, maxima}, total).ok());
-    check(loss.apply(parallel.view(), {sums, maxima}, total, parallel.outputs(), {}, lambda));
+    REQUIRE(loss.measure(parallel.view(), totals, lambda).ok());
+    REQUIRE(loss.count(parallel.view(), totals, total).ok());
+    check(loss.apply(parallel.view(), totals, total, parallel.outputs(), lambda));
 }
 
 TEST_CASE("Calls below the grain do not reach the pool", "[unit][executor]") {
@@ -169,15 +167,12 @@ TEST_CASE("what an executor throws reaches the caller", "[loss][unit]") {
     using trm::k2, trm::at_most;
     auto const check = [&](auto const& loss) {
         CHECK_THROWS_AS((void)loss(view, t.outputs(), throwing), failed);
-        auto const widths = std::pair(loss.sum_width(), loss.max_width());
-        std::vector<double> sums(t.cu.size() * std::size_t(widths.first)),
-            maxima(t.cu.size() * std::size_t(widths.second));
-        trm::sequence_statistics const stats{sums, maxima};
+        trm::sequence_totals stats;
         CHECK_THROWS_AS((void)loss.measure(view, stats, throwing), failed);
         trm::counts n;
         REQUIRE(loss.measure(view, stats).ok());
         REQUIRE(loss.count(view, stats, n).ok());
-        CHECK_THROWS_AS((void)loss.apply(view, stats, n, t.outputs(), {}, throwing), failed);
+        CHECK_THROWS_AS((void)loss.apply(view, stats, n, t.outputs(), throwing), failed);
         CHECK(loss(view, t.outputs()).status.ok());  // the loss is as good as before
     };
     check(

@@ -148,18 +148,15 @@ TEST_CASE("every surrogate: ranks that share sequences, statistics and counts re
 
         batch_view<double> views[2] = {ranks[0].view(), ranks[1].view()};
         std::vector<std::uint8_t> own_marks[2];
-        auto const n = static_cast<std::size_t>(b.sequences);
-        std::vector<double> sums(n * static_cast<std::size_t>(loss.sum_width())),
-            maxima(n * static_cast<std::size_t>(loss.max_width()), -INFINITY);
+        sequence_totals stats;
         for (int k = 0; k < 2; ++k) {
             for (std::int64_t o : ranks[k].origin) own_marks[k].push_back(marks[static_cast<std::size_t>(o)]);
             views[k].marks = own_marks[k];
-            std::vector<double> own(sums.size()), top(maxima.size());
-            REQUIRE(loss.measure(views[k], {own, top}).ok());
-            for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += own[i];
-            for (std::size_t i = 0; i < maxima.size(); ++i) maxima[i] = std::fmax(maxima[i], top[i]);
+            sequence_totals own;
+            REQUIRE(loss.measure(views[k], own).ok());
+            if (k == 0) stats = own;
+            else REQUIRE(stats.merge(own).ok());
         }
-        sequence_statistics const stats{sums, maxima};
         counts total;
         for (int k = 0; k < 2; ++k) {
             counts part;

@@ -90,7 +90,8 @@ TEST_CASE("No loss call allocates after the first", "[unit][memory]") {
     streams s(300);
     auto const view = s.view();
     auto const out = s.outputs();
-    std::vector<double> sums(300 * 40), maxima(300 * 40), prompts(75);
+    trm::sequence_totals totals;
+    trm::counts total;
     bool ok = true;
     std::size_t index = 0;
     for (trm::loss_spec const& spec : specs()) {
@@ -106,16 +107,14 @@ TEST_CASE("No loss call allocates after the first", "[unit][memory]") {
         CHECK(kept > 0);
         if (!spec.mask.empty()) CHECK(kept < static_cast<double>(s.logp.size()));
         CHECK(scratch.bytes() <= s.logp.size() * (8 * 3 + 4 + 2 + 24) + 300 * 40 + 75 + 256 + 300 * 8 * 20);
-        trm::sequence_statistics const stats{sums, maxima};
         CHECK(steady([&] {
                   auto chosen = view;
                   ok = ok && loss.select(view, s.rejected, s.marks, scratch).ok();
                   chosen.rejected = s.rejected;
                   chosen.marks = s.marks;
-                  trm::counts total;
-                  ok = ok && loss.measure(chosen, stats).ok();
-                  ok = ok && loss.count(chosen, stats, total, prompts).ok();
-                  ok = ok && loss.apply(chosen, stats, total, out, prompts).status.ok();
+                  ok = ok && loss.measure(chosen, totals).ok();
+                  ok = ok && loss.count(chosen, totals, total).ok();
+                  ok = ok && loss.apply(chosen, totals, total, out).status.ok();
               }) == 0);
         CHECK(ok);
     }
@@ -130,7 +129,7 @@ TEST_CASE("Losses chosen at compile time allocate nothing", "[unit][memory]") {
     trm::workspace scratch;
     bool ok = true;
     CHECK(steady([&] { ok = ok && loss(view, out, scratch).status.ok(); }) == 0);
-    CHECK(scratch.bytes() == 300 * sizeof(double) * static_cast<std::size_t>(loss.sum_width() + loss.max_width()));
+    CHECK(scratch.bytes() == 300 * sizeof(double) * (5 + 0 + 1));  // five sums of every loss, one maximum
     CHECK(steady([&] { ok = ok && trm::checked(loss)(view, out, scratch).status.ok(); }) == 0);
     CHECK(heap::of([&] { ok = ok && loss(view).status.ok(); }).calls == 1);  // its own workspace: the counter counts
 

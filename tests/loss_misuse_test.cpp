@@ -356,31 +356,33 @@ TEST_CASE("a policy whose stream is missing", "[loss][unit]") {
 
 TEST_CASE("the three phases check as well", "[loss][unit]") {
     refusal r;
-    std::vector<double> sums(static_cast<std::size_t>(4 * r.loss.sum_width())),
-        maxima(static_cast<std::size_t>(4 * r.loss.max_width()));
-    sequence_statistics const stats{sums, maxima}, narrow{std::span(sums).first(3), maxima};
+    sequence_totals totals, others;
     counts n;
     outputs<float> const out;
-    CHECK(r.loss.measure(r.view, narrow).code == errc::size_mismatch);
-    CHECK(r.loss.count(r.view, narrow, n).code == errc::size_mismatch);
-    CHECK(r.loss.apply(r.view, narrow, n, out).status.code == errc::size_mismatch);
-    REQUIRE(r.loss.measure(r.view, stats).ok());
+    CHECK(r.loss.count(r.view, totals, n).code == errc::size_mismatch);  // measured nothing yet
+    CHECK(r.loss.apply(r.view, totals, n, out).status.code == errc::size_mismatch);
+    masked_loss const other{sequence_mask{k2{}, stat::mean, at_most(1)}, importance_ratio{}, token_mean{}};
+    REQUIRE(other.measure(r.view, others).ok());
+    CHECK(r.loss.count(r.view, others, n).code == errc::size_mismatch);
+    CHECK(r.loss.apply(r.view, others, n, out).status.code == errc::size_mismatch);
+    REQUIRE(r.loss.measure(r.view, totals).ok());
+    CHECK(totals.merge(others).code == errc::size_mismatch);
+    REQUIRE(r.loss.count(r.view, totals, n).ok());
     r.loss.aggregate = prompt_mean{};
-    CHECK(r.loss.count(r.view, stats, n).code == errc::size_mismatch);
-    CHECK(r.loss.apply(r.view, stats, n, out).status.code == errc::size_mismatch);
-    r.loss.aggregate = token_mean{};
-    std::vector<double> prompts(4);
-    CHECK(r.loss.count(r.view, stats, n, prompts).ok());
-    r.view.group_of = {};  // prompt_tokens asks for it, whatever the aggregation
-    CHECK(r.loss.count(r.view, stats, n, prompts).code == errc::missing_stream);
-    CHECK(r.loss.apply(r.view, stats, n, out, prompts).status.code == errc::missing_stream);
+    auto const grouped = r.view.group_of;
+    r.view.group_of = {};
+    CHECK(r.loss.count(r.view, totals, n).code == errc::missing_stream);
+    CHECK(r.loss.apply(r.view, totals, n, out).status.code == errc::missing_stream);
+    r.view.group_of = grouped;
+    REQUIRE(r.loss.count(r.view, totals, n).ok());
+    CHECK(!n.prompts.entries().empty());
     r.view.logp = {};
-    CHECK(r.loss.measure(r.view, stats).code == errc::missing_stream);
-    CHECK(r.loss.count(r.view, stats, n).code == errc::missing_stream);
-    CHECK(r.loss.apply(r.view, stats, n, out).status.code == errc::missing_stream);
+    CHECK(r.loss.measure(r.view, totals).code == errc::missing_stream);
+    CHECK(r.loss.count(r.view, totals, n).code == errc::missing_stream);
+    CHECK(r.loss.apply(r.view, totals, n, out).status.code == errc::missing_stream);
     bool threw = false;
     try {
-        checked{r.loss}.measure(r.view, stats);
+        checked{r.loss}.measure(r.view, totals);
     } catch (std::invalid_argument const& e) {
         threw = std::string(e.what()) == "trm: logp: the loss reads a stream that the batch does not have";
     }

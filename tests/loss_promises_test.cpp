@@ -168,19 +168,6 @@ TEST_CASE("padded, packed and segments of whole sequences give the same bits", "
 
 namespace {
 
-struct statistics {
-    std::vector<double> sums, maxima;
-    template <class Loss>
-    statistics(Loss const& loss, std::int64_t n)
-        : sums(static_cast<std::size_t>(n * loss.sum_width())),
-          maxima(static_cast<std::size_t>(n * loss.max_width())) {}
-    [[nodiscard]] sequence_statistics view() { return {sums, maxima}; }
-    void merge(statistics const& o) {
-        for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += o.sums[i];
-        for (std::size_t i = 0; i < maxima.size(); ++i) maxima[i] = std::max(maxima[i], o.maxima[i]);
-    }
-};
-
 template <class Loss>
 void check_phases(Loss loss) {
     auto const b = ordinary();
@@ -188,12 +175,11 @@ void check_phases(Loss loss) {
         loss.aggregate = a;
         auto const view = b.view();
         parity::run<T> r(b.tokens());
-        statistics stats(loss, b.sequences);
+        sequence_totals totals;
         counts n;
-        std::vector<double> prompts(400);
-        REQUIRE(loss.measure(view, stats.view(), threads{2}).ok());
-        REQUIRE(loss.count(view, stats.view(), n, prompts).ok());
-        r.result = loss.apply(view, stats.view(), n, r.outputs(), prompts, threads{2});
+        REQUIRE(loss.measure(view, totals, threads{2}).ok());
+        REQUIRE(loss.count(view, totals, n).ok());
+        r.result = loss.apply(view, totals, n, r.outputs(), threads{2});
         REQUIRE(r.result.status.ok());
         check_same(r, parity::run_of<T>(loss, view));
     }
@@ -207,29 +193,23 @@ void check_ranks(Loss loss, std::vector<batches::ragged<T>> const& parts, batche
         loss.aggregate = a;
         auto const want = parity::run_of<T>(loss, whole.view());
         auto const oracle = reference::evaluate(loss, whole.view());
-        std::vector<statistics> stats;
-        for (auto const& p : parts) {
-            stats.emplace_back(loss, p.sequences);
-            REQUIRE(loss.measure(p.view(), stats.back().view()).ok());
-        }
+        std::vector<sequence_totals> stats(parts.size());
+        for (std::size_t k = 0; k < parts.size(); ++k) REQUIRE(loss.measure(parts[k].view(), stats[k]).ok());
         if (shared) {  // all_reduce
-            for (std::size_t k = 1; k < stats.size(); ++k) stats[0].merge(stats[k]);
+            for (std::size_t k = 1; k < stats.size(); ++k) REQUIRE(stats[0].merge(stats[k]).ok());
             for (auto& s : stats) s = stats[0];
         }
         counts total;
-        std::vector<double> prompts(400);
         for (std::size_t k = 0; k < parts.size(); ++k) {
             counts own;
-            std::vector<double> own_prompts(400);
-            REQUIRE(loss.count(parts[k].view(), stats[k].view(), own, own_prompts).ok());
+            REQUIRE(loss.count(parts[k].view(), stats[k], own).ok());
             total.merge(own);
-            for (std::size_t i = 0; i < prompts.size(); ++i) prompts[i] += own_prompts[i];
         }
         parity::run<T> got(whole.tokens());
         got.result.loss = 0;
         for (std::size_t k = 0; k < parts.size(); ++k) {
             parity::run<T> r(parts[k].tokens());
-            r.result = loss.apply(parts[k].view(), stats[k].view(), total, r.outputs(), prompts);
+            r.result = loss.apply(parts[k].view(), stats[k], total, r.outputs());
             REQUIRE(r.result.status.ok());
             got.result.loss += r.result.loss;
             got.result.diagnostics.merge(r.result.diagnostics);

@@ -21,16 +21,14 @@ template trm::status spec_loss::select(trm::batch_view<float> const&, std::span<
 template trm::status spec_loss::select(trm::batch_view<double> const&, std::span<std::uint16_t>,
                                        std::span<std::uint8_t>) const;
 
-std::int64_t spec_loss::sum_width() const { return trm::any_loss(spec).sum_width(); }
-std::int64_t spec_loss::max_width() const { return trm::any_loss(spec).max_width(); }
-trm::status spec_loss::measure(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats) const {
-    return trm::any_loss(spec).measure(batch, stats);
+trm::status spec_loss::measure(trm::batch_view<double> const& batch, trm::sequence_totals& totals) const {
+    return trm::any_loss(spec).measure(batch, totals);
 }
-trm::status spec_loss::count(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
+trm::status spec_loss::count(trm::batch_view<double> const& batch, trm::sequence_totals const& totals,
                              trm::counts& total) const {
-    return trm::any_loss(spec).count(batch, stats, total);
+    return trm::any_loss(spec).count(batch, totals, total);
 }
-trm::result spec_loss::apply(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
+trm::result spec_loss::apply(trm::batch_view<double> const& batch, trm::sequence_totals const& totals,
                              trm::counts const& total, trm::outputs<double> const& out) const {
-    return trm::any_loss(spec).apply(batch, stats, total, out);
+    return trm::any_loss(spec).apply(batch, totals, total, out);
 }

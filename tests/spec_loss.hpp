@@ -3,7 +3,8 @@
 
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/diagnostics.hpp>
-#include <trm/loss/partials.hpp>
+#include <trm/loss/result.hpp>
+#include <trm/pipeline/totals.hpp>
 
 #include <ranges>
 #include <utility>
@@ -32,12 +33,9 @@ public:
                                      std::span<std::uint8_t> marks) const;
 
     // the phases, in double
-    [[nodiscard]] std::int64_t sum_width() const;
-    [[nodiscard]] std::int64_t max_width() const;
-    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch,
-                                      trm::sequence_statistics const& stats) const;
-    [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
+    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch, trm::sequence_totals& totals) const;
+    [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::sequence_totals const& totals,
                                     trm::counts& total) const;
-    [[nodiscard]] trm::result apply(trm::batch_view<double> const& batch, trm::sequence_statistics const& stats,
+    [[nodiscard]] trm::result apply(trm::batch_view<double> const& batch, trm::sequence_totals const& totals,
                                     trm::counts const& total, trm::outputs<double> const& out) const;
 };

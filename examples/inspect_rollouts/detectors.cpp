@@ -35,27 +35,18 @@ std::vector<statistic> measure(rollouts const& r, std::vector<double> const& exa
     auto batch = r.view();
     batch.given = exact;
     std::size_t const n = r.size();
-    auto const sum_width = static_cast<std::size_t>(loss.sum_width()),
-               max_width = static_cast<std::size_t>(loss.max_width());
-    std::vector<double> sums(n * sum_width), maxima(n * max_width);
-    trm::checked(loss).measure(batch, trm::sequence_statistics{sums, maxima});
+    trm::sequence_totals totals;
+    trm::checked(loss).measure(batch, totals);
 
-    auto const largest = [&](std::string name, std::size_t column) {
+    auto const of_criterion = [&](std::string name, int i) {
         statistic s{std::move(name), std::vector<double>(n)};
-        for (std::size_t i = 0; i < n; ++i) s.values[i] = maxima[i * max_width + column];
+        for (std::size_t k = 0; k < n; ++k)
+            s.values[k] = std::fabs(loss.statistic(totals, static_cast<std::int64_t>(k), i));
         return s;
     };
-    auto const average = [&](std::string name, std::size_t column) {
-        statistic s{std::move(name), std::vector<double>(n)};
-        for (std::size_t i = 0; i < n; ++i) {
-            double const* row = &sums[i * sum_width];
-            s.values[i] = std::fabs(row[trm::sequence_statistics::fixed_sums + column]) / std::max(row[1], 1.0);
-        }
-        return s;
-    };
-    return {largest("exact", 0),         largest("max k2", 1),          largest("max k3", 2),
-            largest("max binary KL", 3), largest("max binary TV", 4),   average("mean exact", 0),
-            average("mean k3", 1),       average("|mean log ratio|", 2)};
+    return {of_criterion("exact", 0),         of_criterion("max k2", 1),          of_criterion("max k3", 2),
+            of_criterion("max binary KL", 3), of_criterion("max binary TV", 4),   of_criterion("mean exact", 5),
+            of_criterion("mean k3", 6),       of_criterion("|mean log ratio|", 7)};
 }
 
 /// The threshold that keeps `count` sequences.

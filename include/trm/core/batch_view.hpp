@@ -104,9 +104,10 @@ public:
     }
     /// Are the offsets lengths by mistake, of so many tokens together?
     [[nodiscard]] constexpr bool holds_lengths(std::int64_t tokens) const noexcept {
+        if (cu_.size() == 0 || (cu_[0] == 0 && cu_[cu_.size() - 1] == tokens)) return false;
         std::int64_t sum = 0;
         for (std::size_t i = 0; i < cu_.size(); ++i) sum += cu_[i];
-        return cu_.size() > 0 && (cu_[0] != 0 || cu_[cu_.size() - 1] != tokens) && sum == tokens;
+        return sum == tokens;
     }
     [[nodiscard]] constexpr token_run run(std::int64_t i) const noexcept {
         if (is_padded_) return {i * stride_, length_, i};

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <trm/core/batch_view.hpp>
-#include <trm/loss/partials.hpp>
+#include <trm/loss/result.hpp>
 
 #include <Eigen/Core>
 

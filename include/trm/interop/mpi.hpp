@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/loss/partials.hpp>
+#include <trm/loss/result.hpp>
+#include <trm/pipeline/totals.hpp>
 
 #include <mpi.h>
 
@@ -31,7 +32,7 @@ inline int all_reduce(MPI_Comm comm, std::span<double> values, MPI_Op op) {
     return MPI_SUCCESS;
 }
 
-/// Merges the values of all ranks in rank order: counts, diagnostics, anything of plain numbers that has `merge`.
+/// Merges the values of all ranks in rank order: diagnostics, anything of plain numbers that has `merge`.
 template <class T>
     requires std::is_trivially_copyable_v<T> && requires(T a, T const& b) { a.merge(b); }
 int all_reduce(MPI_Comm comm, T& value) {
@@ -48,14 +49,43 @@ int all_reduce(MPI_Comm comm, T& value) {
 }
 
 /// After `measure`, where ranks share sequences: adds the sums, takes the maximum of the maxima.
-inline int all_reduce(MPI_Comm comm, sequence_statistics const& stats) {
-    if (int const e = all_reduce(comm, stats.sums, MPI_SUM); e != MPI_SUCCESS) return e;
-    return all_reduce(comm, stats.maxima, MPI_MAX);
+inline int all_reduce(MPI_Comm comm, sequence_totals& totals) {
+    if (int const e = all_reduce(comm, totals.sums(), MPI_SUM); e != MPI_SUCCESS) return e;
+    return all_reduce(comm, totals.maxima(), MPI_MAX);
 }
 
-/// After `count` with prompt_mean: tokens of each prompt id.
-inline int all_reduce(MPI_Comm comm, std::span<double> prompt_tokens) {
-    return all_reduce(comm, prompt_tokens, MPI_SUM);
+/// After `count`: sizes of the whole batch, and the tokens of each prompt, whatever prompts each rank has.
+inline int all_reduce(MPI_Comm comm, counts& n) {
+    std::vector<double> numbers{n.tokens, n.kept_tokens, n.sequences, n.kept_sequences, n.weight_sum, n.weight_units};
+    if (int const e = all_reduce(comm, numbers, MPI_SUM); e != MPI_SUCCESS) return e;
+    n.tokens = numbers[0];
+    n.kept_tokens = numbers[1];
+    n.sequences = numbers[2];
+    n.kept_sequences = numbers[3];
+    n.weight_sum = numbers[4];
+    n.weight_units = numbers[5];
+    int ranks = 1;
+    if (int const e = MPI_Comm_size(comm, &ranks); e != MPI_SUCCESS) return e;
+    using entry = prompt_totals::entry;
+    static_assert(std::is_trivially_copyable_v<entry>);
+    std::vector<int> sizes(static_cast<std::size_t>(ranks)), places(static_cast<std::size_t>(ranks));
+    auto const mine = n.prompts.entries();
+    int const bytes = static_cast<int>(mine.size_bytes());
+    if (int const e = MPI_Allgather(&bytes, 1, MPI_INT, sizes.data(), 1, MPI_INT, comm); e != MPI_SUCCESS) return e;
+    int total = 0;
+    for (std::size_t r = 0; r < sizes.size(); ++r) {
+        places[r] = total;
+        total += sizes[r];
+    }
+    std::vector<entry> all(static_cast<std::size_t>(total) / sizeof(entry));
+    if (int const e =
+            MPI_Allgatherv(mine.data(), bytes, MPI_BYTE, all.data(), sizes.data(), places.data(), MPI_BYTE, comm);
+        e != MPI_SUCCESS)
+        return e;
+    n.prompts.clear();
+    for (entry const& p : all) n.prompts.add(p.id, p.tokens);
+    n.prompts.settle();
+    return MPI_SUCCESS;
 }
 
 /// After `apply`: loss and diagnostics of the whole batch. The status is bad on all ranks if it is on one; a rank whose

@@ -33,26 +33,28 @@ struct any_divergence {
     [[nodiscard]] constexpr char const* name() const noexcept { return names_in<catalogue::divergences>[index]; }
     friend constexpr bool operator==(any_divergence, any_divergence) = default;
 };
+/// Its value has been worked out, by the function of its index, before the policy is asked: see `set_divergence`.
+template <class V, bool P>
+TRM_INLINE V divergence_of(any_divergence const&, token<V, P> const& t) noexcept {
+    return t.divergence;
+}
 namespace detail {
+
 template <class D, class V, bool P>
-V listed_divergence(token<V, P> const& t, ratio_kind over) noexcept {
+TRM_INLINE V listed_divergence(token<V, P> const& t, ratio_kind over) noexcept {
     if constexpr (std::is_same_v<D, given>) {
         return t.given;
     } else {
         return D{}(t[over]);
     }
 }
-template <class V, bool P, class... Ds>
-V divergence_at(type_list<Ds...>, std::size_t index, token<V, P> const& t, ratio_kind over) noexcept {
-    using function = V (*)(token<V, P> const&, ratio_kind) noexcept;
-    static constexpr function of_type[] = {listed_divergence<Ds, V, P>...};
-    return of_type[index](t, over);
-}
+
 }  // namespace detail
-/// One function per divergence for all criteria: inlined into each of them they would be most of the code of a loss.
+/// Sets the divergence of a token for a policy that looks at one chosen at run time.
 template <class V, bool P>
-TRM_INLINE V divergence_of(any_divergence const& d, token<V, P> const& t) noexcept {
-    return detail::divergence_at(catalogue::divergences{}, d.index, t, d.over);
+void set_divergence(any_divergence const& d, token<V, P>& t) noexcept {
+    at_type(catalogue::divergences{}, d.index,
+            [&]<class D>(std::type_identity<D>) { t.divergence = detail::listed_divergence<D>(t, d.over); });
 }
 /// As for the divergence itself: `given` looks at no log-ratio.
 [[nodiscard]] constexpr unsigned needs_of(any_divergence const& d) noexcept {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/loss/doors.hpp>
+#include <trm/loss/calls.hpp>
 
 #if TRM_EXCEPTIONS
 
@@ -38,7 +38,7 @@ inline void throw_if(status const& s) {
     if (!s.ok()) throw error(s);
 }
 
-/// The throwing door: `checked(loss)(batch, grad)` returns only good results. Holds a copy of the loss.
+/// The calls that throw: `checked(loss)(batch, grad)` returns only good results. Holds a copy of the loss.
 template <class Loss>
 class checked {
 public:
@@ -53,9 +53,11 @@ public:
     void measure(Args&&... args) const {
         throw_if(loss_.measure(std::forward<Args>(args)...));
     }
-    template <class... Args>
-    void count(Args&&... args) const {
-        throw_if(loss_.count(std::forward<Args>(args)...));
+    template <class Batch>
+    [[nodiscard]] counts count(Batch const& batch, sequence_totals const& totals) const {
+        counts n;
+        throw_if(loss_.count(batch, totals, n));
+        return n;
     }
     template <class... Args>
     result apply(Args&&... args) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/loss/policy_steps.hpp>
+#include <trm/pipeline/decide.hpp>
 
 #include <array>
 #include <tuple>
@@ -9,8 +10,8 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Policies chosen at compile time, as the stages that the kernel runs over blocks of tokens. With blocks of one
-/// register everything inlines into one loop. `any_loss` has the same stages over longer blocks.
+/// Policies chosen at compile time, as the steps that `fused_pass` takes with one register of tokens: everything inlines into one
+/// loop. `run_time_composition` takes the same steps tile by tile.
 template <class Mask, class Surrogate, class Weight, class... Penalties>
 struct composition;
 
@@ -24,12 +25,12 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     template <int I>
     using criterion_type = std::tuple_element_t<static_cast<std::size_t>(I), std::tuple<Ms...>>;
 
-    static constexpr int block = 1;
+    static constexpr bool is_static = true;
     static constexpr int weight_slot = (0 + ... + Ms::sums);
-    static constexpr int surrogate_slot = weight_slot + Weight::sums;
+    static constexpr int surrogate_slot = weight_slot + weight_sums<Weight>;
     static constexpr int sum_capacity = surrogate_slot + sequence_sums_of<Surrogate>;
     static constexpr int max_capacity = (0 + ... + Ms::maxima);
-    static constexpr int criteria_capacity = sizeof...(Ms) > 0 ? static_cast<int>(sizeof...(Ms)) : 1;
+    static constexpr int criteria_capacity = static_cast<int>(sizeof...(Ms));
 
     [[nodiscard]] static constexpr int criteria() noexcept { return static_cast<int>(sizeof...(Ms)); }
     [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }
@@ -61,7 +62,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         }
     }
     template <class V, bool P>
-    TRM_INLINE log_ratio<V> const& diagnosed(token<V, P> const& t) const noexcept {
+    TRM_INLINE log_ratio<V> const& described(token<V, P> const& t) const noexcept {
         return ratio_of(over_ratio<diagnose_over(), no_weight>{}, t);
     }
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -97,59 +98,38 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
 
     /// Token criteria decide `keep` and `reasons`; sequence criteria add to their statistics.
     template <class V, bool P>
-    TRM_INLINE void criteria_stage(token<V, P>* t, int, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
-        t->keep = t->active;
-        t->reasons = V(typename V::value_type(0));
+    TRM_INLINE void measure(token<V, P>& t, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
+        t.keep = t.active;
+        t.reasons = zero<V>();
         unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
             constexpr int i = index;
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::is_sequence) {
                 if constexpr (!measures_passing<criterion_type<i>>)
-                    criterion.measure(*t, sums + slots[i].sum, maxima + slots[i].max);
+                    criterion.measure(t, sums + slots[i].sum, maxima + slots[i].max);
             } else if constexpr (!selects<criterion_type<i>>) {
-                auto const pass = criterion.test(*t);
-                auto const fail = t->active & !pass;
-                t->keep = t->keep & pass;
-                t->reasons = select(fail, t->reasons + V(static_cast<typename V::value_type>(1 << i)), t->reasons);
-                rejected[i] += count(fail);
+                rejected[i] += test_tokens(criterion, i, t);
             }
         });
     }
     /// What is taken over the sequence once `keep` is final: by criteria of passing tokens, weights and surrogates.
     template <class V, bool P>
-    TRM_INLINE void sequence_stage(token<V, P>* t, int, V* sums, V* maxima) const noexcept {
+    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V* maxima) const noexcept {
         unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
             constexpr int i = index;
             if constexpr (measures_passing<criterion_type<i>>)
-                std::get<i>(mask.criteria).measure(*t, sums + slots[i].sum, maxima + slots[i].max);
+                std::get<i>(mask.criteria).measure(t, sums + slots[i].sum, maxima + slots[i].max);
         });
-        if constexpr (is_normalised<Weight>) {
-            auto const& l = ratio_of(weight, *t);
-            if constexpr (Weight::is_sequence) {
-                sums[weight_slot] = sums[weight_slot] + weight.weight.measured(*t, l);
-            } else {
-                auto const& which = weight.tokens == sees::all_tokens ? t->active : t->keep;
-                sums[weight_slot] = sums[weight_slot] + zero_unless(which, simd::pin(weight.averaged(l)));
-            }
-        } else if constexpr (Weight::sums > 0) {
-            sums[weight_slot] = sums[weight_slot] + weight.measured(*t, ratio_of(weight, *t));
-        }
+        if constexpr (weight_sums<Weight> > 0)
+            sums[weight_slot] = sums[weight_slot] + measured_weight(weight, t, ratio_of(weight, t));
         if constexpr (trm::shares_gradient<Surrogate>)
-            t->weight = simd::pin(token_part(weight, ratio_of(weight, *t)) * t->factor);
+            t.weight = simd::pin(token_part(weight, ratio_of(weight, t)) * t.factor);
         if constexpr (sequence_sums_of<Surrogate> > 0)
-            surrogate.measure(*t, ratio_of(surrogate, *t), sums + surrogate_slot);
-    }
-    template <class V, bool P>
-    TRM_INLINE void weight_stage(token<V, P>* t, int, double of_sequence, double factor) const noexcept {
-        if constexpr (is_normalised<Weight>) {
-            t->weight = weight(ratio_of(weight, *t), of_sequence, factor);
-        } else {
-            t->weight = weight(ratio_of(weight, *t), of_sequence);
-        }
+            surrogate.measure(t, ratio_of(surrogate, t), sums + surrogate_slot);
     }
     template <class V>
     static constexpr bool prepares = requires(Surrogate const& s) { s.template prepare<V>(); };
-    /// What a surrogate computes once per run: compilers do not move floating-point arithmetic out of a branch.
+    /// What a surrogate computes once per pass: compilers do not move floating-point arithmetic out of a branch.
     template <class V>
     [[nodiscard]] TRM_INLINE auto prepare() const noexcept {
         if constexpr (prepares<V>) {
@@ -158,50 +138,60 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             return std::false_type{};
         }
     }
-    template <class V, bool P, class Prepared>
-    TRM_INLINE void surrogate_stage(token<V, P>* t, int, sequence_constants const& constants,
-                                    Prepared const& prepared) const noexcept {
+    /// Weight, surrogate and penalties of a token, as decided for its sequence.
+    template <class V, bool P, class Decision, class Prepared>
+    TRM_INLINE void apply(token<V, P>& t, Decision const& decided, Prepared const& prepared, V limit) const noexcept {
+        t.weight = weight_of(weight, ratio_of(weight, t), decided.weight, decided.weight_factor);
+        auto const& l = ratio_of(surrogate, t);
         if constexpr (sequence_sums_of<Surrogate> > 0) {
-            store_terms(*t, surrogate(*t, ratio_of(surrogate, *t), constants));
+            store_terms(t, surrogate(t, l, decided.constants));
         } else if constexpr (prepares<V>) {
-            store_terms(*t, surrogate(*t, ratio_of(surrogate, *t), prepared));
+            store_terms(t, surrogate(t, l, prepared));
         } else {
-            store_terms(*t, surrogate(*t, ratio_of(surrogate, *t)));
+            store_terms(t, surrogate(t, l));
         }
-    }
-    template <class V, bool P>
-    TRM_INLINE void penalty_stage(token<V, P>* t, int, V limit) const noexcept {
-        V const zero(typename V::value_type(0));
-        t->penalty = t->penalty_slope = t->penalty_all = t->penalty_all_slope = zero;
+        t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
         unrolled<static_cast<int>(sizeof...(Ps))>(
-            [&](auto index) __attribute__((always_inline)) { add_penalty(std::get<index>(penalties), *t, limit); });
+            [&](auto index) __attribute__((always_inline)) { add_penalty(std::get<index>(penalties), t, limit); });
     }
 
     /// Do the extrema of a part of a sequence already reject it?
     template <class V>
-    [[nodiscard]] TRM_INLINE bool is_lost(V const* maxima) const noexcept {
-        bool lost = false;
+    [[nodiscard]] TRM_INLINE bool certainly_rejected(V const* maxima) const noexcept {
+        bool rejected = false;
         unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
             constexpr int i = index;
             auto const& criterion = std::get<i>(mask.criteria);
-            if constexpr (criterion_type<i>::maxima > 0 && requires { criterion.is_lost(0.0); })
-                lost = lost || criterion.is_lost(static_cast<double>(simd::reduce_max(maxima[slots[i].max])));
+            if constexpr (criterion_type<i>::maxima > 0 && requires { criterion.certainly_rejects(0.0); })
+                rejected = rejected ||
+                           criterion.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[slots[i].max])));
         });
-        return lost;
+        return rejected;
     }
 
     /// Sequence criteria, from merged statistics over finite tokens and over those that pass every token criterion.
-    [[nodiscard]] sequence_verdict decide(double const* sums, double const* maxima, double finite,
-                                          double passing) const noexcept {
+    [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite,
+                                         double passing) const noexcept {
         sequence_verdict verdict;
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence) {
-                judge(std::get<i>(mask.criteria), i, sums + slots[i].sum, maxima + slots[i].max, finite, passing,
-                      verdict);
+                judge_sequence(std::get<i>(mask.criteria), i, sums + slots[i].sum, maxima + slots[i].max, finite,
+                               passing, verdict);
             }
         });
         return verdict;
+    }
+    [[nodiscard]] double statistic(int which, sequence_total const& s) const noexcept {
+        double value = 0;
+        unrolled<criteria()>([&](auto index) {
+            constexpr int i = index;
+            if constexpr (criterion_type<i>::is_sequence)
+                if (i == which)
+                    value = statistic_of(std::get<i>(mask.criteria), s.sums + slots[i].sum, s.maxima + slots[i].max,
+                                         s.finite, s.passing);
+        });
+        return value;
     }
     [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, double limit,
                                             double factor) const noexcept {

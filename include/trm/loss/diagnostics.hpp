@@ -18,7 +18,7 @@ struct diagnostics {
     // tokens
     double tokens = 0;  ///< loss_mask tokens
     double nonfinite_tokens = 0;  ///< of these, with a non-finite input: masked
-    double positive_logp_tokens = 0;  ///< finite, with a log-probability of the pair above `positive_tolerance`
+    double positive_logp_tokens = 0;  ///< finite, with a log-probability above `positive_tolerance`
     double kept_tokens = 0;  ///< tokens that reach the loss
     double sum_x = 0, sum_k3 = 0, sum_r_squared = 0, sum_logp = 0;  ///< over finite tokens
     double kept_x = 0, kept_k3 = 0;  ///< over kept tokens

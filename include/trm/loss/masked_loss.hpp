@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/loss/doors.hpp>
+#include <trm/loss/calls.hpp>
+#include <trm/loss/composition.hpp>
 
 TRM_NAMESPACE_BEGIN
 
@@ -14,14 +15,14 @@ TRM_NAMESPACE_BEGIN
 /// with respect to logp. With `grad` of type float (double) the arithmetic is float (double); sums across tiles are double.
 ///
 /// The object is a value: thresholds are plain members of its policies. Calls allocate nothing unless a workspace must
-/// grow, start no thread and print nothing. `Arch` picks the vector unit. The calls are those of `loss_doors`.
+/// grow, start no thread and print nothing. `Arch` picks the vector unit. The calls are those of `loss_calls`.
 template <class Mask, class Surrogate, class Weight = no_weight, class Penalties = std::tuple<>,
           class Arch = simd::default_arch>
 class masked_loss;
 
 template <class... Ms, surrogate_policy Surrogate, weight_policy Weight, penalty_policy... Ps, class Arch>
 class masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Arch>
-    : public loss_doors<masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Arch>, Arch> {
+    : public loss_calls<masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Arch>, Arch> {
 public:
     all_of<Ms...> mask;
     Surrogate surrogate;
@@ -57,7 +58,7 @@ public:
     }
 
 private:
-    friend loss_doors<masked_loss, Arch>;
+    friend loss_calls<masked_loss, Arch>;
     using core_type = detail::composition<all_of<Ms...>, Surrogate, Weight, Ps...>;
     [[nodiscard]] constexpr core_type core() const noexcept { return {mask, surrogate, weight, penalties}; }
     [[nodiscard]] constexpr aggregation const& denominators() const noexcept { return aggregate; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/loss/partials.hpp>
+#include <trm/loss/result.hpp>
 #include <trm/policy/penalty.hpp>
 
 #include <utility>
@@ -64,11 +64,26 @@ TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, V limit) noexcept 
         t.penalty_slope = t.penalty_slope + slope;
     }
 }
+/// Writes `keep` and `reasons` of the tokens that a token criterion rejects; returns how many.
+template <class M, class V, bool P>
+TRM_INLINE int test_tokens(M const& criterion, int bit, token<V, P>& t) noexcept {
+    auto const pass = criterion.test(t);
+    auto const fail = t.active & !pass;
+    t.keep = t.keep & pass;
+    t.reasons = select(fail, t.reasons + V(static_cast<typename V::value_type>(1 << bit)), t.reasons);
+    return count(fail);
+}
+/// The statistic of a sequence criterion.
 template <class M>
-void judge(M const& criterion, int bit, double const* sum, double const* max, double finite, double passing,
-           sequence_verdict& verdict) noexcept {
+[[nodiscard]] double statistic_of(M const& criterion, double const* sum, double const* max, double finite,
+                                  double passing) noexcept {
+    return criterion.value(sum, max, measures_passing<M> ? passing : finite);
+}
+template <class M>
+void judge_sequence(M const& criterion, int bit, double const* sum, double const* max, double finite, double passing,
+                    sequence_verdict& verdict) noexcept {
     double const tokens = measures_passing<M> ? passing : finite;
-    if (tokens > 0 && !criterion.keep.contains(criterion.value(sum, max, tokens))) {
+    if (tokens > 0 && !criterion.keep.contains(statistic_of(criterion, sum, max, finite, passing))) {
         verdict.keep = false;
         verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
     }
@@ -82,6 +97,28 @@ template <class W>
         return weight.sequence_value(*sum, finite, passing, limit);
     }
     return 1.0;
+}
+/// What a weight needs of its sequence, or of the batch to be normalised: one sum, or none.
+template <class W>
+inline constexpr int weight_sums = is_normalised<W> ? 1 : W::sums;
+template <class W, class V, bool P>
+TRM_INLINE V measured_weight(W const& weight, token<V, P> const& t, log_ratio<V> const& l) noexcept {
+    if constexpr (!is_normalised<W>) {
+        return weight.measured(t, l);
+    } else if constexpr (W::is_sequence) {
+        return weight.weight.measured(t, l);
+    } else {
+        auto const& which = weight.tokens == sees::all_tokens ? t.active : t.keep;
+        return zero_unless(which, simd::pin(weight.averaged(l)));
+    }
+}
+template <class W, class V>
+TRM_INLINE V weight_of(W const& weight, log_ratio<V> const& l, double of_sequence, double factor) noexcept {
+    if constexpr (is_normalised<W>) {
+        return weight(l, of_sequence, factor);
+    } else {
+        return weight(l, of_sequence);
+    }
 }
 /// A weight as a product: what differs between the tokens of a sequence, known while the sequence is measured, and the rest.
 template <class W, class V>

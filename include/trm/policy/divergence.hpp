@@ -219,6 +219,9 @@ template <class P>
     return bits;
 }
 
+/// Whoever asks a policy calls this first. There is nothing to prepare, but for a divergence that is chosen at run time.
+template <class D, class V, bool P>
+TRM_INLINE void set_divergence(D const&, token<V, P>&) noexcept {}
 /// Value of a divergence at a token.
 template <class D, class V, bool P>
 TRM_INLINE V divergence_of(D const& d, token<V, P> const& t) noexcept {

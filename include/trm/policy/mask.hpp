@@ -117,7 +117,7 @@ struct sequence_mask {
         if constexpr (std::is_same_v<Stat, stat::min_t>) return -*max;
     }
     /// Does the extremum of a part of the sequence already decide against the whole?
-    [[nodiscard]] bool is_lost(double max) const noexcept {
+    [[nodiscard]] bool certainly_rejects(double max) const noexcept {
         if constexpr (std::is_same_v<Stat, stat::max_t>) return max > keep.upper;
         if constexpr (std::is_same_v<Stat, stat::min_t>) return -max < keep.lower;
         return false;

@@ -45,6 +45,18 @@ private:
     std::byte* at_ = nullptr;
 };
 
+namespace detail {
+
+/// Where scores of tokens are written: channel c of token t at scores[c * extent + t].
+struct selection_scores {
+    double* scores;
+    double* advantages;
+    std::uint8_t* active;
+    std::size_t extent;
+};
+
+}  // namespace detail
+
 /// The batch as a selection sees it. Tokens are addressed by their place in the batch's streams.
 struct selection_input {
     layout_view layout;

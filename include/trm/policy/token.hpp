@@ -74,10 +74,10 @@ TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V
     l.k3 = e.k3;
 }
 
-/// The same for a register without an exception: every lane active, x = target - behaviour finite and within the clamp.
-/// `small`: |x| <= simd::small_exponent in every lane.
+/// The same where no lane is an exception: x = target - behaviour is finite and within the clamp. `small`: |x| <=
+/// simd::small_exponent in every lane.
 template <class V>
-TRM_INLINE void set_tame_log_ratio(log_ratio<V>& l, V target, V behaviour, bool small) noexcept {
+TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, bool small) noexcept {
     l.target = target;
     l.behaviour = behaviour;
     l.value = target - behaviour;
@@ -97,7 +97,7 @@ TRM_INLINE void set_tame_log_ratio(log_ratio<V>& l, V target, V behaviour, bool 
 
 /// Up to four numbers that a policy derives from the statistics of a whole sequence, the same for all its tokens.
 struct sequence_constants {
-    double c[4] = {0, 0, 0, 0};
+    double c[4];
 };
 
 /// A register of tokens on its way through the stages: inputs, log-ratios, decisions, loss. Inactive lanes (masked out
@@ -109,6 +109,7 @@ struct token {
     static constexpr bool has_proximal = Proximal;
     // inputs
     V logp, ref_logp, advantage, given;
+    V divergence;  ///< that of the criterion at hand, if its divergence is chosen at run time
     V factor;  ///< the batch's token_weights; only set for surrogates that share a gradient
     mask active;
     mask allowed;  ///< not in the batch's `rejected`

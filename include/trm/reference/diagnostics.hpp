@@ -36,7 +36,8 @@ inline void describe(diagnostics& d, sequence const& s, std::vector<judged_token
         logp_sum += t.logp;
         d.sum_k3 += k3_of(x);
         d.sum_r_squared += std::exp(2 * x);
-        d.positive_logp_tokens += pair_of(t, over).target > tolerance || pair_of(t, over).behaviour > tolerance;
+        d.positive_logp_tokens +=
+            t.logp > tolerance || t.rollout > tolerance || (t.has_proximal && t.proximal > tolerance);
         low = std::fmin(low, x);
         high = std::fmax(high, x);
         for (int c = 0; c < max_criteria; ++c) {

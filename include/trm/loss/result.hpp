@@ -5,11 +5,13 @@
 #include <trm/core/executor.hpp>
 #include <trm/loss/diagnostics.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <limits>
 #include <new>
 #include <span>
 #include <utility>
+#include <vector>
 
 TRM_NAMESPACE_BEGIN
 
@@ -33,6 +35,49 @@ struct result {
     struct diagnostics diagnostics;
 };
 
+/// Tokens of each prompt, by prompt id: what prompt_mean divides by. Ids may be any numbers.
+class prompt_totals {
+public:
+    struct entry {
+        std::int64_t id;
+        double tokens;
+    };
+    /// In order of ids.
+    [[nodiscard]] std::span<entry const> entries() const noexcept { return all_; }
+    [[nodiscard]] double tokens(std::int64_t id) const noexcept {
+        auto const at = place(id);
+        return at != all_.end() && at->id == id ? at->tokens : 0.0;
+    }
+    void clear() noexcept { all_.clear(); }
+    /// Another part of a prompt's tokens. `settle` must follow before anything is read.
+    void add(std::int64_t id, double tokens) { all_.push_back({id, tokens}); }
+    /// One entry per id, in order.
+    void settle() {
+        std::sort(all_.begin(), all_.end(),
+                  [](entry const& a, entry const& b) { return a.id < b.id || (a.id == b.id && a.tokens < b.tokens); });
+        std::size_t n = 0;
+        for (entry const& e : all_) {
+            if (n > 0 && all_[n - 1].id == e.id) {
+                all_[n - 1].tokens += e.tokens;
+            } else {
+                all_[n++] = e;
+            }
+        }
+        all_.resize(n);
+    }
+    void merge(prompt_totals const& o) {
+        all_.insert(all_.end(), o.all_.begin(), o.all_.end());
+        settle();
+    }
+
+private:
+    [[nodiscard]] std::vector<entry>::const_iterator place(std::int64_t id) const noexcept {
+        return std::lower_bound(all_.begin(), all_.end(), id,
+                                [](entry const& e, std::int64_t wanted) { return e.id < wanted; });
+    }
+    std::vector<entry> all_;
+};
+
 /// Sizes that denominators are made of. Sums over ranks: a sequence that several ranks share counts as the fraction
 /// of its tokens that each rank has.
 struct counts {
@@ -42,27 +87,15 @@ struct counts {
     double kept_sequences = 0;
     double weight_sum = 0;  ///< what a normalised weight averages: sum of weights,
     double weight_units = 0;  ///< over this many tokens or sequences
-    constexpr void merge(counts const& o) noexcept {
-        weight_sum += o.weight_sum;
-        weight_units += o.weight_units;
+    prompt_totals prompts;  ///< for prompt_mean only
+    void merge(counts const& o) {
         tokens += o.tokens;
         kept_tokens += o.kept_tokens;
         sequences += o.sequences;
         kept_sequences += o.kept_sequences;
-    }
-};
-
-/// Statistics of all sequences, in the caller's memory. `sums` is sequences x sum_width numbers that ranks add, `maxima`
-/// sequences x max_width numbers of which ranks take the maximum. Columns of `sums`: tokens, finite tokens, tokens that
-/// pass every token criterion, sum of log-ratios, sum of log-probabilities, then the loss's own.
-struct sequence_statistics {
-    std::span<double> sums;
-    std::span<double> maxima;
-
-    static constexpr std::int64_t fixed_sums = 5;
-    void clear() const noexcept {
-        for (double& s : sums) s = 0;
-        for (double& m : maxima) m = -std::numeric_limits<double>::infinity();
+        weight_sum += o.weight_sum;
+        weight_units += o.weight_units;
+        prompts.merge(o.prompts);
     }
 };
 

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/run.hpp>
+
+#include <concepts>
+#include <type_traits>
+
+TRM_NAMESPACE_BEGIN
+
+/// Anything that can receive a gradient: contiguous, writable, float or double.
+template <class R>
+concept gradient_range = arithmetic_type<detail::element_of<R>>;
+
+template <class E>
+concept executor = std::invocable<E const&, std::int64_t, void (*)(std::int64_t)>;
+
+/// The calls that every loss has, whether its policies were chosen at compile time (`masked_loss`) or at run time
+/// (`any_loss`). All are const and thread-safe, and report misuse and exhausted memory through `status` before anything is
+/// written; nothing is thrown but what an executor throws. `checked(loss)` has the same calls and throws instead.
+template <class Derived, class Arch>
+class loss_calls {
+public:
+    // --- everything at once -------------------------------------------------------------------------------------
+
+    /// Loss, outputs and diagnostics of the whole batch. The executor spreads sequences over threads; the bits of the
+    /// result do not depend on it. The workspace is only touched by losses that need one, see `workspace`.
+    template <storage_type S, arithmetic_type T, executor E>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, E const& execute,
+                                    workspace& scratch) const {
+        auto const core = self().core();
+        auto const call = call_of(core);
+        if (status s = detail::validate(call, batch, out); !s.ok()) return {s, 0, {}};
+        return detail::run(call, batch, out, detail::executor_for(batch.layout.extent(), execute), scratch);
+    }
+    template <storage_type S, arithmetic_type T>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out,
+                                    workspace& scratch) const noexcept {
+        return (*this)(batch, out, serial_executor{}, scratch);
+    }
+    template <storage_type S, arithmetic_type T, executor E>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, E const& execute) const {
+        workspace scratch;
+        return (*this)(batch, out, execute, scratch);
+    }
+    template <storage_type S, arithmetic_type T>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out) const noexcept {
+        workspace scratch;
+        return (*this)(batch, out, serial_executor{}, scratch);
+    }
+    /// Only the gradient: `loss(batch, grad)` for a vector, array or span.
+    template <storage_type S, gradient_range G>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, G&& grad) const noexcept {
+        using T = detail::element_of<G>;
+        outputs<T> out;
+        out.grad = std::span<T>(grad);
+        return (*this)(batch, out);
+    }
+    /// Only the loss and its diagnostics.
+    template <storage_type S>
+    [[nodiscard]] result operator()(batch_view<S> const& batch) const noexcept {
+        return (*this)(batch, outputs<default_arithmetic_t<S>>{});
+    }
+
+    // --- masks that compare tokens with each other ---------------------------------------------------------------
+
+    /// Phase 0, only for losses whose mask has selections (or whose surrogate has marks): writes rejection reasons and
+    /// marks per token, to be set as the batch's `rejected` and `marks` before the other phases. The one-call form does
+    /// this itself.
+    template <class T = void, storage_type S, executor E = serial_executor>
+    [[nodiscard]] status select(batch_view<S> const& batch, std::span<std::uint16_t> rejected,
+                                std::span<std::uint8_t> marks, workspace& scratch, E const& execute = {}) const {
+        using real = std::conditional_t<std::is_void_v<T>, default_arithmetic_t<S>, T>;
+        auto const core = self().core();
+        auto const call = call_of(core);
+        if (status s = detail::validate(call, batch); !s.ok()) return s;
+        auto const extent = static_cast<std::size_t>(batch.layout.extent());
+        if (core.has_selections())
+            if (status s = detail::check_size(rejected.size(), extent, "rejected"); !s.ok()) return s;
+        if (core.has_marker())
+            if (status s = detail::check_size(marks.size(), extent, "marks"); !s.ok()) return s;
+        batch_view<S> numbered = batch;
+        if (status s = detail::number_groups(call, numbered, scratch); !s.ok()) return s;
+        return detail::select<real>(call, numbered, rejected, marks,
+                                    detail::executor_for(batch.layout.extent(), execute), scratch);
+    }
+
+    // --- in three phases, for batches that are spread over ranks or micro-batches ---------------------------------
+
+    /// Phase 1: statistics of all sequences from the tokens of this batch, overwriting `totals`. Ranks that share sequences then
+    /// merge theirs. T is the arithmetic of phase 3. Allocates when `totals` must grow.
+    template <class T = void, storage_type S, executor E = serial_executor>
+    [[nodiscard]] status measure(batch_view<S> const& batch, sequence_totals& totals, E const& execute = {}) const {
+        using real = std::conditional_t<std::is_void_v<T>, default_arithmetic_t<S>, T>;
+        auto const core = self().core();
+        auto const call = call_of(core);
+        if (status s = check_phase(call, batch); !s.ok()) return s;
+        detail::totals_view rows;
+        if (status s = guarded(
+                [&] { rows = totals.reset(batch.layout.sequences(), detail::sum_columns(core), core.max_width()); });
+            !s.ok())
+            return s;
+        detail::measure<real>(call, batch, rows, detail::executor_for(batch.layout.extent(), execute));
+        return {};
+    }
+    /// What criterion i, a sequence criterion, compares with its band for one sequence; 0 for other criteria. For `totals` that
+    /// `measure` has filled, or ranks have merged.
+    [[nodiscard]] double statistic(sequence_totals const& totals, std::int64_t sequence, int i) const noexcept {
+        auto const core = self().core();
+        detail::totals_view rows;
+        status const s = totals.view(totals.sequences(), detail::sum_columns(core), core.max_width(), rows);
+        if (!s.ok() || sequence < 0 || sequence >= totals.sequences() || i < 0 || i >= core.criteria()) return 0;
+        return core.statistic(i, detail::total_of(rows, sequence));
+    }
+    /// Phase 2: the counts that denominators are made of; merge them over ranks and micro-batches.
+    template <storage_type S>
+    [[nodiscard]] status count(batch_view<S> const& batch, sequence_totals const& totals,
+                               counts& total) const noexcept {
+        auto const core = self().core();
+        auto const call = call_of(core);
+        detail::totals_view rows;
+        if (status s = check_phase(call, batch, totals, rows); !s.ok()) return s;
+        bool const by_prompt = call.aggregate.which == aggregation::kind::prompt_mean;
+        return guarded([&] {
+            prompt_totals prompts = std::move(total.prompts);  // its memory is used again
+            prompts.clear();
+            total = detail::count(call, batch, rows, [&](std::int64_t sequence, double tokens) {
+                if (by_prompt) prompts.add(batch.group_of[static_cast<std::size_t>(sequence)], tokens);
+            });
+            prompts.settle();
+            total.prompts = std::move(prompts);
+        });
+    }
+    /// Phase 3: this batch's part of loss, gradient and diagnostics. Parts add up to the whole.
+    template <storage_type S, arithmetic_type T, executor E = serial_executor>
+    [[nodiscard]] result apply(batch_view<S> const& batch, sequence_totals const& totals, counts const& total,
+                               outputs<T> const& out, E const& execute = {}) const {
+        auto const core = self().core();
+        auto const call = call_of(core);
+        detail::totals_view rows;
+        if (status s = detail::validate(call, batch, out); !s.ok()) return {s, 0, {}};
+        if (status s = check_phase(call, batch, totals, rows); !s.ok()) return {s, 0, {}};
+        bool const by_prompt = call.aggregate.which == aggregation::kind::prompt_mean;
+        double prompts = 0;
+        for (auto const& p : total.prompts.entries()) prompts += p.tokens > 0;
+        auto const prompt = [&](std::int64_t sequence) {
+            if (!by_prompt) return detail::prompt_share{};
+            return detail::prompt_share{total.prompts.tokens(batch.group_of[static_cast<std::size_t>(sequence)]),
+                                        prompts};
+        };
+        return detail::apply(call, batch, rows, total, prompt, out,
+                             detail::executor_for(batch.layout.extent(), execute));
+    }
+
+private:
+    [[nodiscard]] Derived const& self() const noexcept { return static_cast<Derived const&>(*this); }
+    template <class Core>
+    [[nodiscard]] auto call_of(Core const& core) const noexcept {
+        return detail::loss_call<Core, Arch>{core, self().denominators(), self().call_options()};
+    }
+    template <class Call, class S>
+    [[nodiscard]] static status check_phase(Call const& call, batch_view<S> const& batch) noexcept {
+        if (status s = detail::validate(call, batch); !s.ok()) return s;
+        if (detail::wants_selection(call, batch))
+            return {errc::missing_stream, -1, -1, "rejected, marks: call select first"};
+        return {};
+    }
+    template <class Call, class S>
+    [[nodiscard]] static status check_phase(Call const& call, batch_view<S> const& batch, sequence_totals const& totals,
+                                            detail::totals_view& rows) noexcept {
+        if (status s = check_phase(call, batch); !s.ok()) return s;
+        return totals.view(batch.layout.sequences(), detail::sum_columns(call.core), call.core.max_width(), rows);
+    }
+    /// Runs f, which may run out of memory.
+    template <class F>
+    [[nodiscard]] static status guarded(F&& f) noexcept {
+#if TRM_EXCEPTIONS
+        try {
+            f();
+        } catch (std::bad_alloc const&) {
+            return {errc::out_of_memory, -1, -1, "totals"};
+        }
+#else
+        f();
+#endif
+        return {};
+    }
+};
+
+TRM_NAMESPACE_END

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/policy_steps.hpp>
+#include <trm/loss/result.hpp>
+#include <trm/policy/aggregation.hpp>
+
+/// \file
+/// The middle of the pipeline: from what was measured of a sequence to what happens to it.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// What is known of one sequence once it has been measured, whole: counts, and the sums and maxima of the loss's policies.
+struct sequence_total {
+    double tokens = 0;  ///< in loss_mask
+    double finite = 0;  ///< of these, with finite inputs
+    double passing = 0;  ///< of these, accepted by every token criterion
+    double const* sums = nullptr;
+    double const* maxima = nullptr;
+};
+
+/// What happens to one sequence.
+struct decision {
+    bool keep;
+    std::uint16_t reasons;  ///< bit i: criterion i rejects the sequence
+    double scale;  ///< factor of its terms: loss_scale / denominator
+    double weight;  ///< importance weight of the sequence
+    double weight_factor;  ///< of a normalised weight: 1 / mean
+    sequence_constants constants;  ///< what its surrogate derives from its sums
+};
+/// Of a sequence that has not been measured yet.
+[[nodiscard]] constexpr decision kept_so_far(double scale) noexcept { return {true, 0, scale, 1, 1, {}}; }
+
+/// For prompt_mean: tokens of the sequence's prompt, and prompts that have any.
+struct prompt_share {
+    double tokens = 0, prompts = 0;
+};
+
+/// 1 / denominator of the terms of one sequence, or 0 where the denominator is empty.
+[[nodiscard]] inline double scale_of(aggregation const& aggregate, counts const& n, double tokens, double kept_tokens,
+                                     prompt_share prompt) noexcept {
+    using kind = aggregation::kind;
+    bool const kept = aggregate.divide_by.which == denominator::kind::kept;
+    bool const given = aggregate.divide_by.which == denominator::kind::given;
+    double const sequences = given ? aggregate.divide_by.n : kept ? n.kept_sequences : n.sequences;
+    double d = 1;
+    switch (aggregate.which) {
+        case kind::token_mean:
+            d = given ? aggregate.divide_by.n : kept ? n.kept_tokens : n.tokens;
+            break;
+        case kind::token_sum:
+            break;
+        case kind::seq_mean_token_sum:
+            d = sequences;
+            break;
+        case kind::seq_mean_token_mean:
+            d = sequences * (kept ? kept_tokens : tokens);
+            break;
+        case kind::seq_mean_token_sum_norm:
+            d = sequences * aggregate.length;
+            break;
+        case kind::prompt_mean:
+            d = (given ? aggregate.divide_by.n : prompt.prompts) * prompt.tokens;
+            break;
+    }
+    return d > 0 ? 1 / d : 0.0;
+}
+
+/// The one place that decides: keep or reject by the criteria of sequences, then the weight, the surrogate's constants and the
+/// denominator. `n` covers the whole batch (all zeros while it is being counted: keep and reasons do not depend on it).
+template <class Core>
+[[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, double limit, double loss_scale,
+                              sequence_total const& s, counts const& n, prompt_share prompt) noexcept {
+    decision d = kept_so_far(0);
+    sequence_verdict const verdict = core.judge(s.sums, s.maxima, s.finite, s.passing);
+    d.keep = verdict.keep;
+    d.reasons = verdict.reasons;
+    if (core.has_sequence_criteria() && s.finite < s.tokens) {
+        d.keep = false;
+        d.reasons |= reason_nonfinite;
+    }
+    d.scale = loss_scale * scale_of(aggregate, n, s.tokens, d.keep ? s.passing : 0.0, prompt);
+    if (core.normalises()) {
+        double const mean = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
+        d.weight_factor = mean > 1e-8 ? 1 / mean : 1.0;
+    }
+    d.weight = core.sequence_weight_of(s.sums, s.finite, s.passing, limit, d.weight_factor);
+    d.constants = core.constants_of(s.sums, s.finite, limit, d.weight, d.weight_factor);
+    return d;
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/read.hpp>
+#include <trm/pipeline/write.hpp>
+
+/// \file
+/// The pass over runs of tokens for policies chosen at compile time: all steps of the pipeline in one loop, so that a token
+/// is read once and stays in registers.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a pass can assume. `general`: nothing. `plain`: the common call, which writes the gradient of sequences that are kept
+/// so far and nothing else. `measure`: only statistics are wanted.
+enum class pass_kind : std::uint8_t { general, plain, measure };
+
+/// `Proximal`: there may be a proximal_logp; if the pass is plain, there is.
+template <class V, pass_kind Kind, bool Proximal, class Core, class S>
+class fused_pass {
+    using T = typename V::value_type;
+    static constexpr auto width = static_cast<std::int64_t>(V::size);
+    static constexpr bool applies = Kind != pass_kind::measure;
+    static constexpr bool in_pairs = Kind != pass_kind::general;  // two registers without exceptions at a time
+
+    Core const core;  // a copy: nothing aliases it, thresholds stay in registers
+    stream_pointers<S, T> io;
+    wanted<Proximal> const want;
+    decltype(std::declval<Core const&>().template prepare<V>()) const prepared;
+    V const limit, small;
+    bool const diagnose, splits, checks_all;
+
+public:
+    TRM_INLINE fused_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call) noexcept
+        : core(policies),
+          io(streams),
+          want(core.needs(), core.diagnose_over(), core.shares_gradient()),
+          prepared(core.template prepare<V>()),
+          limit(simd::broadcast<V>(call.limit)),
+          small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          diagnose(call.diagnose),
+          splits(core.has_token_criteria() || streams.rejected != nullptr),
+          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
+
+    /// Sums and outputs of one run.
+    TRM_INLINE void run(run_work<Core>& work) noexcept {
+        lane_tally<V, Core> lanes;  // locals, so that the compiler may keep them in registers
+        token_counts<Core> counted{};
+        run_registers<V> now(work.decided, work.advantage);
+        if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
+        T* const grad = io.grad;
+        run_tally<Core>& tally = work.tally;
+        tally.clear(core, diagnose);
+        lanes.clear(core, diagnose);
+        std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
+        while (at < end) {
+            std::int64_t const stretch_end = std::min(end, at + lane_tally<V, Core>::stretch);
+            at = stretch(at, stretch_end, now, work.decided, lanes, counted);
+            if (at >= end) break;
+            if constexpr (Kind == pass_kind::plain) {
+                if (core.certainly_rejected(lanes.maxima)) {  // the gradient will be zeros
+                    io.grad = nullptr;
+                    if (!diagnose) {
+                        if (io.prefetch) prefetch_tokens<prefetch_ahead / sizeof(S)>(want, io, end, 0);
+                        end = at;
+                    }
+                }
+            }
+            lanes.template flush_sums<applies>(core, tally, diagnose, splits);
+            lanes.clear_sums(core, diagnose);
+        }
+        lanes.template flush<applies>(core, tally, diagnose, splits);
+        counted.tokens += end - work.where.begin;
+        counted.finite += end - work.where.begin;
+        if (!splits) counted.passing = counted.finite;
+        tally.take(core, counted);
+        io.grad = grad;
+    }
+
+private:
+    /// Tokens [at, end): as many registers as are summed in single precision. Returns end.
+    TRM_INLINE std::int64_t stretch(std::int64_t at, std::int64_t end, run_registers<V> const& now,
+                                    decision const& decided, lane_tally<V, Core>& lanes,
+                                    token_counts<Core>& counted) noexcept {
+        while (at < end) {
+            if constexpr (in_pairs)
+                while (end - at >= 2 * width && pair(at, now, decided, lanes, counted)) at += 2 * width;
+            for (std::int64_t const stop = std::min(end, at + 2 * width); at < stop; at += width) {
+                auto const n = static_cast<std::size_t>(std::min(width, stop - at));
+                token<V, Proximal> t;
+                register_counts const here =
+                    read_tokens(want, io, at, n, now.advantage, limit, small, checks_all, diagnose, t);
+                counted.tokens += here.selected - static_cast<int>(n);  // all of them, but for these
+                counted.finite += here.active - static_cast<int>(n);
+                counted.positive_logp += here.positive;
+                steps(t, at, n, now, decided, lanes, counted);
+            }
+        }
+        return at;
+    }
+    /// Two registers, if none of their tokens is an exception.
+    TRM_INLINE bool pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
+                         lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
+        if (io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
+        if (checks_all) return false;
+        if (io.mask != nullptr && !all(simd::load_mask<V>(io.mask + at) & simd::load_mask<V>(io.mask + at + width)))
+            return false;
+        raw_tokens<V> raw[2];
+        unrolled<2>([&](auto j) __attribute__((always_inline)) {
+            read_register(want, io, at + j * width, V::size, now.advantage, raw[j]);
+        });
+        V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
+        bool const are_small = all(is_within(a, small) & is_within(b, small));
+        if (!are_small && !all(is_within(a, limit) & is_within(b, limit))) return false;
+        if (diagnose && any(simd::max(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
+                            simd::broadcast<V>(positive_tolerance<S>)))
+            return false;
+        unrolled<2>([&](auto j) __attribute__((always_inline)) {
+            token<V, Proximal> t;
+            set_tokens(want, raw[j], V::mask::everywhere(), are_small, t);
+            steps(t, at + j * width, V::size, now, decided, lanes, counted);
+        });
+        return true;
+    }
+    /// Measure, decide per token, apply, write: one register.
+    TRM_INLINE void steps(token<V, Proximal>& t, std::int64_t at, std::size_t n, run_registers<V> const& now,
+                          decision const& decided, lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
+        core.measure(t, lanes.sums, lanes.maxima, counted.rejected);
+        t.keep = t.keep & t.allowed;
+        if (splits) counted.passing += count(t.keep);
+        core.measure_passing(t, lanes.sums, lanes.maxima);
+        if (diagnose) {
+            lanes.x = lanes.x + core.described(t).value;
+            lanes.logp = lanes.logp + t.logp;
+        }
+        if constexpr (applies) {
+            core.apply(t, decided, prepared, limit);
+            V const factor = token_factor(io, at, n, t);
+            write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
+            if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
+            if constexpr (Kind == pass_kind::plain)
+                if (io.keep != nullptr) simd::store_mask(io.keep + at, t.keep & now.kept, n);
+            if (diagnose) describe_tokens(core, t, core.described(t), factor, splits, lanes);
+        }
+    }
+};
+
+template <class V, pass_kind Kind, bool Proximal, class Core, class S>
+void run_fused(Core const& core, stream_pointers<S, typename V::value_type> io, call_numbers const& call,
+               run_work<Core>* work, int runs) noexcept {
+    if constexpr (Kind == pass_kind::plain) {
+        if (Proximal && io.proximal == nullptr) __builtin_unreachable();
+        io.rejected = nullptr;
+        io.token_weight = nullptr;
+    }
+    fused_pass<V, Kind, Proximal, Core, S> pass(core, io, call);
+    for (int i = 0; i < runs; ++i) pass.run(work[i]);
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END

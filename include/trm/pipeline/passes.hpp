@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/call.hpp>
+#include <trm/pipeline/fused.hpp>
+
+/// \file
+/// Runs of tokens through the right pass: fused for policies chosen by types, tile by tile for policies chosen at run time.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// The numbers of a call that a pass needs.
+template <class Call>
+[[nodiscard]] call_numbers numbers_of(Call const& call) noexcept {
+    return {call.options.log_ratio_clamp, call.options.diagnose};
+}
+
+template <pass_kind Kind, class Call, class S, class T, class Core>
+void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+    using V = simd::vec<T, typename Call::arch>;
+    if constexpr (Core::is_static) {
+        if constexpr (Kind == pass_kind::plain)
+            if (io.proximal == nullptr) return run_fused<V, Kind, false>(call.core, io, numbers_of(call), work, runs);
+        run_fused<V, Kind, true>(call.core, io, numbers_of(call), work, runs);
+    } else {
+        call.core.template run_tiles<V>(io, numbers_of(call), Kind != pass_kind::measure, work, runs);
+    }
+}
+
+/// Statistics only.
+template <class Call, class S, class T, class Core>
+void measure_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+    for (int i = 0; i < runs; ++i) work[i].where = trimmed(io, work[i].where);
+    pass_of<pass_kind::measure>(call, io, work, runs);
+}
+
+/// Statistics, loss and outputs, as decided for each run.
+template <class Call, class S, class T, class Core>
+void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+    bool plain = io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+    for (int i = 0; i < runs; ++i) {
+        token_run const run = work[i].where, inner = trimmed(io, run);
+        plain = plain && work[i].decided.keep;
+        if (inner.size == run.size) continue;
+        clear_outputs(io, run.begin, inner.begin);
+        clear_outputs(io, inner.begin + inner.size, run.begin + run.size);
+        work[i].where = inner;
+    }
+    if (plain) {
+        pass_of<pass_kind::plain>(call, io, work, runs);
+    } else {
+        pass_of<pass_kind::general>(call, io, work, runs);
+    }
+}
+
+/// Must a run be computed again once its sequence is rejected, instead of filled with zeros?
+template <class Call, class S, class T>
+[[nodiscard]] bool needs_second_pass(Call const& call, stream_pointers<S, T> const& io) noexcept {
+    return io.keep != nullptr || io.reasons != nullptr || io.weights != nullptr || call.core.penalises_all();
+}
+
+/// A run whose outputs were written before its sequence was found to be rejected.
+template <class Call, class S, class T, class Core>
+void undo_run(Call const& call, stream_pointers<S, T> const& io, token_run where, run_work<Core>& work) noexcept {
+    if (needs_second_pass(call, io)) return apply_runs(call, io, &work, 1);
+    work.tally.objective = 0;
+    if (io.grad != nullptr) std::fill_n(io.grad + where.begin, where.size, T(0));
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END

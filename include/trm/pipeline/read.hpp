@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/streams.hpp>
+#include <trm/policy/divergence.hpp>
+
+/// \file
+/// The first step of the pipeline: one register of tokens from the streams, checked for exceptions. An exception is a token
+/// that loss_mask leaves out, something that is not finite, or a log-ratio beyond the clamp. Registers without one, nearly
+/// all, need no selection and no clamp; the results are the same bits either way.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// What the loss reads of one register of tokens, as it stands in memory. Without proximal_logp the two log-ratios of the
+/// proximal policy are those of the current over the rollout policy, which is what surrogates and corrections fall back to.
+template <class V>
+struct raw_tokens {
+    V logp, rollout, ref, given, advantage;
+    V over, under;  ///< the proximal policy above the rollout policy, and below the current
+};
+
+/// Which log-ratios a loss looks at, and the streams that it reads. Without proximal_logp there is one log-ratio.
+template <bool Proximal>
+struct wanted {
+    bool ref, given, advantage, marks, factor;
+    bool of_kind[3];  ///< by ratio_kind, if Proximal
+
+    /// `needs`: bits of policy/token.hpp; `described`: the log-ratio of the diagnostics; `shares_gradient`: the surrogate's
+    /// sums over a sequence include the batch's token_weights.
+    TRM_INLINE wanted(unsigned needs, ratio_kind described, bool shares_gradient) noexcept
+        : ref((needs & need::ref_logp) != 0),
+          given((needs & need::given) != 0),
+          advantage((needs & need::advantage) != 0),
+          marks((needs & need::marks) != 0),
+          factor(shares_gradient),
+          of_kind{true, false, false} {
+        if (Proximal)
+            for (unsigned kind = 0; kind < 3; ++kind) {
+                unsigned asking = need::ratio(static_cast<ratio_kind>(kind));
+                if (kind == 2) asking |= need::ratio(ratio_kind::surrogate);
+                if (kind == 1) asking |= need::ratio(ratio_kind::correction);
+                of_kind[kind] = ((needs | need::ratio(described)) & asking) != 0;
+            }
+    }
+    [[nodiscard]] TRM_INLINE bool current_over_rollout() const noexcept { return !Proximal || of_kind[0]; }
+    [[nodiscard]] TRM_INLINE bool proximal_over_rollout() const noexcept { return Proximal && of_kind[1]; }
+    [[nodiscard]] TRM_INLINE bool current_over_proximal() const noexcept { return Proximal && of_kind[2]; }
+};
+
+/// Reads n tokens from `at` on (n <= V::size); zeros in the other lanes. `advantage`: of the sequence, where there is none
+/// per token.
+template <class V, bool Proximal, class S>
+TRM_INLINE void read_register(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
+                              std::int64_t at, std::size_t n, V advantage, raw_tokens<V>& raw) noexcept {
+    auto const read = [&](auto const* from) __attribute__((always_inline)) {
+        return n == V::size ? simd::load<V>(from + at) : simd::load_n<V>(from + at, n);
+    };
+    V const zero(typename V::value_type(0));
+    raw.logp = read(io.logp);
+    raw.rollout = read(io.rollout);
+    raw.over = raw.logp;
+    raw.under = raw.rollout;
+    if (Proximal && io.proximal != nullptr) raw.over = raw.under = read(io.proximal);
+    raw.ref = want.ref ? read(io.ref) : zero;
+    raw.given = want.given ? read(io.given) : zero;
+    raw.advantage = want.advantage && io.advantage != nullptr ? read(io.advantage) : advantage;
+}
+
+/// Asks for the streams `ahead` bytes after token `at`, n tokens of them: the hardware's own prefetching stops at every
+/// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
+inline constexpr std::size_t prefetch_ahead = 384;
+template <std::size_t n, bool Proximal, class S, class T>
+TRM_INLINE void prefetch_tokens(wanted<Proximal> const& want, stream_pointers<S, T> const& io, std::int64_t at,
+                                std::size_t ahead) noexcept {
+    auto const ask = [&](auto const* from) __attribute__((always_inline)) {
+        for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch(from + at, ahead + i);
+    };
+    ask(io.logp);
+    ask(io.rollout);
+    if (Proximal && io.proximal != nullptr) ask(io.proximal);
+    if (want.ref) ask(io.ref);
+    if (want.given) ask(io.given);
+    if (want.advantage && io.advantage != nullptr) ask(io.advantage);
+}
+
+/// At least |x| of every log-ratio wanted, and not a number if anything that the loss reads is not finite.
+template <class V, bool Proximal>
+TRM_INLINE V largest_log_ratio(wanted<Proximal> const& want, raw_tokens<V> const& raw) noexcept {
+    V const nil = simd::pin(V(typename V::value_type(0)));  // the compiler may not know what it multiplies with
+    V largest = nil;
+    if (want.current_over_rollout()) largest = abs(raw.logp - raw.rollout);
+    if (want.proximal_over_rollout()) largest = largest + abs(raw.over - raw.rollout);
+    if (want.current_over_proximal()) largest = largest + abs(raw.logp - raw.under);
+    if (want.advantage) largest = fma(raw.advantage, nil, largest);
+    if (want.ref) largest = fma(raw.ref - raw.logp, nil, largest);
+    if (want.given) largest = fma(raw.given, nil, largest);
+    return largest;
+}
+/// |x| <= limit, false for NaN, also where the compiler takes a <= b for !(b < a).
+template <class V>
+TRM_INLINE typename V::mask is_within(V largest, V limit) noexcept {
+    if constexpr (TRM_FAST_MATH) return (largest <= limit) & finite(largest);
+    return largest <= limit;
+}
+
+/// The largest log-probability of each lane, to be compared with `positive_tolerance`.
+template <class V, bool Proximal>
+TRM_INLINE V highest_logp(wanted<Proximal> const&, raw_tokens<V> const& raw) noexcept {
+    V const highest = simd::max(raw.logp, raw.rollout);
+    return Proximal ? simd::max(highest, raw.over) : highest;
+}
+
+/// Zeros in the lanes that are not selected, so that whatever stands there is no exception.
+template <class V, bool Proximal>
+TRM_INLINE void blank_unselected(wanted<Proximal> const& want, typename V::mask selected, raw_tokens<V>& raw) noexcept {
+    raw.logp = zero_unless(selected, raw.logp);
+    raw.rollout = zero_unless(selected, raw.rollout);
+    raw.over = Proximal ? zero_unless(selected, raw.over) : raw.logp;
+    raw.under = Proximal ? zero_unless(selected, raw.under) : raw.rollout;
+    if (want.ref) raw.ref = zero_unless(selected, raw.ref);
+    if (want.given) raw.given = zero_unless(selected, raw.given);
+    if (want.advantage) raw.advantage = zero_unless(selected, raw.advantage);
+}
+
+/// Tokens whose selected lanes are finite and within the clamp, and whose other lanes hold zeros. `small`: |x| <=
+/// simd::small_exponent in every lane.
+template <class V, bool Proximal>
+TRM_INLINE void set_tokens(wanted<Proximal> const& want, raw_tokens<V> const& raw, typename V::mask selected,
+                           bool small, token<V, Proximal>& t) noexcept {
+    t.active = selected;
+    t.allowed = selected;
+    t.marked = !V::mask::everywhere();
+    t.logp = raw.logp;
+    t.ref_logp = raw.ref;
+    t.given = raw.given;
+    t.advantage = raw.advantage;
+    if (want.factor) t.factor = V(typename V::value_type(1));  // token_weights are checked, see below
+    if (want.current_over_rollout()) set_log_ratio_within(t.current_over_rollout, raw.logp, raw.rollout, small);
+    if (want.proximal_over_rollout()) set_log_ratio_within(t.proximal_over_rollout, raw.over, raw.rollout, small);
+    if (want.current_over_proximal()) set_log_ratio_within(t.current_over_proximal, raw.logp, raw.under, small);
+}
+
+/// Any tokens: a lane is active if it is selected and everything that the loss reads there is finite. Returns the lanes
+/// that loss_mask selects among the first n.
+template <class V, bool Proximal, class S>
+TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
+                                   std::int64_t at, std::size_t n, V limit, raw_tokens<V> const& raw,
+                                   typename V::mask selected, token<V, Proximal>& t) noexcept {
+    auto active = selected;
+    if (want.current_over_rollout()) active = active & finite(raw.logp - raw.rollout);
+    if (want.proximal_over_rollout()) active = active & finite(raw.over - raw.rollout);
+    if (want.current_over_proximal()) active = active & finite(raw.logp - raw.under);
+    if (want.ref) active = active & finite(raw.ref - raw.logp);
+    if (want.given) active = active & finite(raw.given);
+    if (want.advantage) active = active & finite(raw.advantage);
+    if (want.factor) t.factor = V(typename V::value_type(1));
+    if (io.token_weight != nullptr) {
+        V const factor = simd::load_n<V>(io.token_weight + at, n);
+        active = active & finite(factor);
+        if (want.factor) t.factor = zero_unless(active, factor);
+    }
+    t.active = active;
+    t.allowed = selected;
+    if (io.rejected != nullptr) t.allowed = simd::load_zeros<V>(io.rejected + at, n);
+    t.marked = !V::mask::everywhere();
+    if (want.marks && io.marks != nullptr)  // absent while they are being worked out
+        t.marked = active & simd::load_mask_n<V>(io.marks + at, n);
+    t.logp = zero_unless(active, raw.logp);
+    t.ref_logp = zero_unless(active, raw.ref);
+    t.given = zero_unless(active, raw.given);
+    t.advantage = zero_unless(active, raw.advantage);
+    if (want.current_over_rollout()) set_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, active, limit);
+    if (want.proximal_over_rollout()) set_log_ratio(t.proximal_over_rollout, raw.over, raw.rollout, active, limit);
+    if (want.current_over_proximal()) set_log_ratio(t.current_over_proximal, raw.logp, raw.under, active, limit);
+}
+
+/// How many tokens of a register are in loss_mask; of these finite; of these with a log-probability above 0.
+struct register_counts {
+    int selected, active, positive;
+};
+/// One register of n tokens, whatever stands there. `checks_all`: there are streams that only the checked form reads.
+/// `describe`: log-probabilities above 0 are counted.
+template <class V, bool Proximal, class S>
+TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
+                                       stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
+                                       std::size_t n, V advantage, V limit, V small, bool checks_all, bool describe,
+                                       token<V, Proximal>& t) noexcept {
+    raw_tokens<V> raw;
+    read_register(want, io, at, n, advantage, raw);
+    auto selected = n == V::size ? V::mask::everywhere() : simd::first_n<V>(n);
+    int count_selected = static_cast<int>(n);
+    if (io.mask != nullptr) {
+        selected = n == V::size ? simd::load_mask<V>(io.mask + at) : simd::load_mask_n<V>(io.mask + at, n);
+        count_selected = count(selected);
+    }
+    blank_unselected(want, selected, raw);
+    V const largest = largest_log_ratio(want, raw);
+    register_counts counted{count_selected, count_selected, 0};
+    if (!checks_all && all(is_within(largest, limit))) [[likely]] {
+        set_tokens(want, raw, selected, all(is_within(largest, small)), t);
+    } else {
+        set_tokens_checked(want, io, at, n, limit, raw, selected, t);
+        counted.active = count(t.active);
+    }
+    if (describe)
+        counted.positive = count(t.active & (highest_logp(want, raw) > simd::broadcast<V>(positive_tolerance<S>)));
+    return counted;
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END

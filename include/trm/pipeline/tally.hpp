@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/decide.hpp>
+#include <trm/pipeline/streams.hpp>
+
+#include <limits>
+
+/// \file
+/// What a pass adds up: in registers within a stretch of 64 of them, in double beyond.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// Numbers that hold for a whole call.
+struct call_numbers {
+    double limit = 20;  ///< clamp of the log-ratio
+    bool diagnose = true;
+};
+
+/// Counts of a run of tokens. `Core` says how many criteria its mask has.
+template <class Core>
+struct token_counts {
+    std::int64_t tokens, finite, passing, positive_logp;
+    std::int64_t rejected[Core::criteria_capacity + 1];
+
+    /// Takes over the counts of a pass, one by one: a wide copy would wait for the narrow stores before it.
+    TRM_INLINE void take(Core const& core, token_counts const& o) noexcept {
+        tokens = o.tokens;
+        finite = o.finite;
+        passing = o.passing;
+        positive_logp = o.positive_logp;
+        for (int k = 0; k < core.criteria(); ++k) rejected[k] = o.rejected[k];
+    }
+};
+
+/// Sums, counts and extrema of a run of tokens.
+template <class Core>
+struct run_tally : token_counts<Core> {
+    double sums[Core::sum_capacity + 1];
+    double maxima[Core::max_capacity + 1];
+    double objective, regulariser;
+    // of diagnostics, set only if they are asked for
+    double x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
+    double positive, negative, clipped_positive, clipped_negative;
+    double max_x, max_negative_x, max_weight;
+
+    TRM_INLINE void clear(Core const& core, bool diagnose) noexcept {
+        constexpr double lowest = -std::numeric_limits<double>::infinity();
+        for (int i = 0; i < core.sum_width(); ++i) sums[i] = 0;
+        for (int i = 0; i < core.max_width(); ++i) maxima[i] = lowest;
+        objective = regulariser = 0;
+        if (!diagnose) return;
+        x = logp = k3 = r_squared = passing_x = passing_k3 = weight = weight_squared = 0;
+        positive = negative = clipped_positive = clipped_negative = 0;
+        max_x = max_negative_x = lowest;
+        max_weight = 0;
+    }
+};
+
+/// A run of tokens on its way through a pass: where it is, what is decided about its sequence, and what is added up.
+template <class Core>
+struct run_work {
+    token_run where;
+    double advantage;  ///< of the sequence, where there is none per token
+    decision decided;
+    run_tally<Core> tally;
+};
+
+/// f(0) ... f(n - 1), written out when the policies are static and n is their constant.
+template <class Core, int Capacity, class F>
+TRM_INLINE void each_slot([[maybe_unused]] int n, F&& f) noexcept {
+    if constexpr (Core::is_static) {
+        unrolled<Capacity>([&](auto i) __attribute__((always_inline)) { f(i); });
+    } else {
+        for (int i = 0; i < n; ++i) f(i);
+    }
+}
+
+/// Sums and extrema for the diagnostics, in registers.
+template <class V>
+struct described_lanes {
+    V x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
+    V positive, negative, clipped_positive, clipped_negative;
+    V max_x, min_x, max_weight;
+
+    TRM_INLINE void clear_sums() noexcept {
+        V const zero(typename V::value_type(0));
+        x = logp = k3 = r_squared = passing_x = passing_k3 = weight = weight_squared = zero;
+        positive = negative = clipped_positive = clipped_negative = zero;
+    }
+    TRM_INLINE void clear_extrema() noexcept {
+        V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
+        max_x = lowest;
+        min_x = -lowest;
+        max_weight = V(typename V::value_type(0));
+    }
+};
+
+/// The sums of run_tally in registers. What nobody asks for stays as it is.
+template <class V, class Core>
+struct lane_tally : described_lanes<V> {
+    static constexpr std::int64_t stretch = 64 * static_cast<std::int64_t>(V::size);  ///< tokens between two flushes
+    V sums[Core::sum_capacity + 1];
+    V maxima[Core::max_capacity + 1];
+    V objective, regulariser;
+
+    TRM_INLINE void clear_sums(Core const& core, bool diagnose) noexcept {
+        V const zero(typename V::value_type(0));
+        each_slot<Core, Core::sum_capacity>(core.sum_width(),
+                                            [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
+        objective = regulariser = zero;
+        if (diagnose) described_lanes<V>::clear_sums();
+    }
+    TRM_INLINE void clear(Core const& core, bool diagnose) noexcept {
+        clear_sums(core, diagnose);
+        V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
+        each_slot<Core, Core::max_capacity>(core.max_width(),
+                                            [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
+        if (diagnose) this->clear_extrema();
+    }
+    /// `splits`: a token of a kept sequence can be rejected.
+    template <bool Apply>
+    TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
+        each_slot<Core, Core::sum_capacity>(
+            core.sum_width(), [&](int i) __attribute__((always_inline)) { to.sums[i] += simd::sum(sums[i]); });
+        if constexpr (Apply) {
+            to.objective += simd::sum(objective);
+            if (core.has_penalties()) to.regulariser += simd::sum(regulariser);
+        }
+        if (!diagnose) return;
+        to.x += simd::sum(this->x);
+        to.logp += simd::sum(this->logp);
+        if constexpr (Apply) {
+            to.k3 += simd::sum(this->k3);
+            to.r_squared += simd::sum(this->r_squared);
+            to.positive += simd::sum(this->positive);
+            to.negative += simd::sum(this->negative);
+            to.clipped_positive += simd::sum(this->clipped_positive);
+            to.clipped_negative += simd::sum(this->clipped_negative);
+            if (splits) {
+                to.passing_x += simd::sum(this->passing_x);
+                to.passing_k3 += simd::sum(this->passing_k3);
+            }
+            if (core.has_weight()) {
+                to.weight += simd::sum(this->weight);
+                to.weight_squared += simd::sum(this->weight_squared);
+            }
+        }
+    }
+    template <bool Apply>
+    TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
+        flush_sums<Apply>(core, to, diagnose, splits);
+        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
+            to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+        });
+        if (!Apply || !diagnose) return;
+        to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(this->max_x)));
+        to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(-this->min_x)));
+        if (core.has_weight()) to.max_weight = static_cast<double>(simd::reduce_max(this->max_weight));
+    }
+};
+
+}  // namespace detail
+TRM_NAMESPACE_END

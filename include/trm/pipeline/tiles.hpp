@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/tile.hpp>
+
+/// \file
+/// The pass over runs of tokens for policies chosen at run time: the steps of `fused_pass`, each a loop over a tile. The same
+/// functions of a register, in the same order, so the same bits.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+template <class V, class Core, class S>
+class tile_pass {
+    using T = typename V::value_type;
+    Core const& core;
+    stream_pointers<S, T> io;
+    wanted<true> const want_proximal;
+    wanted<false> const want;
+    V const limit, small;
+    bool const applies, diagnose, splits, checks_all;
+    lane_tally<V, Core> lanes;
+    token_counts<Core> counted;
+    tile<V> tokens;
+
+public:
+    tile_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call, bool apply) noexcept
+        : core(policies),
+          io(streams),
+          want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient()),
+          want(core.needs(), core.diagnose_over(), core.shares_gradient()),
+          limit(simd::broadcast<V>(call.limit)),
+          small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          applies(apply),
+          diagnose(call.diagnose),
+          splits(core.has_token_criteria() || streams.rejected != nullptr),
+          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
+
+    /// Sums and outputs of one run.
+    void run(run_work<Core>& work) noexcept {
+        run_registers<V> const now(work.decided, work.advantage);
+        T* const grad = io.grad;
+        bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
+                              io.rejected == nullptr && io.token_weight == nullptr;
+        run_tally<Core>& tally = work.tally;
+        tally.clear(core, diagnose);
+        lanes.clear(core, diagnose);
+        counted.tokens = counted.finite = counted.passing = counted.positive_logp = 0;
+        std::fill_n(counted.rejected, core.criteria(), 0);
+        std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
+        while (at < end) {
+            std::int64_t const stretch_end = std::min(end, at + lane_tally<V, Core>::stretch);
+            for (; at < stretch_end; at += tile<V>::tokens)
+                steps(at, std::min(stretch_end, at + tile<V>::tokens), now, work);
+            if (at >= end) break;
+            if (may_stop && core.certainly_rejected(lanes.maxima)) {  // the gradient will be zeros
+                io.grad = nullptr;
+                if (!diagnose) end = at;
+            }
+            flush(tally, false);
+            lanes.clear_sums(core, diagnose);
+        }
+        flush(tally, true);
+        if (!splits) counted.passing = counted.finite;
+        tally.take(core, counted);
+        io.grad = grad;
+    }
+
+private:
+    void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now, run_work<Core> const& work) noexcept {
+        register_counts const here =
+            io.proximal != nullptr
+                ? tile_reader<V, S, true>(want_proximal, io, limit, small, checks_all, diagnose, tokens)
+                      .read(at, end, now.advantage)
+                : tile_reader<V, S, false>(want, io, limit, small, checks_all, diagnose, tokens)
+                      .read(at, end, now.advantage);
+        counted.tokens += here.selected;
+        counted.finite += here.active;
+        counted.positive_logp += here.positive;
+        core.measure(tokens, io.reasons != nullptr, lanes.sums, lanes.maxima, counted.rejected);
+        if (io.rejected != nullptr)
+            for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
+        if (splits)
+            for (int j = 0; j < tokens.used; ++j) counted.passing += count(tokens.keep[j]);
+        core.measure_passing(tokens, lanes.sums, lanes.maxima);
+        if (diagnose) describe_measured();
+        if (!applies) return;
+        if (is_plain() && tokens.used * tile<V>::width == end - at) {
+            write_traits<false, false> const traits{false, false};
+            V objective = lanes.objective;
+            core.apply_plain(
+                tokens, work.decided,
+                [&, streams = plain_streams(), run = now, at](auto const& t, int j, V& sum)
+                    __attribute__((always_inline)) {
+                        V unused = sum;
+                        write_gradient(traits, streams, at + j * tile<V>::width, V::size, run, t, sum, sum, unused);
+                    },
+                objective);
+            lanes.objective = objective;
+            return;
+        }
+        core.apply(tokens, work.decided, limit, io.weights != nullptr || io.token_weight != nullptr);
+        if (diagnose) describe(at, end);  // before anything is written: an output may be the memory of an input
+        write(at, end, now);
+    }
+    /// Is nothing wanted but the surrogate's loss and gradient?
+    [[nodiscard]] bool is_plain() const noexcept {
+        return !diagnose && !core.has_weight() && !core.has_penalties() && io.token_weight == nullptr &&
+               io.weights == nullptr && io.reasons == nullptr && io.keep == nullptr;
+    }
+    [[nodiscard]] stream_pointers<S, T> plain_streams() const noexcept {
+        stream_pointers<S, T> streams;
+        streams.grad = io.grad;
+        streams.accumulate = io.accumulate;
+        return streams;
+    }
+    /// What write_gradient and describe_tokens ask of the policies.
+    template <bool Weighted, bool Penalised>
+    struct write_traits {
+        bool weight, shares;
+        [[nodiscard]] constexpr bool has_weight() const noexcept { return Weighted && weight; }
+        [[nodiscard]] constexpr bool shares_gradient() const noexcept { return shares; }
+        [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
+    };
+    [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
+        return static_cast<std::size_t>(std::min(tile<V>::width, end - at));
+    }
+    [[gnu::noinline]] void describe_measured() noexcept {
+        V x = lanes.x, logp = lanes.logp;
+        ratio_kind const over = core.diagnose_over();
+        each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
+            x = x + t[over].value;
+            logp = logp + t.logp;
+        });
+        lanes.x = x;
+        lanes.logp = logp;
+    }
+    [[gnu::noinline]] void describe(std::int64_t at, std::int64_t end) noexcept {
+        described_lanes<V> local = lanes;
+        ratio_kind const over = core.diagnose_over();
+        bool const weighted = core.has_weight(), split = splits;
+        auto const streams = io;
+        write_traits<true, false> const traits{weighted, false};
+        each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
+            V const factor = weighted ? token_factor(streams, at, lanes_at(at, end), t) : t.advantage;
+            describe_tokens(traits, t, t[over], factor, split, local);
+            at += tile<V>::width;
+        });
+        static_cast<described_lanes<V>&>(lanes) = local;
+    }
+    void write(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
+        bool const weighted = core.has_weight() || io.token_weight != nullptr || io.weights != nullptr;
+        if (core.has_penalties()) {
+            write_as<true, true>(at, end, now);
+        } else if (weighted || io.reasons != nullptr || io.keep != nullptr) {
+            write_as<true, false>(at, end, now);
+        } else {
+            write_as<false, false>(at, end, now);
+        }
+    }
+    template <bool Weighted, bool Penalised>
+    [[gnu::noinline]] void write_as(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
+        write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient()};
+        V objective = lanes.objective, regulariser = lanes.regulariser;
+        stream_pointers<S, T> streams = io;  // a copy that stores cannot change
+        if constexpr (!Weighted) streams.token_weight = nullptr;
+        run_registers<V> const run = now;
+        each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
+            std::size_t const n = lanes_at(at, end);
+            V const factor = Weighted ? token_factor(streams, at, n, t) : t.value;
+            write_gradient(traits, streams, at, n, run, t, factor, objective, regulariser);
+            if constexpr (Weighted) write_outputs(streams, at, n, run, t, factor);
+            at += tile<V>::width;
+        });
+        lanes.objective = objective;
+        lanes.regulariser = regulariser;
+    }
+    void flush(run_tally<Core>& tally, bool last) const noexcept {
+        if (applies) {
+            last ? lanes.template flush<true>(core, tally, diagnose, splits)
+                 : lanes.template flush_sums<true>(core, tally, diagnose, splits);
+        } else {
+            last ? lanes.template flush<false>(core, tally, diagnose, splits)
+                 : lanes.template flush_sums<false>(core, tally, diagnose, splits);
+        }
+    }
+};
+
+}  // namespace detail
+TRM_NAMESPACE_END
