@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "every_divergence.hpp"
 #include "loss_parity.hpp"
 
 #include <trm/loss/spec.hpp>
@@ -92,25 +93,22 @@ void phases(char const* text, std::uint64_t seed) {
     CHECK(difference(parts, whole) == "");
 }
 
+/// Every divergence of the catalogue per token, fourteen to a loss; the text is that of to_spec.
+template <class T, std::size_t First = 0>
+void every_divergence() {
+    using divergences = every::some<First, 14>;
+    auto const mask = every::middle_of(divergences{}, batches::make<T>(shape(), 1).view());
+    masked_loss const loss{mask, importance_ratio{}, token_mean{over_kept}};
+    std::string const text = print_spec(to_spec(loss));
+    for (std::size_t i = First; i < First + divergences::size; ++i)
+        CHECK(text.find(std::string(" ") + names_in<catalogue::divergences>[i] + " in [") != std::string::npos);
+    same<T>(loss, text.c_str(), 1);
+    if constexpr (First + 14 < catalogue::divergences::size) every_divergence<T, First + 14>();
+}
+
 template <class T>
 void every_policy() {
-    // token criteria; every divergence
-    same<T>(
-        masked_loss{token_mask{k1{}, within(-0.9, 0.91)} && token_mask{k2{}, at_most(0.6)} &&
-                        token_mask{k3{}, at_most(0.5)} && token_mask{abs_log_ratio{}, at_most(1.1)} &&
-                        token_mask{ratio{}, within(0.35, 2.9)} && token_mask{binary_tv{}, at_most(0.4)} &&
-                        token_mask{binary_kl{}, at_most(0.4)} && token_mask{bidirectional_binary_kl{}, at_most(0.9)} &&
-                        token_mask{given{}, within(0.001, 0.099)} && token_mask{probability_change{}, at_least(-0.3)} &&
-                        token_mask{ratio_either_way{}, at_most(2.7)} && token_mask{k3_reversed{}, at_most(0.6)} &&
-                        token_mask{jensen_shannon{}, at_most(0.12)} &&
-                        advantage_signed{binary_tv{}, at_most(0.11), at_most(0.13), zero_advantage::keep} &&
-                        only_away(token_mask{given{}, at_most(0.08)}),
-                    importance_ratio{}, token_mean{over_kept}},
-        "mask: k1 in [-0.9, 0.91] && k2 <= 0.6 && k3 <= 0.5 && abs_log_ratio <= 1.1 && ratio in [0.35, 2.9] && "
-        "binary_tv <= 0.4 && binary_kl <= 0.4 && bidirectional_binary_kl <= 0.9 && given in [0.001, 0.099] && "
-        "probability_change >= -0.3 && ratio_either_way <= 2.7 && k3_reversed <= 0.6 && jensen_shannon <= 0.12 && "
-        "away(binary_tv <= 0.11, negative <= 0.13, zero=keep) && away(given <= 0.08); divide_by: kept",
-        1);
+    every_divergence<T>();
     // sequence criteria; every statistic and pair of policies that needs no proximal policy
     same<T>(
         masked_loss{sequence_mask{k2{}, stat::max, at_most(2.0)} && sequence_mask{k3{}, stat::mean, at_most(0.07)} &&
@@ -123,12 +121,15 @@ void every_policy() {
                         over_passing(sequence_mask{k2{}, stat::max, at_most(0.24)}) &&
                         over_passing(sequence_mask{k1{}, stat::mean, within(-0.2, 0.2)}) &&
                         over_passing(sequence_mask{k3{}, stat::sum, at_most(20.0)}) &&
-                        over_passing(sequence_mask{ratio{}, stat::min, at_least(0.51)}),
+                        over_passing(sequence_mask{ratio{}, stat::min, at_least(0.51)}) &&
+                        advantage_signed{binary_tv{}, at_most(0.11), at_most(0.13), zero_advantage::keep} &&
+                        only_away(token_mask{given{}, at_most(0.08)}),
                     ppo_clip{0.2, 0.28, 1.5}, seq_mean_token_mean{}, token_weight{truncate_above(1.2)}},
         "mask: seq_max_k2 <= 2 && seq_mean_k3 <= 0.07 && seq_sum_k1 in [-8, 8] && seq_min_ratio >= 0.1 && "
         "geometric_ratio in [0.7, 1.4] && product_ratio in [1e-4, 1e4] && seq_mean_k3@surrogate <= 0.08 && "
         "seq_mean_binary_kl@correction <= 0.05 && abs_log_ratio <= 0.7 && passing(seq_max_k2 <= 0.24) && "
-        "passing(seq_mean_k1 in [-0.2, 0.2]) && passing(seq_sum_k3 <= 20) && passing(seq_min_ratio >= 0.51); "
+        "passing(seq_mean_k1 in [-0.2, 0.2]) && passing(seq_sum_k3 <= 20) && passing(seq_min_ratio >= 0.51) && "
+        "away(binary_tv <= 0.11, negative <= 0.13, zero=keep) && away(given <= 0.08); "
         "surrogate: ppo_clip(0.2, 0.28, 1.5); "
         "weight: token(truncate_above=1.2); aggregate: seq_mean_token_mean",
         2);

@@ -228,6 +228,7 @@ inline terms surrogate(policy_gradient const&, token const& t, pair const&, deci
 }
 /// All tokens of a sequence. A surrogate that couples them overloads this one instead.
 template <class S>
+    requires requires(S const& s, token const& t, pair const& l, decisions& d) { surrogate(s, t, l, d); }
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
     std::vector<terms> out;
     for (token const& t : s.tokens) out.push_back(surrogate(policy, t, pair_of(t, policy.over), decide));
