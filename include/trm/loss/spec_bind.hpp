@@ -178,14 +178,6 @@ template <class T>
 
 // --- parameters ------------------------------------------------------------------------------------------------------
 
-template <class Where, class P>
-[[nodiscard]] auto& field_of(Where where, P& policy) {
-    if constexpr (std::is_member_object_pointer_v<Where>) {
-        return policy.*where;
-    } else {
-        return where(policy);
-    }
-}
 /// The parameters of a policy from the arguments of a call, of which the first `taken` have been dealt with.
 template <class P>
 void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_problem& problem) {

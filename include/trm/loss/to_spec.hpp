@@ -4,7 +4,8 @@
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/masked_loss.hpp>
 #include <trm/loss/presets_verl.hpp>
-#include <trm/loss/spec_bind.hpp>
+
+#include <string_view>
 
 /// \file
 /// From policies chosen at compile time, presets for instance, to the same policies as data: `any_loss(to_spec(loss))` gives the

@@ -4,6 +4,7 @@
 #include <trm/core/config.hpp>
 
 #include <cstdint>
+#include <type_traits>
 
 /// \file
 /// How policies are named, in text, in JSON and in messages. A policy has `name` and, if it has parameters, `fields`, which calls
@@ -16,6 +17,16 @@ TRM_NAMESPACE_BEGIN
 template <class Policy, class F>
 constexpr void each_field(F&& f) {
     if constexpr (requires { Policy::fields(f); }) Policy::fields(f);
+}
+
+/// The parameter of a policy that `fields` named by `where`.
+template <class Where, class P>
+[[nodiscard]] constexpr auto& field_of(Where where, P& policy) {
+    if constexpr (std::is_member_object_pointer_v<Where>) {
+        return policy.*where;
+    } else {
+        return where(policy);
+    }
 }
 
 /// A type parameter that is written like a field: `gradient=straight_through`. The first policy of a name is the default.
