@@ -39,18 +39,18 @@ struct batch_divergences {
     std::int64_t first = -1;
     for (const sequence_record& r : e.sequences) {
         n += r.weight;
-        d.delta = std::max(d.delta, r.max_kl);
-        eps = std::max(eps, r.max_tv);
+        d.delta = (std::max)(d.delta, r.max_kl);
+        eps = (std::max)(eps, r.max_tv);
         d.seq_kl += r.weight * r.kl;
         distance += r.weight * 0.5 * std::fabs(r.first_order + r.excess);
-        longest = std::max({longest, r.length, r.horizon});
+        longest = (std::max)({longest, r.length, r.horizon});
         d.horizons_differ = d.horizons_differ || (first >= 0 && r.horizon != first);
         first = r.horizon;
     }
-    d.horizon = horizon > 0 ? std::max(horizon, longest) : longest;
+    d.horizon = horizon > 0 ? (std::max)(horizon, longest) : longest;
     if (!(n > 0.0)) return d;
     d.seq_kl /= n;
-    d.seq_tv = std::min(distance / n, 1.0);
+    d.seq_tv = (std::min)(distance / n, 1.0);
     if (e.has_exact_tv()) d.eps = eps;
     for (const position_sums& p : e.totals()) {
         d.mean_tv.push_back((e.has_exact_tv() ? p.tv : 0.5 * p.magnitude) / n);
@@ -69,7 +69,7 @@ struct batch_divergences {
     double n = 0.0;
     in.mean_tv = {};
     for (const sequence_record& r : e.sequences) {
-        in.horizon = r.horizon > 0 ? std::max(r.horizon, r.length) : d.horizon;
+        in.horizon = r.horizon > 0 ? (std::max)(r.horizon, r.length) : d.horizon;
         const bound_table one = all_bounds(in, s);
         n += r.weight;
         for (std::size_t i = 0; i < bound_count; ++i) {
@@ -100,7 +100,7 @@ template <storage_type F>
         if (!detail::usable(b, i, first, last)) continue;
         const double weight = b.weights.empty() ? 1.0 : b.weights[i];
         const auto length = static_cast<std::int64_t>(last - first);
-        const std::int64_t own = std::max(length, b.horizons.empty() ? horizon : b.horizons[i]);
+        const std::int64_t own = (std::max)(length, b.horizons.empty() ? horizon : b.horizons[i]);
         n += weight;
         for (std::size_t t = first; t < last; ++t) {
             if (!b.sampled(t)) continue;

@@ -82,7 +82,7 @@ inline void draw(std::span<std::uint32_t> counts, std::uint64_t seed, std::uint6
 [[nodiscard]] inline interval interval_of(std::span<double> replicates, double value, double level,
                                           interval_method method) noexcept {
     std::sort(replicates.begin(), replicates.end());
-    const double tail = detail::known(level) ? std::max(0.5 * (1.0 - level), 0.0) : 0.0;
+    const double tail = detail::known(level) ? (std::max)(0.5 * (1.0 - level), 0.0) : 0.0;
     const interval q{detail::quantile(replicates, tail), detail::quantile(replicates, 1.0 - tail)};
     return method == interval_method::percentile ? q : interval{2.0 * value - q.high, 2.0 * value - q.low};
 }

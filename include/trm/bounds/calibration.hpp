@@ -62,7 +62,7 @@ struct calibration_row {
 /// rows[i] for horizons[i]; writes min(sizes) rows and returns how many.
 inline std::size_t calibrate(std::span<const std::int64_t> horizons, double target, std::span<calibration_row> rows,
                              scale s = {}) noexcept {
-    const std::size_t n = std::min(horizons.size(), rows.size());
+    const std::size_t n = (std::min)(horizons.size(), rows.size());
     for (std::size_t i = 0; i < n; ++i) {
         const std::int64_t t = horizons[i];
         divergences d{};

@@ -176,7 +176,7 @@ template <class Evidence = evidence>
         replicates again = resample(e, r, options.bootstrap);
         const auto with_range = [&](double value, std::vector<double>& v, interval_method m) {
             estimate out{value, std::nullopt};
-            if (!v.empty()) out.range = interval_of(v, value, options.bootstrap.level, m);
+            if (!v.empty()) out.range = bounds::interval_of(v, value, options.bootstrap.level, m);
             return out;
         };
         const direct_estimate d = direct(e.sequences, r);
@@ -187,8 +187,8 @@ template <class Evidence = evidence>
         c.health.tail_share = d.tail_share;
         c.health.ratio_excess.value = d.ratio_excess;
         if (!again.ratio_excess.empty()) {
-            c.health.ratio_excess.range =
-                interval_of(again.ratio_excess, d.ratio_excess, options.health_level, interval_method::percentile);
+            c.health.ratio_excess.range = bounds::interval_of(again.ratio_excess, d.ratio_excess, options.health_level,
+                                                              interval_method::percentile);
         }
         for (const sequence_record& s : e.sequences) c.health.saturated = c.health.saturated || s.saturated;
         const auto& centre = c.health.ratio_excess.range;
@@ -201,7 +201,7 @@ template <class Evidence = evidence>
                          worst.value, worst.range, true});
 
         auto second = with_range(second_moment(e, r), again.second_moment, interval_method::basic);
-        if (second.range) second.range->low = std::max(second.range->low, 0.0);
+        if (second.range) second.range->low = (std::max)(second.range->low, 0.0);
         detail::push(c, {rung_name::second_moment, claim::estimated,
                          second.range ? rung_status::ok : rung_status::no_interval, second.value, second.range, true});
     }

@@ -33,7 +33,7 @@ template <storage_type F>
         evidence e;
         e.truncate = t;
         if (t < 1 || !e.add(batch).ok()) return {};
-        const direct_estimate d = direct(e.sequences, s.reward);
+        const direct_estimate d = bounds::direct(e.sequences, s.reward);
         points.push_back({t, d.worst_case, d.ess, second_moment(e, s.reward), batch_bounds(e, measure(e, t), s)});
     }
     return points;

@@ -24,8 +24,8 @@ struct second_moment_terms {
     double c = 0.0;  ///< E[|rho_t - 1| sum_{j>t} TV_j]; needs exact TV
 
     [[nodiscard]] double least(bool with_tv) const noexcept {
-        const double ab = std::min(a, b);
-        return with_tv ? std::min(ab, c) : ab;
+        const double ab = (std::min)(a, b);
+        return with_tv ? (std::min)(ab, c) : ab;
     }
 };
 
@@ -45,7 +45,7 @@ struct second_moment_terms {
 [[nodiscard]] inline double second_moment(const evidence& e, reward_range r = {}) {
     double n = 0.0;
     for (const group_sums& g : e.groups) n += g.sequences;
-    return second_moment(e.totals(), n, e.has_exact_tv(), r);
+    return bounds::second_moment(e.totals(), n, e.has_exact_tv(), r);
 }
 
 /// Sums behind the direct estimates; mergeable. `baseline` is the b of R - b and must be the same everywhere.
@@ -70,7 +70,7 @@ struct direct_sums {
         observed += gain * r.excess;
         improvement += gain * step;
         surrogate += gain * r.first_order;
-        largest_ratio = std::max(largest_ratio, w * (1.0 + step));
+        largest_ratio = (std::max)(largest_ratio, w * (1.0 + step));
     }
     void add(const direct_sums& o, double times = 1.0) noexcept {
         sequences += times * o.sequences;
@@ -80,7 +80,7 @@ struct direct_sums {
         observed += times * o.observed;
         improvement += times * o.improvement;
         surrogate += times * o.surrogate;
-        largest_ratio = std::max(largest_ratio, o.largest_ratio);
+        largest_ratio = (std::max)(largest_ratio, o.largest_ratio);
     }
 };
 
@@ -120,7 +120,7 @@ struct direct_estimate {
 [[nodiscard]] inline double mid_range(reward_range r) noexcept { return 0.5 * r.min + 0.5 * r.max; }
 
 [[nodiscard]] inline direct_estimate direct(std::span<const sequence_record> sequences, reward_range r = {}) noexcept {
-    return direct_of(sum_direct(sequences, mid_range(r)), r);
+    return direct_of(bounds::sum_direct(sequences, mid_range(r)), r);
 }
 
 }  // namespace bounds

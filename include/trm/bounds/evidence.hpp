@@ -134,7 +134,7 @@ status evidence::add(const trajectories<F>& b) {
     for (std::size_t i = 0; i < b.size(); ++i) {
         const auto first = b.first(i);
         auto last = first + b.length(i);
-        if (truncate > 0) last = std::min(last, first + static_cast<std::size_t>(truncate));
+        if (truncate > 0) last = (std::min)(last, first + static_cast<std::size_t>(truncate));
         if (!detail::usable(b, i, first, last)) {
             ++excluded;
             continue;
@@ -142,7 +142,7 @@ status evidence::add(const trajectories<F>& b) {
         sequence_record r;
         r.group = b.groups.empty() ? -1 : b.groups[i];
         r.horizon = b.horizons.empty() ? 0 : b.horizons[i];
-        if (truncate > 0) r.horizon = std::min(r.horizon, truncate);
+        if (truncate > 0) r.horizon = (std::min)(r.horizon, truncate);
         r.length = static_cast<std::int64_t>(last - first);
         r.weight = b.weights.empty() ? 1.0 : b.weights[i];
         r.reward = b.rewards.empty() ? 0.0 : b.rewards[i];
@@ -161,7 +161,7 @@ status evidence::add(const trajectories<F>& b) {
             const double x = std::clamp(raw, -detail::log_limit, detail::log_limit);
             r.saturated = r.saturated || x != raw;
             const auto [step, k3] = detail::step_of(x);
-            const double kl = b.kl.empty() ? k3 : std::max(static_cast<double>(b.kl[t]), 0.0);
+            const double kl = b.kl.empty() ? k3 : (std::max)(static_cast<double>(b.kl[t]), 0.0);
             const double tv = b.tv.empty() ? 0.0 : std::clamp(static_cast<double>(b.tv[t]), 0.0, 1.0);
             p.magnitude += r.weight * std::fabs(step);
             p.square += r.weight * (step * step);
@@ -172,9 +172,9 @@ status evidence::add(const trajectories<F>& b) {
             r.kl += kl;
             r.log_ratio += x;
             r.first_order += step;
-            r.max_kl = std::max(r.max_kl, kl);
-            r.max_tv = std::max(r.max_tv, tv);
-            r.max_k2 = std::max(r.max_k2, 0.5 * x * x);
+            r.max_kl = (std::max)(r.max_kl, kl);
+            r.max_tv = (std::max)(r.max_tv, tv);
+            r.max_k2 = (std::max)(r.max_k2, 0.5 * x * x);
             ++r.tokens;
         }
         const double bounded = std::clamp(r.log_ratio, -detail::log_limit, detail::log_limit);

@@ -101,7 +101,7 @@ status decide(const trajectories<F>& b, const length_neutral& rule, double thres
         for (std::size_t t = first; t < first + b.length(i); ++t) {
             if (!b.sampled(t)) continue;
             const double x = b.ratio(t);
-            sum.merge(weigh(own, std::span<const double>(&x, 1), {}, static_cast<std::int64_t>(t - first)));
+            sum.merge(bounds::weigh(own, std::span<const double>(&x, 1), {}, static_cast<std::int64_t>(t - first)));
         }
         if (!w.empty()) w[i] = sum.value;
         if (!kept.empty()) kept[i] = keep(own, sum, threshold) ? 1 : 0;

@@ -74,7 +74,7 @@ namespace bounds {
 /// The same with T = the span's length.
 [[nodiscard]] inline double adaptive(std::span<const double> mean_tv, std::optional<double> eps,
                                      std::optional<double> delta, scale s = {}) noexcept {
-    return adaptive(mean_tv, static_cast<std::int64_t>(mean_tv.size()), eps, delta, s);
+    return bounds::adaptive(mean_tv, static_cast<std::int64_t>(mean_tv.size()), eps, delta, s);
 }
 
 /// The same with every mean_tv[t] <= tv: 4 min(1, tv) Z(T). Constant time.
@@ -127,9 +127,10 @@ struct bound_table {
         if (!out.binding || v < out.unified()) out.binding = n;
     };
     const bool token_known = eps || delta;
-    if (token_known && !d.mean_tv.empty()) set(bound_name::adaptive, adaptive(d.mean_tv, d.horizon, eps, delta, s));
+    if (token_known && !d.mean_tv.empty())
+        set(bound_name::adaptive, bounds::adaptive(d.mean_tv, d.horizon, eps, delta, s));
     if (token_known && d.mean_tv.empty()) {
-        set(bound_name::adaptive, adaptive_uniform(token, d.horizon, eps, delta, s));
+        set(bound_name::adaptive, bounds::adaptive_uniform(token, d.horizon, eps, delta, s));
     }
     if (delta) set(bound_name::classical, classical(d.horizon, *delta, s));
     if (delta) set(bound_name::pinsker_marginal, pinsker_marginal(d.horizon, *delta, s));

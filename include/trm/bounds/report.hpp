@@ -60,7 +60,7 @@ namespace detail {
     va_start(args, format);
     const int n = std::vsnprintf(buffer, sizeof buffer, format, args);
     va_end(args);
-    return n > 0 ? std::string(buffer, std::min(static_cast<std::size_t>(n), sizeof buffer - 1)) : std::string();
+    return n > 0 ? std::string(buffer, (std::min)(static_cast<std::size_t>(n), sizeof buffer - 1)) : std::string();
 }
 
 [[nodiscard]] inline std::string text(const std::optional<interval>& range) {
@@ -104,7 +104,7 @@ namespace detail {
     for (std::size_t i = 0; i < c.rungs; ++i) {
         const rung& r = c.ladder[i];
         out += line("%-22s %-10s %10.4g  %-20s %s%s\n", to_string(r.name), to_string(r.kind), r.value,
-                    text(r.range).c_str(), to_string(r.state), r.vacuous ? "; vacuous" : "");
+                    detail::text(r.range).c_str(), to_string(r.state), r.vacuous ? "; vacuous" : "");
     }
     if (const rung* h = c.head()) {
         out += line("headline: %s (%s), at most %.3g", to_string(h->name), to_string(h->kind), h->upper());

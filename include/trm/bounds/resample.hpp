@@ -47,14 +47,14 @@ void resample_second_moment(const std::type_identity_t<Evidence>& e, reward_rang
                             std::span<double> out) {
     constexpr std::size_t block = 64;
     std::size_t positions = 0;
-    for (const group_sums& g : e.groups) positions = std::max(positions, g.at.size());
+    for (const group_sums& g : e.groups) positions = (std::max)(positions, g.at.size());
     const bool with_tv = e.has_exact_tv();
     std::vector<std::uint32_t> counts(e.groups.size());
     position_sums sums[block];
     std::fill(out.begin(), out.end(), 0.0);
     for (std::size_t first = 0; first < positions; first += block) {
         for (std::size_t b = 0; b < out.size(); ++b) {
-            draw(counts, o.seed, b);
+            detail::draw(counts, o.seed, b);
             std::fill(sums, sums + block, position_sums{});
             double sequences = 0.0;
             for (std::size_t g = 0; g < counts.size(); ++g) {
@@ -62,10 +62,10 @@ void resample_second_moment(const std::type_identity_t<Evidence>& e, reward_rang
                 const double times = counts[g];
                 const group_sums& from = e.groups[g];
                 sequences += times * from.sequences;
-                const std::size_t last = std::min(from.at.size(), first + block);
+                const std::size_t last = (std::min)(from.at.size(), first + block);
                 for (std::size_t t = first; t < last; ++t) sums[t - first].add(from.at[t], times);
             }
-            out[b] += second_moment(sums, sequences, with_tv, r);
+            out[b] += bounds::second_moment(sums, sequences, with_tv, r);
         }
     }
 }

@@ -38,7 +38,7 @@ namespace detail {
 
 [[nodiscard]] inline bool finite(double x) noexcept { return is_finite(x); }
 
-inline constexpr double largest = std::numeric_limits<double>::max();
+inline constexpr double largest = (std::numeric_limits<double>::max)();
 
 /// A known divergence: finite and not negative. Anything else counts as unknown, which can only loosen a bound.
 [[nodiscard]] inline bool known(double x) noexcept { return finite(x) && x >= 0.0; }
@@ -57,13 +57,13 @@ inline constexpr double largest = std::numeric_limits<double>::max();
 
 /// max - min; the largest finite double when the range is not one (non-finite, or min > max).
 [[nodiscard]] inline double width(reward_range r) noexcept {
-    return detail::usable(r) ? std::min(r.max - r.min, detail::largest) : detail::largest;
+    return detail::usable(r) ? (std::min)(r.max - r.min, detail::largest) : detail::largest;
 }
 
 /// Half the leading factor: 2 max|R| for the paper, max - min when centred. The bounds read `2 * lead(s) * sum(...)`.
 [[nodiscard]] inline double lead(scale s) noexcept {
     if (!detail::usable(s.reward)) return detail::largest;
-    const double magnitude = std::max(std::fabs(s.reward.min), std::fabs(s.reward.max));
+    const double magnitude = (std::max)(std::fabs(s.reward.min), std::fabs(s.reward.max));
     return s.form == constants::paper ? 2.0 * magnitude : s.reward.max - s.reward.min;
 }
 

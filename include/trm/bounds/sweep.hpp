@@ -131,7 +131,7 @@ template <class Evidence = evidence>
         masked[b] = sum.masked();
     }
     const auto range = [&](std::vector<double>& v, double value) {
-        return interval_of(v, value, o.bootstrap.level, interval_method::percentile);
+        return bounds::interval_of(v, value, o.bootstrap.level, interval_method::percentile);
     };
     row.kept_error.range = range(error, row.kept_error.value);
     row.removed.range = range(removed, row.removed.value);
@@ -146,14 +146,14 @@ template <class Evidence = evidence>
     std::vector<sweep_row> rows;
     std::vector<std::uint8_t> kept(e.sequences.size());
     std::int64_t longest = 0;
-    for (const sequence_record& r : e.sequences) longest = std::max({longest, r.length, r.horizon});
+    for (const sequence_record& r : e.sequences) longest = (std::max)({longest, r.length, r.horizon});
     for (const double threshold : thresholds) {
         for (std::size_t i = 0; i < kept.size(); ++i) {
             kept[i] = detail::finite(threshold) && statistic_of(e.sequences[i], m) <= threshold ? 1 : 0;
         }
         rows.push_back(mask_row(e, kept, threshold, o));
         divergences d{};
-        d.horizon = std::max(o.horizon, longest);
+        d.horizon = (std::max)(o.horizon, longest);
         if (m == mask_statistic::max_kl) d.delta = threshold;
         if (m == mask_statistic::max_tv) d.eps = threshold;
         if (const bound_table t = all_bounds(d, {o.reward, o.form}); t.binding) rows.back().premise = t.unified();
@@ -171,8 +171,8 @@ template <class Evidence = evidence>
     std::sort(values.begin(), values.end());
     for (const double f : fractions) {
         if (values.empty() || !detail::known(f)) continue;
-        const double rank = std::ceil(std::min(f, 1.0) * static_cast<double>(values.size()));
-        out.push_back(values[static_cast<std::size_t>(std::max(rank, 1.0)) - 1]);
+        const double rank = std::ceil((std::min)(f, 1.0) * static_cast<double>(values.size()));
+        out.push_back(values[static_cast<std::size_t>((std::max)(rank, 1.0)) - 1]);
     }
     return out;
 }

@@ -68,7 +68,7 @@ inline void pack(const evidence& e, std::vector<std::uint64_t>& out) {
 
 [[nodiscard]] inline std::vector<std::uint64_t> pack(const evidence& e) {
     std::vector<std::uint64_t> out;
-    pack(e, out);
+    bounds::pack(e, out);
     return out;
 }
 

@@ -121,7 +121,7 @@ public:
     }
     [[nodiscard]] constexpr status validate() const noexcept {
         if (is_padded_) {
-            constexpr auto limit = std::numeric_limits<std::int64_t>::max();
+            constexpr auto limit = (std::numeric_limits<std::int64_t>::max)();
             if (runs_ < 0 || length_ < 0 || stride_ < length_) return {errc::bad_layout, -1, -1, "padded"};
             if (runs_ > 0 && stride_ > 0 && runs_ > limit / stride_) return {errc::bad_layout, -1, -1, "padded"};
             return {};

@@ -46,11 +46,11 @@ namespace detail {
 template <class Executor>
 struct unless_small {
     Executor const& execute;
-    bool small;
+    bool is_small;
 
     template <class F>
     void operator()(std::int64_t n, F&& f) const {
-        if (small) {
+        if (is_small) {
             serial_executor{}(n, f);
         } else {
             execute(n, f);

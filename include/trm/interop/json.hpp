@@ -26,9 +26,9 @@ template <class Json>
     std::int64_t whole = 0;
     std::uint64_t large = 0;
     double v = 0;
-    if (to_number(text, whole) == std::errc{}) return whole;
-    if (to_number(text, large) == std::errc{}) return large;
-    (void)to_number(text, v);
+    if (detail::to_number(text, whole) == std::errc{}) return whole;
+    if (detail::to_number(text, large) == std::errc{}) return large;
+    (void)detail::to_number(text, v);
     return is_finite(v) ? Json(v) : Json(text);
 }
 template <class Json>
@@ -76,7 +76,7 @@ public:
                 s.joint = value.size() < 2 ? '\0' : key == "mask" ? '&' : '+';
                 for (std::size_t i = 0; i < value.size(); ++i)
                     s.items.push_back(node(value[i], "/" + key + "/" + spec_number(i), 0));
-                if (s.items.empty()) s.items.push_back(word_node("none"));
+                if (s.items.empty()) s.items.push_back(detail::word_node("none"));
             } else {
                 s.items.push_back(node(value, "/" + key, 0));
             }
@@ -111,7 +111,7 @@ private:
             n.text = value.is_number_unsigned()  ? spec_number(value.template get<std::uint64_t>())
                      : value.is_number_integer() ? spec_number(value.template get<std::int64_t>())
                                                  : spec_number(value.template get<double>());
-            if (double v = 0; to_number(n.text, v) != std::errc{}) problem_.set(n.at, "not a number");
+            if (double v = 0; detail::to_number(n.text, v) != std::errc{}) problem_.set(n.at, "not a number");
         } else if (value.is_array()) {
             n.is = spec_node::kind::list;
             for (std::size_t i = 0; i < value.size() && depth < deepest; ++i)

@@ -23,9 +23,9 @@ namespace mpi {
 
 /// Ranks add, or take the maximum of, numbers of the same meaning. More than 2^31 elements go in several pieces.
 inline int all_reduce(MPI_Comm comm, std::span<double> values, MPI_Op op) {
-    constexpr std::size_t most = std::numeric_limits<int>::max();
+    constexpr std::size_t most = (std::numeric_limits<int>::max)();
     for (std::size_t at = 0; at < values.size(); at += most) {
-        auto const n = static_cast<int>(std::min(most, values.size() - at));
+        auto const n = static_cast<int>((std::min)(most, values.size() - at));
         if (int const e = MPI_Allreduce(MPI_IN_PLACE, values.data() + at, n, MPI_DOUBLE, op, comm); e != MPI_SUCCESS)
             return e;
     }
@@ -98,7 +98,7 @@ inline int all_reduce(MPI_Comm comm, result& r) {
         void merge(part const& o) noexcept {
             loss += o.loss;
             diagnostics.merge(o.diagnostics);
-            code = std::max(code, o.code);
+            code = (std::max)(code, o.code);
         }
     };
     part total{r.loss, r.diagnostics, static_cast<int>(r.status.code)};

@@ -22,8 +22,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     Weight weight;
     std::tuple<Ps...> penalties;
 
-    template <int I>
-    using criterion_type = std::tuple_element_t<static_cast<std::size_t>(I), std::tuple<Ms...>>;
+    template <int i>
+    using criterion_type = std::tuple_element_t<static_cast<std::size_t>(i), std::tuple<Ms...>>;
 
     static constexpr bool is_static = true;
     static constexpr int weight_slot = (0 + ... + Ms::sums);
@@ -106,7 +106,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::is_sequence) {
                 if constexpr (!measures_passing<criterion_type<i>>)
-                    criterion.measure(t, sums + slots[i].sum, maxima + slots[i].max);
+                    criterion.measure(t, sums + places[i].sum, maxima + places[i].max);
             } else if constexpr (!selects<criterion_type<i>>) {
                 rejected[i] += test_tokens(criterion, i, t);
             }
@@ -118,7 +118,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
             constexpr int i = index;
             if constexpr (measures_passing<criterion_type<i>>)
-                std::get<i>(mask.criteria).measure(t, sums + slots[i].sum, maxima + slots[i].max);
+                std::get<i>(mask.criteria).measure(t, sums + places[i].sum, maxima + places[i].max);
         });
         if constexpr (weight_sums<Weight> > 0)
             sums[weight_slot] = sums[weight_slot] + measured_weight(weight, t, ratio_of(weight, t));
@@ -164,7 +164,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::maxima > 0 && requires { criterion.certainly_rejects(0.0); })
                 rejected = rejected ||
-                           criterion.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[slots[i].max])));
+                           criterion.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[places[i].max])));
         });
         return rejected;
     }
@@ -176,7 +176,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence) {
-                judge_sequence(std::get<i>(mask.criteria), i, sums + slots[i].sum, maxima + slots[i].max, finite,
+                judge_sequence(std::get<i>(mask.criteria), i, sums + places[i].sum, maxima + places[i].max, finite,
                                passing, verdict);
             }
         });
@@ -188,7 +188,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence)
                 if (i == which)
-                    value = statistic_of(std::get<i>(mask.criteria), s.sums + slots[i].sum, s.maxima + slots[i].max,
+                    value = statistic_of(std::get<i>(mask.criteria), s.sums + places[i].sum, s.maxima + places[i].max,
                                          s.finite, s.passing);
         });
         return value;
@@ -218,7 +218,7 @@ private:
         int sum, max;
     };
     /// Where the statistics of criterion i start.
-    static constexpr std::array<slot, sizeof...(Ms) + 1> slots = [] {
+    static constexpr std::array<slot, sizeof...(Ms) + 1> places = [] {
         std::array<slot, sizeof...(Ms) + 1> s{};
         int const sums[] = {Ms::sums..., 0}, maxima[] = {Ms::maxima..., 0};
         for (std::size_t i = 0; i < sizeof...(Ms); ++i) s[i + 1] = {s[i].sum + sums[i], s[i].max + maxima[i]};

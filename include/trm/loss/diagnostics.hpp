@@ -151,8 +151,8 @@ struct diagnostics {
         max_log_ppl_diff = extreme(seen, seen_there, max_log_ppl_diff, o.max_log_ppl_diff, true);
         min_log_ppl_diff = extreme(seen, seen_there, min_log_ppl_diff, o.min_log_ppl_diff, false);
         constexpr auto members = sums();
-        [&]<std::size_t... I>(std::index_sequence<I...>) {
-            ((this->*members[I] += o.*members[I]), ...);
+        [&]<std::size_t... Is>(std::index_sequence<Is...>) {
+            ((this->*members[Is] += o.*members[Is]), ...);
         }(std::make_index_sequence<members.size()>{});
         for (int i = 0; i < criteria; ++i) {
             rejected_tokens[i] += o.rejected_tokens[i];

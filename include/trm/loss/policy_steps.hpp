@@ -31,8 +31,8 @@ inline constexpr int sequence_sums_of = [] {
 /// f(integral_constant 0) ... f(integral_constant N - 1), written out: loops over registers stay out of memory.
 template <int N, class F>
 TRM_INLINE constexpr void unrolled(F&& f) {
-    [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-        (f(std::integral_constant<int, I>{}), ...);
+    [&]<int... Is>(std::integer_sequence<int, Is...>) __attribute__((always_inline)) {
+        (f(std::integral_constant<int, Is>{}), ...);
     }(std::make_integer_sequence<int, N>{});
 }
 

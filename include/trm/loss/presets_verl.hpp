@@ -55,8 +55,10 @@ namespace detail {
 /// "lo_hi" or one number, both positive. Returns how many numbers, 0 for anything else.
 [[nodiscard]] inline int one_or_two(std::string_view text, double& lower, double& upper) noexcept {
     auto const at = text.find('_');
-    if (at == std::string_view::npos) return positive_number(text, upper) ? 1 : 0;
-    return positive_number(text.substr(0, at), lower) && positive_number(text.substr(at + 1), upper) ? 2 : 0;
+    if (at == std::string_view::npos) return detail::positive_number(text, upper) ? 1 : 0;
+    return detail::positive_number(text.substr(0, at), lower) && detail::positive_number(text.substr(at + 1), upper)
+               ? 2
+               : 0;
 }
 [[nodiscard]] constexpr bool read_option(std::string_view name, verl_criterion& c) noexcept {
     constexpr std::string_view prefixes[] = {"token_k", "seq_sum_k", "seq_mean_k", "seq_max_k"};

@@ -29,7 +29,7 @@ struct log_ratio_quantiles {
     }
     /// The log-ratio of rank ceil(q n), at least 1; 0 when empty. exp of it is the quantile of the ratio.
     [[nodiscard]] double log_ratio(double q) const noexcept {
-        double const rank = std::max(1.0, std::ceil(q * size()));
+        double const rank = (std::max)(1.0, std::ceil(q * size()));
         double below = 0;
         for (int i = 0; i < 2 * side + 1; ++i) {
             below += counts[static_cast<std::size_t>(i)];
@@ -44,7 +44,7 @@ private:
         double const magnitude = std::fabs(x);
         if (magnitude < 0x1p-24) return side;
         int const step = static_cast<int>(std::floor((std::log2(magnitude) + 24) * per_octave)) + 1;
-        int const s = std::min(step, side);
+        int const s = (std::min)(step, side);
         return x < 0 ? side - s : side + s;
     }
     static double middle(int signed_step) noexcept {

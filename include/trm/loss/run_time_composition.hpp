@@ -43,7 +43,7 @@ struct run_time_composition {
             std::visit(
                 [&](auto const& m) {
                     using M = std::remove_cvref_t<decltype(m)>;
-                    slots[i] = {sum, max};
+                    places[i] = {sum, max};
                     sum += M::sums;
                     max += M::maxima;
                     sequence_criteria_ = sequence_criteria_ || M::is_sequence;
@@ -163,7 +163,7 @@ struct run_time_composition {
                     if constexpr (!M::is_sequence && !selects<M>) {
                         rejected[i] += test_tile(m, i, reasons, t);
                     } else if constexpr (!measures_passing<M> && !selects<M>) {
-                        measure_tile(m, t, sums + slots[i].sum, maxima + slots[i].max);
+                        measure_tile(m, t, sums + places[i].sum, maxima + places[i].max);
                     }
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
@@ -176,7 +176,7 @@ struct run_time_composition {
             std::visit(
                 [&](auto const& m) {
                     if constexpr (measures_passing<std::remove_cvref_t<decltype(m)>>)
-                        measure_tile(m, t, sums + slots[i].sum, maxima + slots[i].max);
+                        measure_tile(m, t, sums + places[i].sum, maxima + places[i].max);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
         std::visit([&](auto const& w) { measure_weight(w, t, sums + weight_slot); }, spec->weight.policy);
@@ -255,7 +255,7 @@ struct run_time_composition {
                 [&](auto const& m) {
                     if constexpr (std::remove_cvref_t<decltype(m)>::maxima > 0 &&
                                   requires { m.certainly_rejects(0.0); })
-                        rejected = m.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[slots[i].max])));
+                        rejected = m.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[places[i].max])));
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
         return rejected;
@@ -268,7 +268,7 @@ struct run_time_composition {
             std::visit(
                 [&](auto const& m) {
                     if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                        judge_sequence(m, i, sums + slots[i].sum, maxima + slots[i].max, finite, passing, verdict);
+                        judge_sequence(m, i, sums + places[i].sum, maxima + places[i].max, finite, passing, verdict);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
         return verdict;
@@ -277,7 +277,7 @@ struct run_time_composition {
         return std::visit(
             [&](auto const& m) {
                 if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                    return statistic_of(m, s.sums + slots[i].sum, s.maxima + slots[i].max, s.finite, s.passing);
+                    return statistic_of(m, s.sums + places[i].sum, s.maxima + places[i].max, s.finite, s.passing);
                 return 0.0;
             },
             spec->mask[static_cast<std::size_t>(i)]);
@@ -357,7 +357,7 @@ private:
                 policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
             });
             sum = s;
-            max = simd::max(even, odd);
+            max = (simd::max)(even, odd);
         });
         if constexpr (M::sums > 0) *sums = sum;
         if constexpr (M::maxima > 0) *maxima = max;
@@ -412,7 +412,7 @@ private:
     struct slot {
         int sum = 0, max = 0;
     };
-    slot slots[max_criteria] = {};
+    slot places[max_criteria] = {};
     int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0;
     unsigned needs_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;

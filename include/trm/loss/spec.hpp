@@ -78,7 +78,7 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
     std::size_t divided_at = 0, weight_at = 0;
     for (spec_section const& s : sections) {
         if (std::find(keys.begin(), keys.end(), s.key) == keys.end())
-            return unknown_word(problem, s.at, "key", s.key, keys);
+            return detail::unknown_word(problem, s.at, "key", s.key, keys);
         if (std::find(seen.begin(), seen.end(), s.key) != seen.end())
             return problem.set(s.at, s.key + " is given twice");
         seen.push_back(s.key);
@@ -156,8 +156,8 @@ template <class Spec>
     denominator const d = spec.aggregate.divide_by;
     if (spec.aggregate.which != aggregation::kind::token_sum)
         add("divide_by", {d.which == denominator::kind::given  ? number_node(d.n)
-                          : d.which == denominator::kind::kept ? word_node("kept")
-                                                               : word_node("all")});
+                          : d.which == denominator::kind::kept ? detail::word_node("kept")
+                                                               : detail::word_node("all")});
     add("log_ratio_clamp", {number_node(spec.log_ratio_clamp)});
     add("strict", {word_node(word_of(spec.strict))});
     return all;
@@ -227,7 +227,7 @@ void parse_spec(std::string_view text, spec_result& r) {
     if (!problem.found) return;
     r.spec = {};
     r.status = {errc::bad_spec, -1, -1, "spec"};
-    r.position = std::min(problem.at, text.size());
+    r.position = (std::min)(problem.at, text.size());
     for (char c : text.substr(0, r.position)) {
         r.line += c == '\n';
         r.column = c == '\n' ? 1 : r.column + 1;

@@ -94,9 +94,9 @@ template <class T>
     for (std::size_t i = 1; i <= a.size(); ++i) {
         row[0] = i;
         for (std::size_t j = 1; j <= b.size(); ++j) {
-            row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
+            row[j] = (std::min)({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1])});
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                row[j] = std::min(row[j], before[j - 2] + 1);
+                row[j] = (std::min)(row[j], before[j - 2] + 1);
         }
         std::swap(before, last);
         std::swap(last, row);
@@ -110,8 +110,8 @@ template <class T>
     std::string_view best;
     std::size_t best_distance = word.size() / 3 + 2;
     for (std::string const& k : known) {
-        std::size_t distance = edit_distance(word, k);
-        if (word.size() >= 3 && k.find(word) != std::string::npos) distance = std::min<std::size_t>(distance, 2);
+        std::size_t distance = detail::edit_distance(word, k);
+        if (word.size() >= 3 && k.find(word) != std::string::npos) distance = (std::min<std::size_t>)(distance, 2);
         if (distance < best_distance) {
             best_distance = distance;
             best = k;
@@ -124,16 +124,16 @@ template <class T>
 inline void unknown_word(spec_problem& problem, std::size_t at, std::string const& what, std::string_view word,
                          std::vector<std::string> const& known, std::string list = {}) {
     if (problem.found) return;
-    std::string_view const near = nearest_word(word, known);
-    std::string text = "unknown " + what + " " + quoted(word);
-    if (!near.empty()) {
-        text += ", did you mean " + quoted(near) + "?";
+    std::string_view const closest = detail::nearest_word(word, known);
+    std::string text = "unknown " + what + " " + detail::quoted(word);
+    if (!closest.empty()) {
+        text += ", did you mean " + detail::quoted(closest) + "?";
     } else if (!known.empty()) {
         if (list.empty())
             for (std::string const& k : known) list += (list.empty() ? "" : ", ") + k;
         text += "; known: " + list;
     }
-    problem.set(at, std::move(text), std::string(near));
+    problem.set(at, std::move(text), std::string(closest));
 }
 
 }  // namespace detail

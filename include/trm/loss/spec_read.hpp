@@ -21,7 +21,7 @@ public:
             s.at = at_;
             s.key = word();
             if (s.key.empty()) return fail("expected a key such as surrogate"), all;
-            if (!take(':')) return fail("expected ':' after " + quoted(s.key)), all;
+            if (!take(':')) return fail("expected ':' after " + detail::quoted(s.key)), all;
             s.items.push_back(node(0));
             while (good() && (next_is("&&") || next_is("+"))) {
                 char const joint = text_[at_];
@@ -80,7 +80,7 @@ private:
         if (is_letter(c) || is_digit(c)) {
             std::size_t n = 1;
             while (is_letter(peek(n)) || is_digit(peek(n))) ++n;
-            found = quoted(text_.substr(at_, n));
+            found = detail::quoted(text_.substr(at_, n));
         } else if (c >= 32 && c < 127) {
             found = {'\'', c, '\''};
         }
@@ -101,7 +101,7 @@ private:
         std::string const w = word();
         if (w.substr(0, 3) == "trm" && peek() == ':') {
             if (w != "trm1")
-                problem_.set(start, "this is version " + quoted(w) + " of the language, known: trm1", "trm1");
+                problem_.set(start, "this is version " + detail::quoted(w) + " of the language, known: trm1", "trm1");
             (void)take(':');
         } else {
             at_ = start;
@@ -120,10 +120,10 @@ private:
             ++n;
         std::string digits(text_.substr(at_, n));
         double value = 0;
-        if (auto const e = to_number(digits, value); e == std::errc::result_out_of_range) {
-            problem_.set(at_, quoted(digits) + " is out of range");
+        if (auto const e = detail::to_number(digits, value); e == std::errc::result_out_of_range) {
+            problem_.set(at_, detail::quoted(digits) + " is out of range");
         } else if (e != std::errc{}) {
-            problem_.set(at_, quoted(digits) + " is not a number");
+            problem_.set(at_, detail::quoted(digits) + " is not a number");
         }
         at_ += n;
         skip();

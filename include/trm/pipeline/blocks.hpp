@@ -46,7 +46,7 @@ void for_blocks(std::int64_t runs, Executor&& execute, F&& f) {
     if (runs == 0) return;
     execute(block_count(runs), [&](std::int64_t block) {
         std::int64_t const begin = block * runs_per_block(runs);
-        f(block, begin, std::min(runs, begin + runs_per_block(runs)));
+        f(block, begin, (std::min)(runs, begin + runs_per_block(runs)));
     });
 }
 [[nodiscard]] inline result combine(partials& parts, std::int64_t runs) noexcept {

@@ -27,7 +27,7 @@ class fused_pass {
     stream_pointers<S, T> io;
     wanted<Proximal> const want;
     decltype(std::declval<Core const&>().template prepare<V>()) const prepared;
-    V const limit, small;
+    V const limit, most_small;
     bool const diagnose, splits, checks_all;
 
 public:
@@ -37,7 +37,7 @@ public:
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
           prepared(core.template prepare<V>()),
           limit(simd::broadcast<V>(call.limit)),
-          small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          most_small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
@@ -54,7 +54,7 @@ public:
         lanes.clear(core, diagnose);
         std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
         while (at < end) {
-            std::int64_t const stretch_end = std::min(end, at + lane_tally<V, Core>::stretch);
+            std::int64_t const stretch_end = (std::min)(end, at + lane_tally<V, Core>::stretch);
             at = stretch(at, stretch_end, now, work.decided, lanes, counted);
             if (at >= end) break;
             if constexpr (Kind == pass_kind::plain) {
@@ -85,11 +85,11 @@ private:
         while (at < end) {
             if constexpr (in_pairs)
                 while (end - at >= 2 * width && pair(at, now, decided, lanes, counted)) at += 2 * width;
-            for (std::int64_t const stop = std::min(end, at + 2 * width); at < stop; at += width) {
+            for (std::int64_t const stop = (std::min)(end, at + 2 * width); at < stop; at += width) {
                 auto const n = static_cast<std::size_t>(std::min(width, stop - at));
                 token<V, Proximal> t;
                 register_counts const here =
-                    read_tokens(want, io, at, n, now.advantage, limit, small, checks_all, diagnose, t);
+                    read_tokens(want, io, at, n, now.advantage, limit, most_small, checks_all, diagnose, t);
                 counted.tokens += here.selected - static_cast<int>(n);  // all of them, but for these
                 counted.finite += here.active - static_cast<int>(n);
                 counted.positive_logp += here.positive;
@@ -110,7 +110,7 @@ private:
             read_register(want, io, at + j * width, V::size, now.advantage, raw[j]);
         });
         V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
-        bool const are_small = all(is_within(a, small) & is_within(b, small));
+        bool const are_small = all(is_within(a, most_small) & is_within(b, most_small));
         if (!are_small && !all(is_within(a, limit) & is_within(b, limit))) return false;
         if (diagnose && any(simd::max(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))

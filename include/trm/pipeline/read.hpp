@@ -107,8 +107,8 @@ TRM_INLINE typename V::mask is_within(V largest, V limit) noexcept {
 /// The largest log-probability of each lane, to be compared with `positive_tolerance`.
 template <class V, bool Proximal>
 TRM_INLINE V highest_logp(wanted<Proximal> const&, raw_tokens<V> const& raw) noexcept {
-    V const highest = simd::max(raw.logp, raw.rollout);
-    return Proximal ? simd::max(highest, raw.over) : highest;
+    V const highest = (simd::max)(raw.logp, raw.rollout);
+    return Proximal ? (simd::max)(highest, raw.over) : highest;
 }
 
 /// Zeros in the lanes that are not selected, so that whatever stands there is no exception.
@@ -127,7 +127,7 @@ TRM_INLINE void blank_unselected(wanted<Proximal> const& want, typename V::mask 
 /// simd::small_exponent in every lane.
 template <class V, bool Proximal>
 TRM_INLINE void set_tokens(wanted<Proximal> const& want, raw_tokens<V> const& raw, typename V::mask selected,
-                           bool small, token<V, Proximal>& t) noexcept {
+                           bool is_small, token<V, Proximal>& t) noexcept {
     t.active = selected;
     t.allowed = selected;
     t.marked = !V::mask::everywhere();
@@ -136,9 +136,9 @@ TRM_INLINE void set_tokens(wanted<Proximal> const& want, raw_tokens<V> const& ra
     t.given = raw.given;
     t.advantage = raw.advantage;
     if (want.factor) t.factor = V(typename V::value_type(1));  // token_weights are checked, see below
-    if (want.current_over_rollout()) set_log_ratio_within(t.current_over_rollout, raw.logp, raw.rollout, small);
-    if (want.proximal_over_rollout()) set_log_ratio_within(t.proximal_over_rollout, raw.over, raw.rollout, small);
-    if (want.current_over_proximal()) set_log_ratio_within(t.current_over_proximal, raw.logp, raw.under, small);
+    if (want.current_over_rollout()) set_log_ratio_within(t.current_over_rollout, raw.logp, raw.rollout, is_small);
+    if (want.proximal_over_rollout()) set_log_ratio_within(t.proximal_over_rollout, raw.over, raw.rollout, is_small);
+    if (want.current_over_proximal()) set_log_ratio_within(t.current_over_proximal, raw.logp, raw.under, is_small);
 }
 
 /// Any tokens: a lane is active if it is selected and everything that the loss reads there is finite. Returns the lanes
@@ -184,7 +184,7 @@ struct register_counts {
 template <class V, bool Proximal, class S>
 TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
                                        stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                                       std::size_t n, V advantage, V limit, V small, bool checks_all, bool describe,
+                                       std::size_t n, V advantage, V limit, V most_small, bool checks_all, bool describe,
                                        token<V, Proximal>& t) noexcept {
     raw_tokens<V> raw;
     read_register(want, io, at, n, advantage, raw);
@@ -198,7 +198,7 @@ TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
     V const largest = largest_log_ratio(want, raw);
     register_counts counted{count_selected, count_selected, 0};
     if (!checks_all && all(is_within(largest, limit))) [[likely]] {
-        set_tokens(want, raw, selected, all(is_within(largest, small)), t);
+        set_tokens(want, raw, selected, all(is_within(largest, most_small)), t);
     } else {
         set_tokens_checked(want, io, at, n, limit, raw, selected, t);
         counted.active = count(t.active);

@@ -89,7 +89,7 @@ void measure(Call const& call, batch_view<S> const& batch, totals_view const& to
                 sums[totals_view::logp] += t.logp;
             }
             for (int k = 0; k < call.core.sum_width(); ++k) sums[totals_view::fixed_columns + k] += t.sums[k];
-            for (int k = 0; k < call.core.max_width(); ++k) maxima[k] = std::max(maxima[k], t.maxima[k]);
+            for (int k = 0; k < call.core.max_width(); ++k) maxima[k] = (std::max)(maxima[k], t.maxima[k]);
         }
     };
     std::int64_t const runs = batch.layout.runs();

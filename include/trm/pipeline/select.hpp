@@ -22,7 +22,7 @@ void score_run(Core const& core, stream_pointers<S, typename V::value_type> cons
                double advantage, double clamp, Criterion const& criterion, selection_scores const& to) noexcept {
     using T = typename V::value_type;
     wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient());
-    V const limit = simd::broadcast<V>(clamp), small = simd::broadcast<V>(std::min(simd::small_exponent, clamp)),
+    V const limit = simd::broadcast<V>(clamp), most_small = simd::broadcast<V>((std::min)(simd::small_exponent, clamp)),
             of_sequence = simd::broadcast<V>(advantage);
     std::int64_t const end = where.begin + where.size;
     for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
@@ -30,7 +30,7 @@ void score_run(Core const& core, stream_pointers<S, typename V::value_type> cons
         token<V, Proximal> t{};
         V out[Criterion::channels];
         bool const checks_all = io.token_weight != nullptr;
-        (void)read_tokens(want, io, at, n, of_sequence, limit, small, checks_all, false, t);
+        (void)read_tokens(want, io, at, n, of_sequence, limit, most_small, checks_all, false, t);
         if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
         criterion.score(t, out);
         alignas(64) T score[Criterion::channels][V::size], advantages[V::size];
@@ -80,8 +80,8 @@ template <class T, class Call, class S, class Executor>
     std::size_t const sequences = in.sequences(), groups = in.groups();
     std::size_t channels = 1, own = 0;
     auto const ask = [&](auto const& c, int) {
-        channels = std::max(channels, static_cast<std::size_t>(c.channels));
-        if constexpr (requires { c.scratch; }) own = std::max(own, c.scratch.total(extent, sequences, groups));
+        channels = (std::max)(channels, static_cast<std::size_t>(c.channels));
+        if constexpr (requires { c.scratch; }) own = (std::max)(own, c.scratch.total(extent, sequences, groups));
     };
     core.each_selection(ask);
     core.each_marker([&](auto const& m) { ask(m, 0); });

@@ -152,11 +152,11 @@ struct lane_tally : described_lanes<V> {
     TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
         flush_sums<Apply>(core, to, diagnose, splits);
         each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
-            to.maxima[i] = std::max(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+            to.maxima[i] = (std::max)(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
         });
         if (!Apply || !diagnose) return;
-        to.max_x = std::max(to.max_x, static_cast<double>(simd::reduce_max(this->max_x)));
-        to.max_negative_x = std::max(to.max_negative_x, static_cast<double>(simd::reduce_max(-this->min_x)));
+        to.max_x = (std::max)(to.max_x, static_cast<double>(simd::reduce_max(this->max_x)));
+        to.max_negative_x = (std::max)(to.max_negative_x, static_cast<double>(simd::reduce_max(-this->min_x)));
         if (core.has_weight()) to.max_weight = static_cast<double>(simd::reduce_max(this->max_weight));
     }
 };

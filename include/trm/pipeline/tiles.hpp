@@ -17,7 +17,7 @@ class tile_pass {
     stream_pointers<S, T> io;
     wanted<true> const want_proximal;
     wanted<false> const want;
-    V const limit, small;
+    V const limit, most_small;
     bool const applies, diagnose, splits, checks_all;
     lane_tally<V, Core> lanes;
     token_counts<Core> counted;
@@ -30,7 +30,7 @@ public:
           want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient()),
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
           limit(simd::broadcast<V>(call.limit)),
-          small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          most_small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
@@ -49,9 +49,9 @@ public:
         std::fill_n(counted.rejected, core.criteria(), 0);
         std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
         while (at < end) {
-            std::int64_t const stretch_end = std::min(end, at + lane_tally<V, Core>::stretch);
+            std::int64_t const stretch_end = (std::min)(end, at + lane_tally<V, Core>::stretch);
             for (; at < stretch_end; at += tile<V>::tokens)
-                steps(at, std::min(stretch_end, at + tile<V>::tokens), now, work);
+                steps(at, (std::min)(stretch_end, at + tile<V>::tokens), now, work);
             if (at >= end) break;
             if (may_stop && core.certainly_rejected(lanes.maxima)) {  // the gradient will be zeros
                 io.grad = nullptr;
@@ -70,9 +70,9 @@ private:
     void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now, run_work<Core> const& work) noexcept {
         register_counts const here =
             io.proximal != nullptr
-                ? tile_reader<V, S, true>(want_proximal, io, limit, small, checks_all, diagnose, tokens)
+                ? tile_reader<V, S, true>(want_proximal, io, limit, most_small, checks_all, diagnose, tokens)
                       .read(at, end, now.advantage)
-                : tile_reader<V, S, false>(want, io, limit, small, checks_all, diagnose, tokens)
+                : tile_reader<V, S, false>(want, io, limit, most_small, checks_all, diagnose, tokens)
                       .read(at, end, now.advantage);
         counted.tokens += here.selected;
         counted.finite += here.active;

@@ -54,7 +54,7 @@ public:
                     static_cast<std::int64_t>(sums_.size() + maxima_.size()),
                     static_cast<std::int64_t>(o.sums_.size() + o.maxima_.size())};
         for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += o.sums_[i];
-        for (std::size_t i = 0; i < maxima_.size(); ++i) maxima_[i] = std::max(maxima_[i], o.maxima_[i]);
+        for (std::size_t i = 0; i < maxima_.size(); ++i) maxima_[i] = (std::max)(maxima_[i], o.maxima_[i]);
         return {};
     }
 

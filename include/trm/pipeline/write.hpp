@@ -105,8 +105,8 @@ TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_rati
     lanes.k3 = lanes.k3 + l.k3;
     lanes.r_squared = fma(l.exp, zero_unless(t.active, l.exp), lanes.r_squared);
     V const lowest(-std::numeric_limits<T>::infinity());
-    lanes.max_x = simd::max(select(t.active, l.value, lowest), lanes.max_x);
-    lanes.min_x = simd::min(select(t.active, l.value, -lowest), lanes.min_x);
+    lanes.max_x = (simd::max)(select(t.active, l.value, lowest), lanes.max_x);
+    lanes.min_x = (simd::min)(select(t.active, l.value, -lowest), lanes.min_x);
     if (splits) {
         lanes.passing_x = lanes.passing_x + zero_unless(t.keep, l.value);
         lanes.passing_k3 = lanes.passing_k3 + zero_unless(t.keep, l.k3);
@@ -115,7 +115,7 @@ TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_rati
         V const w = zero_unless(t.keep, factor);
         lanes.weight = lanes.weight + w;
         lanes.weight_squared = fma(w, w, lanes.weight_squared);
-        lanes.max_weight = simd::max(w, lanes.max_weight);
+        lanes.max_weight = (simd::max)(w, lanes.max_weight);
     }
     auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
     lanes.positive = add_where(positive, lanes.positive, one);

@@ -106,7 +106,7 @@ struct sequence_mask {
             *sum = *sum + simd::pin(zero_unless(which, d));
         } else {
             if constexpr (std::is_same_v<Stat, stat::min_t>) d = -d;
-            *max = simd::max(select(which, d, *max), *max);
+            *max = (simd::max)(select(which, d, *max), *max);
         }
     }
     /// The statistic from merged sums and maxima (min is stored as the maximum of -D).

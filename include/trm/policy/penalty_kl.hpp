@@ -74,7 +74,7 @@ struct reference_kl {
     template <class V, bool P>
     TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V limit) const noexcept {
         log_ratio<V> l;
-        set_log_ratio(l, t.ref_logp, t.logp, t.active, simd::min(limit, simd::broadcast<V>(input_clamp)));
+        set_log_ratio(l, t.ref_logp, t.logp, t.active, (simd::min)(limit, simd::broadcast<V>(input_clamp)));
         V const b = simd::broadcast<V>(beta), c = simd::broadcast<V>(output_clamp);
         V value = simd::pin(estimator(l)), slope = simd::pin(-estimator.slope(l));  // or any_loss rounds otherwise
         auto alive = l.unclamped;

@@ -164,7 +164,7 @@ struct quantile_mask : detail::scored_by<D> {
     static constexpr selection_bytes scratch{sizeof(double), 2 * sizeof(std::size_t), 0};
     void select(selection_input const& in, selection_output out) const noexcept {
         by_sequence(in, out, keep, [&](std::span<double> d) {
-            auto const rank = static_cast<std::size_t>(std::max(1.0, std::ceil(q * static_cast<double>(d.size()))));
+            auto const rank = static_cast<std::size_t>((std::max)(1.0, std::ceil(q * static_cast<double>(d.size()))));
             std::nth_element(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(rank - 1), d.end());
             return d[rank - 1];
         });
@@ -217,7 +217,7 @@ struct top_mean_mask : detail::scored_by<D> {
     static constexpr selection_bytes scratch = quantile_mask<D>::scratch;
     void select(selection_input const& in, selection_output out) const noexcept {
         quantile_mask<D>::by_sequence(in, out, keep, [&](std::span<double> d) {
-            auto const k = std::min(static_cast<std::size_t>(m), d.size());
+            auto const k = (std::min)(static_cast<std::size_t>(m), d.size());
             std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(),
                               [](double a, double b) { return a > b; });
             double sum = 0;

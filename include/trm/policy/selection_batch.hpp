@@ -176,7 +176,7 @@ struct clip_cov {
         auto const wanted =
             std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
         detail::splitmix64 random(seed);
-        for (std::size_t k = 0; k < std::min(wanted, count); ++k) {  // partial Fisher-Yates
+        for (std::size_t k = 0; k < (std::min)(wanted, count); ++k) {  // partial Fisher-Yates
             std::swap(candidates[k], candidates[k + random.below(count - k)]);
             out.reject(candidates[k]);
         }
@@ -201,7 +201,7 @@ struct top_covariance {
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
         auto const wanted =
             std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
-        auto const k = std::min(wanted, order.size());
+        auto const k = (std::min)(wanted, order.size());
         std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
                           [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });
         for (std::size_t i = 0; i < k; ++i) out.reject(tokens[order[i]]);

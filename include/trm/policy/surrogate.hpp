@@ -93,7 +93,8 @@ struct ppo_clip {
         // A > 0 is clipped from above only, A < 0 from below, and from above by the cap of dual clip.
         auto const positive = t.advantage > detail::zero<V>();
         V const floor = zero_unless(!positive, r.lo), ceiling = select(positive, r.hi, r.cap);
-        V const used = simd::min(simd::max(l.exp, floor), ceiling), value = simd::negated_product(used, t.advantage);
+        V const used = (simd::min)((simd::max)(l.exp, floor), ceiling),
+                value = simd::negated_product(used, t.advantage);
         auto const same = used == l.exp;
         return {value, zero_unless(same & l.unclamped, value), (positive & !same) | (l.exp < floor)};
     }

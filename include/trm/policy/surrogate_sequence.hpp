@@ -173,7 +173,7 @@ struct gmpo {
     TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
         V const zero = detail::zero<V>(), lo = simd::broadcast<V>(-eps_low), hi = simd::broadcast<V>(eps_high);
         auto const positive = t.advantage > zero, negative = t.advantage < zero;
-        V const z = select(positive, simd::min(l.value, hi), select(negative, simd::max(l.value, lo), zero));
+        V const z = select(positive, (simd::min)(l.value, hi), select(negative, (simd::max)(l.value, lo), zero));
         detail::add_where(t.keep, z, sum);
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
         detail::add_where(t.keep, t.weight * t.advantage, sum + 2);

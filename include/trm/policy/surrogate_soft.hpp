@@ -29,13 +29,13 @@ struct sapo {
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
-        V const zero = detail::zero<V>(), one = simd::broadcast<V>(1), far = simd::broadcast<V>(80);
+        V const zero = detail::zero<V>(), one = simd::broadcast<V>(1), largest = simd::broadcast<V>(80);
         auto const positive = t.advantage > zero;
         V const tau = select(positive, simd::broadcast<V>(tau_positive), simd::broadcast<V>(tau_negative));
         V const four_over_tau =
             select(positive, simd::broadcast<V>(4 / tau_positive), simd::broadcast<V>(4 / tau_negative));
         V const z = tau * l.expm1;
-        V const decay = zero_unless(z < far, simd::exp(-simd::min(z, far)));  // e^-z, 0 beyond 80
+        V const decay = zero_unless(z < largest, simd::exp(-(simd::min)(z, largest)));  // e^-z, 0 beyond 80
         V const gate = one / (one + decay);
         V const value = simd::negated_product(gate * four_over_tau, t.advantage);
         V const slope = simd::negated_product(gate * (gate * decay) * l.exp, simd::broadcast<V>(4) * t.advantage);

@@ -77,12 +77,12 @@ TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V
 /// The same where no lane is an exception: x = target - behaviour is finite and within the clamp. `small`: |x| <=
 /// simd::small_exponent in every lane.
 template <class V>
-TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, bool small) noexcept {
+TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, bool is_small) noexcept {
     l.target = target;
     l.behaviour = behaviour;
     l.value = target - behaviour;
     l.unclamped = V::mask::everywhere();
-    if (small) {
+    if (is_small) {
         auto const e = simd::exp_k3_small(l.value);
         l.exp = e.exp;
         l.expm1 = e.expm1;

@@ -28,7 +28,7 @@ inline double logsumexp(std::span<double const> z) {
 
 /// log p = z - logsumexp(z).
 inline std::vector<double> log_softmax(std::span<double const> z) {
-    double const lse = logsumexp(z);
+    double const lse = reference::logsumexp(z);
     std::vector<double> out(z.begin(), z.end());
     for (double& v : out) v -= lse;
     return out;
@@ -37,14 +37,14 @@ inline std::vector<double> log_softmax(std::span<double const> z) {
 /// -sum p log p over the support.
 inline double entropy(std::span<double const> z) {
     double h = 0;
-    for (double lp : log_softmax(z))
+    for (double lp : reference::log_softmax(z))
         if (std::exp(lp) > 0) h -= std::exp(lp) * lp;
     return h;
 }
 
 /// KL(a || b) of softmax(a) and softmax(b); +inf if a has support where b has none.
 inline double kl(std::span<double const> a, std::span<double const> b) {
-    std::vector<double> const la = log_softmax(a), lb = log_softmax(b);
+    std::vector<double> const la = reference::log_softmax(a), lb = reference::log_softmax(b);
     double sum = 0;
     for (std::size_t i = 0; i < la.size(); ++i)
         if (la[i] > -std::numeric_limits<double>::infinity()) sum += std::exp(la[i]) * (la[i] - lb[i]);
@@ -53,7 +53,7 @@ inline double kl(std::span<double const> a, std::span<double const> b) {
 
 /// Total variation: half the sum of |p - q|.
 inline double tv(std::span<double const> a, std::span<double const> b) {
-    std::vector<double> const la = log_softmax(a), lb = log_softmax(b);
+    std::vector<double> const la = reference::log_softmax(a), lb = reference::log_softmax(b);
     double sum = 0;
     for (std::size_t i = 0; i < la.size(); ++i) sum += std::fabs(std::exp(la[i]) - std::exp(lb[i]));
     return sum / 2;
@@ -63,8 +63,8 @@ inline double tv(std::span<double const> a, std::span<double const> b) {
 /// (d_logp (1[v = target] - p_v) - d_entropy p_v (log p_v + H)) / temperature.
 inline std::vector<double> logits_gradient(std::span<double const> z, std::size_t target, double d_logp,
                                            double d_entropy, double temperature) {
-    std::vector<double> g = log_softmax(z);
-    double const h = entropy(z);
+    std::vector<double> g = reference::log_softmax(z);
+    double const h = reference::entropy(z);
     for (std::size_t v = 0; v < g.size(); ++v) {
         double const lp = g[v], p = std::exp(lp);
         double const dh = p > 0 ? -p * (lp + h) : 0;

@@ -55,7 +55,7 @@ template <storage_type S>
 std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit) {
     std::vector<sequence> all(static_cast<std::size_t>(b.layout.sequences()));
     for (std::size_t i = 0; i < b.group_of.size() && i < all.size(); ++i) all[i].group = b.group_of[i];
-    std::vector<std::int64_t> slots(all.size());
+    std::vector<std::int64_t> places(all.size());
     auto const read = [](auto span, std::size_t i) {
         return span.empty() ? 0.0 : static_cast<double>(to_float(span[i]));
     };
@@ -63,7 +63,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
         token_run const run = b.layout.run(j);
         auto const id = static_cast<std::size_t>(run.sequence);
         for (std::int64_t k = 0; k < run.size; ++k) {
-            std::int64_t const position = slots[id]++;
+            std::int64_t const position = places[id]++;
             auto const at = static_cast<std::size_t>(run.begin + k);
             if (!b.loss_mask.empty() && b.loss_mask[at] == 0) continue;
             token t;

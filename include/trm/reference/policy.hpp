@@ -75,7 +75,7 @@ inline double k3_of(double x) {
 /// KL(Bernoulli(e^a) || Bernoulli(e^b)); x is b - a, clamped. Log-probabilities above 0 count as 0, and complements are
 /// kept above the smallest normal number.
 inline double bernoulli_kl(double a, double b, double x) {
-    constexpr long double tiny = std::numeric_limits<double>::min();
+    constexpr long double tiny = (std::numeric_limits<double>::min)();
     long double const p = std::exp(static_cast<long double>(std::fmin(a, 0)));
     long double const q_complement = std::fmax(-std::expm1(static_cast<long double>(std::fmin(b, 0))), tiny);
     long double const p_complement = std::fmax(-std::expm1(static_cast<long double>(std::fmin(a, 0))), tiny);
@@ -121,7 +121,7 @@ inline flags none(std::vector<sequence> const& batch) {
 
 template <class D>
 flags rejected(token_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i)
         for (std::size_t t = 0; t < batch[i].tokens.size(); ++t)
             f[i][t] = !decide.inside(m.keep, divergence_at(m.divergence, batch[i].tokens[t]));
@@ -138,7 +138,7 @@ inline statistic_value statistic(stat::sum_t, std::vector<double> const& v) {
     return s;
 }
 inline statistic_value statistic(stat::mean_t, std::vector<double> const& v) {
-    statistic_value const s = statistic(stat::sum, v);
+    statistic_value const s = reference::statistic(stat::sum, v);
     return {s.value / static_cast<double>(v.size()), s.size / static_cast<double>(v.size())};
 }
 inline statistic_value statistic(stat::max_t, std::vector<double> const& v) {
@@ -154,7 +154,7 @@ inline statistic_value statistic(stat::min_t, std::vector<double> const& v) {
 
 template <class D, class Stat>
 flags rejected(sequence_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         std::vector<double> values;
         for (token const& t : batch[i].tokens) values.push_back(divergence_at(m.divergence, t));
@@ -167,7 +167,7 @@ flags rejected(sequence_mask<D, Stat> const& m, std::vector<sequence> const& bat
 
 template <class D, class Stat>
 flags rejected(passing_sequence_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         std::vector<double> values;
         for (token const& t : batch[i].tokens)

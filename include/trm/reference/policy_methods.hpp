@@ -29,7 +29,7 @@ inline double divergence(k3_reversed const&, token const&, pair const& l) { retu
 
 template <class D>
 flags rejected(advantage_signed<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i)
         for (std::size_t t = 0; t < batch[i].tokens.size(); ++t) {
             token const& tok = batch[i].tokens[t];

@@ -36,7 +36,7 @@ bool violates(D const& d, Stat stat, band keep, sequence const& s, decisions& de
 
 template <class D>
 flags rejected(prefix_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         double end = infinity;  // position of the first violation
         for (std::int64_t p : batch[i].nonfinite_position) end = std::fmin(end, static_cast<double>(p));
@@ -50,17 +50,17 @@ flags rejected(prefix_mask<D> const& m, std::vector<sequence> const& batch, deci
 
 template <class D, class Stat>
 flags rejected(group_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (sequence const& bad : batch)
         if (violates(m.divergence, m.statistic, m.keep, bad, decide))
             for (std::size_t i = 0; i < batch.size(); ++i)
-                if (batch[i].group == bad.group) reject_if(f, i, batch[i], every_token);
+                if (batch[i].group == bad.group) reference::reject_if(f, i, batch[i], every_token);
     return f;
 }
 
 template <class D, class Stat>
 flags rejected(signed_sequence_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i)
         if (violates(m.divergence, m.statistic, m.keep, batch[i], decide))
             reject_if(f, i, batch[i], [&](token const& t) {
@@ -71,7 +71,7 @@ flags rejected(signed_sequence_mask<D, Stat> const& m, std::vector<sequence> con
 
 template <class D>
 flags rejected(quantile_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         auto d = divergences(m.divergence, batch[i]);
         if (d.empty()) continue;
@@ -79,14 +79,14 @@ flags rejected(quantile_mask<D> const& m, std::vector<sequence> const& batch, de
         double rank = 1;  // the smallest rank that covers a share of q
         while (rank < m.q * static_cast<double>(d.size())) ++rank;
         if (!decide.inside(m.keep, d[static_cast<std::size_t>(rank) - 1]) || !batch[i].nonfinite.empty())
-            reject_if(f, i, batch[i], every_token);
+            reference::reject_if(f, i, batch[i], every_token);
     }
     return f;
 }
 
 template <class D>
 flags rejected(top_mean_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         auto d = divergences(m.divergence, batch[i]);
         if (d.empty()) continue;
@@ -94,7 +94,7 @@ flags rejected(top_mean_mask<D> const& m, std::vector<sequence> const& batch, de
         if (std::ssize(d) > m.m) d.resize(static_cast<std::size_t>(m.m));
         auto const v = statistic(stat::mean, d);
         if (!decide.inside(m.keep, v.value, v.size) || !batch[i].nonfinite.empty())
-            reject_if(f, i, batch[i], every_token);
+            reference::reject_if(f, i, batch[i], every_token);
     }
     return f;
 }
@@ -117,7 +117,7 @@ std::vector<ranked> in_batch_order(std::vector<sequence> const& batch, F&& value
 
 template <class D>
 flags rejected(budget_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     auto rest = in_batch_order(batch, [&](token const& t) { return divergence_at(m.divergence, t); });
     while (rest.size() > 1) {
         double sum = 0;
@@ -133,14 +133,14 @@ flags rejected(budget_mask<D> const& m, std::vector<sequence> const& batch, deci
 
 template <class D>
 flags rejected(top_share_mask<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
+    flags f = reference::none(batch);
     auto const all = in_batch_order(batch, [&](token const& t) { return divergence_at(m.divergence, t); });
     std::vector<double> d;
     for (ranked const& r : all) d.push_back(r.value);
     std::sort(d.begin(), d.end());
     if (d.empty()) return f;
     double const place = (1 - m.share) * static_cast<double>(d.size() - 1);
-    auto const below = static_cast<std::size_t>(place + 1e-9), above = std::min(below + 1, d.size() - 1);
+    auto const below = static_cast<std::size_t>(place + 1e-9), above = (std::min)(below + 1, d.size() - 1);
     double const part = std::fmax(place - static_cast<double>(below), 0);
     double const least = d[below] + (part < 1e-9 ? 0 : part) * (d[above] - d[below]);
     for (ranked const& r : all) f[r.sequence][r.index] = r.value != least && decide.below(r.value, least);
@@ -148,8 +148,8 @@ flags rejected(top_share_mask<D> const& m, std::vector<sequence> const& batch, d
 }
 
 inline flags rejected(clip_cov const& c, std::vector<sequence> const& batch, decisions& decide) {
-    flags f = none(batch);
-    auto all = in_batch_order(batch, [](token const&) { return 0.0; });
+    flags f = reference::none(batch);
+    auto all = reference::in_batch_order(batch, [](token const&) { return 0.0; });
     double const n = static_cast<double>(all.size());
     double A = 0, logp = 0;
     for (ranked const& r : all) A += r.of->advantage / n, logp += r.of->logp / n;
@@ -180,12 +180,12 @@ inline flags rejected(length_neutral_mask const& m, std::vector<sequence> const&
     };
     double budget = 0;
     for (std::int64_t t = 0; t < m.horizon; ++t) budget += future(t);
-    flags f = none(batch);
+    flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         double w = 0;
         for (token const& t : batch[i].tokens) w += std::fabs(std::expm1(pair_of(t, m.over).x)) * future(t.position);
         if (decide.below(m.threshold * budget, w) || !batch[i].nonfinite.empty())
-            reject_if(f, i, batch[i], every_token);
+            reference::reject_if(f, i, batch[i], every_token);
     }
     return f;
 }

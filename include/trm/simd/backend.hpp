@@ -49,8 +49,8 @@ struct backend<T, scalar> {
         return a * b + c;
 #endif
     }
-    static TRM_INLINE T max(T a, T b) noexcept { return a > b ? a : b; }
-    static TRM_INLINE T min(T a, T b) noexcept { return a < b ? a : b; }
+    static TRM_INLINE T larger(T a, T b) noexcept { return a > b ? a : b; }
+    static TRM_INLINE T smaller(T a, T b) noexcept { return a < b ? a : b; }
     static TRM_INLINE T abs(T v) noexcept { return std::fabs(v); }
     static TRM_INLINE bool both(bool a, bool b) noexcept { return a && b; }
     static TRM_INLINE bool either(bool a, bool b) noexcept { return a || b; }
@@ -90,8 +90,8 @@ struct backend<float, sse2> {
         return _mm_add_ps(_mm_mul_ps(a, b), c);
 #endif
     }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm_max_ps(a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm_min_ps(a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return _mm_max_ps(a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return _mm_min_ps(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm_andnot_ps(_mm_set1_ps(-0.0f), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm_and_ps(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm_or_ps(a, b); }
@@ -130,8 +130,8 @@ struct backend<double, sse2> {
         return _mm_add_pd(_mm_mul_pd(a, b), c);
 #endif
     }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm_max_pd(a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm_min_pd(a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return _mm_max_pd(a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return _mm_min_pd(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm_andnot_pd(_mm_set1_pd(-0.0), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm_and_pd(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm_or_pd(a, b); }
@@ -168,8 +168,8 @@ struct backend<float, avx2> {
         return reinterpret_cast<__v8si>(m) < 0 ? a : b;  // the blend instruction, folded where m is a constant
     }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm256_fmadd_ps(a, b, c); }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm256_max_ps(a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm256_min_ps(a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return _mm256_max_ps(a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return _mm256_min_ps(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm256_and_ps(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm256_or_ps(a, b); }
@@ -203,8 +203,8 @@ struct backend<double, avx2> {
         return reinterpret_cast<__v4di>(m) < 0 ? a : b;  // the blend instruction, folded where m is a constant
     }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm256_fmadd_pd(a, b, c); }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm256_max_pd(a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm256_min_pd(a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return _mm256_max_pd(a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return _mm256_min_pd(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return _mm256_and_pd(a, b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return _mm256_or_pd(a, b); }
@@ -242,8 +242,8 @@ struct backend<float, avx512> {
         return _mm512_mask_blend_ps(m, b, a);
     }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm512_fmadd_ps(a, b, c); }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm512_max_ps(a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm512_min_ps(a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return _mm512_max_ps(a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return _mm512_min_ps(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm512_abs_ps(v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return static_cast<truth>(a & b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return static_cast<truth>(a | b); }
@@ -276,8 +276,8 @@ struct backend<double, avx512> {
         return _mm512_mask_blend_pd(m, b, a);
     }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return _mm512_fmadd_pd(a, b, c); }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return _mm512_max_pd(a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return _mm512_min_pd(a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return _mm512_max_pd(a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return _mm512_min_pd(a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return _mm512_abs_pd(v); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return static_cast<truth>(a & b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return static_cast<truth>(a | b); }

@@ -48,8 +48,8 @@ struct backend {
         return xsimd::select(truth_batch(m), batch(a), batch(b));
     }
     static TRM_INLINE reg fma(reg a, reg b, reg c) noexcept { return xsimd::fma(batch(a), batch(b), batch(c)); }
-    static TRM_INLINE reg max(reg a, reg b) noexcept { return select(less(b, a), a, b); }
-    static TRM_INLINE reg min(reg a, reg b) noexcept { return select(less(a, b), a, b); }
+    static TRM_INLINE reg larger(reg a, reg b) noexcept { return select(less(b, a), a, b); }
+    static TRM_INLINE reg smaller(reg a, reg b) noexcept { return select(less(a, b), a, b); }
     static TRM_INLINE reg abs(reg v) noexcept { return xsimd::abs(batch(v)); }
     static TRM_INLINE truth both(truth a, truth b) noexcept { return truth_batch(a) & truth_batch(b); }
     static TRM_INLINE truth either(truth a, truth b) noexcept { return truth_batch(a) | truth_batch(b); }
@@ -59,15 +59,15 @@ struct backend {
         return batch(a) + batch(select(m, b, batch(T(0))));
     }
     static TRM_INLINE truth finite(reg v) noexcept {
-        using I = integer_of<T>;
-        xsimd::batch<I, A> const exponent(sizeof(T) == 4 ? static_cast<I>(0x7f800000)
-                                                         : static_cast<I>(0x7ff0000000000000));
-        return truth_batch(recast<T>((recast<I>(batch(v)) & exponent) != exponent));
+        using Int = integer_of<T>;
+        xsimd::batch<Int, A> const exponent(sizeof(T) == 4 ? static_cast<Int>(0x7f800000)
+                                                           : static_cast<Int>(0x7ff0000000000000));
+        return truth_batch(recast<T>((recast<Int>(batch(v)) & exponent) != exponent));
     }
     static TRM_INLINE reg power(reg t) noexcept {
-        using I = integer_of<T>;
+        using Int = integer_of<T>;
         constexpr int shift = sizeof(T) == 4 ? 23 : 52;
-        return batch(recast<T>((recast<I>(batch(t)) << shift) + xsimd::batch<I, A>(std::bit_cast<I>(T(1)))));
+        return batch(recast<T>((recast<Int>(batch(t)) << shift) + xsimd::batch<Int, A>(std::bit_cast<Int>(T(1)))));
     }
     static TRM_INLINE std::uint32_t bits(truth m) noexcept {
         std::uint32_t b = 0;

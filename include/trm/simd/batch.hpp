@@ -101,9 +101,9 @@ struct vec {
     /// 2^n for t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n into the low bits of t.
     friend TRM_INLINE vec exp2_of_shifted(vec t) noexcept { return of(backend::power(t.r)); }
     /// a > b ? a : b, so b where either is NaN: what the x86 instruction does, stated so that every backend agrees.
-    static TRM_INLINE vec larger(vec a, vec b) noexcept { return of(backend::max(a.r, b.r)); }
+    static TRM_INLINE vec larger(vec a, vec b) noexcept { return of(backend::larger(a.r, b.r)); }
     /// a < b ? a : b, so b where either is NaN.
-    static TRM_INLINE vec smaller(vec a, vec b) noexcept { return of(backend::min(a.r, b.r)); }
+    static TRM_INLINE vec smaller(vec a, vec b) noexcept { return of(backend::smaller(a.r, b.r)); }
 
 private:
     static TRM_INLINE vec of(reg v) noexcept {
@@ -152,17 +152,17 @@ TRM_INLINE V broadcast(double v) noexcept {
 }
 
 template <class V>
-TRM_INLINE V max(V a, V b) noexcept {
+TRM_INLINE V(max)(V a, V b) noexcept {
     return V::larger(a, b);
 }
 template <class V>
-TRM_INLINE V min(V a, V b) noexcept {
+TRM_INLINE V(min)(V a, V b) noexcept {
     return V::smaller(a, b);
 }
 /// NaN stays NaN.
 template <class V>
 TRM_INLINE V clamp(V v, V lo, V hi) noexcept {
-    return max(lo, min(hi, v));
+    return (max)(lo, (min)(hi, v));
 }
 /// 0 where the mask is false. Not a product: NaN and infinity vanish too.
 template <class V>

@@ -91,7 +91,7 @@ TRM_INLINE vec<T, A> log(vec<T, A> x) noexcept {
         return x;
     } else {
         using C = detail::log_constants<T>;
-        auto const tiny = x < V(std::numeric_limits<T>::min());
+        auto const tiny = x < V((std::numeric_limits<T>::min)());
         detail::log_parts<V> parts(select(tiny, x * V(C::big), x));
         parts.n = parts.n - zero_unless(tiny, V(sizeof(T) == 4 ? T(23) : T(54)));
         return detail::log_limits(x, detail::log_of(parts, V(T(0))));

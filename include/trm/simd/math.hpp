@@ -104,7 +104,7 @@ TRM_INLINE probability_pair<V> probability(V log_p) noexcept {
     using T = typename V::value_type;
     constexpr T lowest = sizeof(T) == 4 ? T(-87) : T(-700);
     auto const e = exp_k3(clamp(log_p, V(lowest), V(T(0))));
-    return {e.exp, max(-e.expm1, V(std::numeric_limits<T>::min()))};
+    return {e.exp, (max)(-e.expm1, V((std::numeric_limits<T>::min)()))};
 }
 
 /// KL between Bernoulli(a) and Bernoulli(b), given y = log(b.p / a.p): a k3(y) + (1 - a) k3(log((1 - b) / (1 - a))), a sum
@@ -115,9 +115,9 @@ TRM_INLINE V bernoulli_kl(probability_pair<V> a, probability_pair<V> b, V expm1_
     using T = typename V::value_type;
     constexpr T limit = sizeof(T) == 4 ? T(87) : T(700);
     V const shift = -(a.p * expm1_y) / a.complement;  // (1 - b) / (1 - a) - 1
-    V const near = log1p(clamp(shift, V(T(-0.5)), V(T(0.5))));
-    V const far = log(b.complement / a.complement);
-    V const z = select(abs(shift) < V(T(0.5)), near, clamp(far, V(-limit), V(limit)));
+    V const inner = log1p(clamp(shift, V(T(-0.5)), V(T(0.5))));
+    V const outer = log(b.complement / a.complement);
+    V const z = select(abs(shift) < V(T(0.5)), inner, clamp(outer, V(-limit), V(limit)));
     return fma(a.p, k3_y, a.complement * exp_k3(z).k3);
 }
 

@@ -32,11 +32,11 @@ TRM_INLINE V offset_product(V x, V c, V b) noexcept {
 
 template <class V>
 TRM_INLINE V upper(V a, V b) noexcept {
-    return max(a, b);
+    return (max)(a, b);
 }
 template <class V>
 TRM_INLINE V lower(V a, V b) noexcept {
-    return min(a, b);
+    return (min)(a, b);
 }
 
 /// max(t, -126); NaN stays NaN.
