@@ -13,7 +13,7 @@ namespace logits_detail {
 /// Exponents are kept down to -2^20, so that KL stays exact where one policy is thousands of nats below the other.
 template <class Base, class V>
 TRM_INLINE V wide_exponent(Base const& b, V x) noexcept {
-    return simd::max(V(typename V::value_type(-0x1p20)), b.exponent(x));
+    return (simd::max)(V(typename V::value_type(-0x1p20)), b.exponent(x));
 }
 
 /// Entries that one policy can produce and the other cannot make one of the KLs infinite.
@@ -105,10 +105,10 @@ template <class V, class S1, class S2, class M1, class M2>
                 a[k] = x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w);
                 b[k] = y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w);
             }
-            s.watch(simd::max(simd::max(a[0], a[1]), simd::max(a[2], a[3])),
-                    simd::max(simd::max(b[0], b[1]), simd::max(b[2], b[3])));
-            V const least = simd::min(simd::min(simd::min(a[0], a[1]), simd::min(a[2], a[3])),
-                                      simd::min(simd::min(b[0], b[1]), simd::min(b[2], b[3])));
+            s.watch((simd::max)((simd::max)(a[0], a[1]), (simd::max)(a[2], a[3])),
+                    (simd::max)((simd::max)(b[0], b[1]), (simd::max)(b[2], b[3])));
+            V const least = (simd::min)((simd::min)((simd::min)(a[0], a[1]), (simd::min)(a[2], a[3])),
+                                        (simd::min)((simd::min)(b[0], b[1]), (simd::min)(b[2], b[3])));
             if (any(least <= V(nothing<T>))) [[unlikely]]
                 for (int k = 0; k < half; ++k) holes.note(a[k], b[k]);
             for (int k = 0; k < half; ++k) s.add(k % s.lanes, a[k], b[k]);
@@ -161,7 +161,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
                 V const d = tx - ty;
                 kx = fma(p, d, kx);
                 ky = fma(q, d, ky);
-                if (any(simd::min(a, b) <= V(nothing<T>))) [[unlikely]]
+                if (any((simd::min)(a, b) <= V(nothing<T>))) [[unlikely]]
                     out.holes.note(a, b);
             }
             tv[lane] = tv[lane] + abs(fma(ratio, -q, p));

@@ -199,8 +199,8 @@ TRM_INLINE void load_group(V* v, S const* x, std::int64_t i, M mask) noexcept {
 }
 template <class V>
 TRM_INLINE V top_of(V const* v) noexcept {
-    return simd::max(simd::max(simd::max(v[0], v[1]), simd::max(v[2], v[3])),
-                     simd::max(simd::max(v[4], v[5]), simd::max(v[6], v[7])));
+    return (simd::max)((simd::max)((simd::max)(v[0], v[1]), (simd::max)(v[2], v[3])),
+                       (simd::max)((simd::max)(v[4], v[5]), (simd::max)(v[6], v[7])));
 }
 
 /// Maximum of `groups` groups from x[i] on.
@@ -210,7 +210,7 @@ TRM_INLINE V top_of_groups(S const* x, std::int64_t i, int groups, M mask) noexc
     for (int g = 0; g < groups; ++g, i += group * static_cast<std::int64_t>(V::size)) {
         V v[group];
         load_group(v, x, i, mask);
-        top = simd::max(top_of(v), top);
+        top = (simd::max)(top_of(v), top);
     }
     return top;
 }
