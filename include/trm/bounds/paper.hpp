@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/bounds/sums.hpp>
+#include <trm/core/stream_view.hpp>
 
 #include <array>
 #include <cstddef>
@@ -90,7 +91,7 @@ struct divergences {
     std::optional<double> delta{};
     std::optional<double> seq_kl{};
     std::optional<double> seq_tv{};
-    std::span<const double> mean_tv{};
+    stream_view<double> mean_tv{};
 };
 
 enum class bound_name : std::uint8_t { classical, pinsker_marginal, mixed_kl, mixed_tv, coupling, adaptive };

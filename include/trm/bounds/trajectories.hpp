@@ -25,17 +25,17 @@ struct trajectories {
     using real = default_arithmetic_t<F>;
 
     layout_view layout{};
-    std::span<const F> log_ratio{};             ///< [tokens] log pi - log mu, nats
-    std::span<const F> logp{};                  ///< [tokens] log pi, if log_ratio is empty
-    std::span<const F> rollout_logp{};          ///< [tokens] log mu, if log_ratio is empty
-    std::span<const real> kl{};                 ///< [tokens] exact KL(mu || pi) at the position, nats
-    std::span<const real> tv{};                 ///< [tokens] exact TV at the position
-    std::span<const std::uint8_t> loss_mask{};  ///< [tokens] non-zero: sampled by the policy; empty: all
-    std::span<const double> rewards{};          ///< [n]
-    std::span<const std::int64_t> groups{};  ///< [n] prompt id, the same on every rank; negative or empty: a group of
+    stream_view<F> log_ratio{};             ///< [tokens] log pi - log mu, nats
+    stream_view<F> logp{};                  ///< [tokens] log pi, if log_ratio is empty
+    stream_view<F> rollout_logp{};          ///< [tokens] log mu, if log_ratio is empty
+    stream_view<real> kl{};                 ///< [tokens] exact KL(mu || pi) at the position, nats
+    stream_view<real> tv{};                 ///< [tokens] exact TV at the position
+    stream_view<std::uint8_t> loss_mask{};  ///< [tokens] non-zero: sampled by the policy; empty: all
+    stream_view<double> rewards{};          ///< [n]
+    stream_view<std::int64_t> groups{};  ///< [n] prompt id, the same on every rank; negative or empty: a group of
         ///< its own
-    std::span<const std::int64_t> horizons{};  ///< [n] most tokens a response to this prompt may have
-    std::span<const double> weights{};  ///< [n] > 0, probability or count of the sequence; empty: 1
+    stream_view<std::int64_t> horizons{};  ///< [n] most tokens a response to this prompt may have
+    stream_view<double> weights{};  ///< [n] > 0, probability or count of the sequence; empty: 1
 
     [[nodiscard]] std::size_t size() const noexcept { return static_cast<std::size_t>(layout.sequences()); }
     [[nodiscard]] std::size_t tokens() const noexcept { return static_cast<std::size_t>(layout.extent()); }

@@ -3,6 +3,7 @@
 
 #include <trm/core/dtype.hpp>
 #include <trm/core/status.hpp>
+#include <trm/core/stream_view.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -19,19 +20,22 @@ namespace detail {
 /// all of core/.
 template <class R>
 using element_of = typename decltype(std::span(std::declval<R&>()))::element_type;
+template <class R>
+using value_of = std::remove_cv_t<element_of<R>>;
 }  // namespace detail
 
-/// Cumulative lengths, int32 or int64, not owned: n + 1 values for n runs, the first 0, never decreasing.
+/// Cumulative lengths, int32 or int64, not owned: n + 1 values for n runs, the first 0, never decreasing. Like
+/// `stream_view`, they do not bind to temporary containers.
 class offsets {
 public:
     constexpr offsets() = default;
     template <class R>
-        requires std::same_as<detail::element_of<R const>, std::int32_t const> ||
-                 std::same_as<detail::element_of<R const>, std::int64_t const>
-    constexpr offsets(R const& values) noexcept {
-        std::span const all(values);
+        requires std::same_as<detail::value_of<R>, std::int32_t> || std::same_as<detail::value_of<R>, std::int64_t>
+    constexpr offsets(R&& values) noexcept {
+        detail::refuse_temporary<R>();
+        std::span const all(std::as_const(values));
         size_ = all.size();
-        if constexpr (std::same_as<detail::element_of<R const>, std::int32_t const>) {
+        if constexpr (std::same_as<detail::value_of<R>, std::int32_t>) {
             narrow_ = all.data();
         } else {
             wide_ = all.data();
@@ -63,7 +67,7 @@ struct padded {
 /// sequence_of[j], in this order. Context-parallel shards and multi-turn responses. `sequences` counts the ids.
 struct segments {
     offsets cu_seqlens;
-    std::span<std::int32_t const> sequence_of;
+    stream_view<std::int32_t> sequence_of;
     std::int64_t sequences = 0;
 };
 
@@ -140,7 +144,7 @@ public:
 
 private:
     offsets cu_;
-    std::span<std::int32_t const> sequence_of_;
+    stream_view<std::int32_t> sequence_of_;
     std::int64_t runs_ = 0;
     std::int64_t sequences_ = 0;
     std::int64_t length_ = 0;
@@ -156,19 +160,18 @@ template <storage_type T>
 struct batch_view {
     using real = default_arithmetic_t<T>;
 
-    std::span<T const> logp{};  ///< current policy
-    std::span<T const> rollout_logp{};  ///< policy that sampled the tokens
-    std::span<T const> proximal_logp{};  ///< optional: policy before this update step
-    std::span<T const> ref_logp{};  ///< optional: reference of a KL penalty
-    std::span<real const> advantages{};  ///< one per token, or
-    std::span<real const> sequence_advantages{};  ///< one per sequence
-    std::span<real const> given{};  ///< optional: divergence per token, computed elsewhere
-    std::span<real const> token_weights{};  ///< optional: factor of each token's surrogate
-    std::span<std::uint8_t const> loss_mask{};  ///< optional: not 0 = the policy produced this token
-    std::span<std::int32_t const> group_of{};  ///< optional: prompt id of each sequence, from 0
-    std::span<std::uint16_t const>
-        rejected{};  ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
-    std::span<std::uint8_t const> marks{};  ///< optional: tokens that a surrogate treats specially (kl_cov)
+    stream_view<T> logp{};  ///< current policy
+    stream_view<T> rollout_logp{};  ///< policy that sampled the tokens
+    stream_view<T> proximal_logp{};  ///< optional: policy before this update step
+    stream_view<T> ref_logp{};  ///< optional: reference of a KL penalty
+    stream_view<real> advantages{};  ///< one per token, or
+    stream_view<real> sequence_advantages{};  ///< one per sequence
+    stream_view<real> given{};  ///< optional: divergence per token, computed elsewhere
+    stream_view<real> token_weights{};  ///< optional: factor of each token's surrogate
+    stream_view<std::uint8_t> loss_mask{};  ///< optional: not 0 = the policy produced this token
+    stream_view<std::int32_t> group_of{};  ///< optional: prompt id of each sequence, from 0
+    stream_view<std::uint16_t> rejected{};  ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
+    stream_view<std::uint8_t> marks{};  ///< optional: tokens that a surrogate treats specially (kl_cov)
     layout_view layout{};
     /// The layout must cover all elements of `logp` (padded: up to the end of the last row). True: it may end earlier, on
     /// purpose, and what follows is neither read nor written.

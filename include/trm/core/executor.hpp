@@ -26,9 +26,11 @@ inline constexpr std::int64_t default_grain = std::int64_t(1) << 17;
 /// have a member `grain` of this meaning; one without is always used.
 ///
 ///     loss(batch, out, trm::with_grain{pool}, scratch);
+///
+/// A named executor is referred to (`Executor` is then a reference), a temporary one is kept.
 template <class Executor>
 struct with_grain {
-    Executor const& execute;
+    Executor execute;
     std::int64_t grain = default_grain;
 
     template <class F>
@@ -37,9 +39,9 @@ struct with_grain {
     }
 };
 template <class Executor>
-with_grain(Executor const&) -> with_grain<Executor>;
+with_grain(Executor&&) -> with_grain<Executor>;
 template <class Executor>
-with_grain(Executor const&, std::int64_t) -> with_grain<Executor>;
+with_grain(Executor&&, std::int64_t) -> with_grain<Executor>;
 
 namespace detail {
 

@@ -55,6 +55,16 @@ constexpr void check_type() {
                   "trm: this matrix is a temporary, gone before its view is read; give it a name");
 }
 
+/// Offsets may be Eigen's or of any contiguous range; not of a temporary that owns them.
+template <class C>
+constexpr void check_offsets() {
+    if constexpr (requires { plain<C>::InnerStrideAtCompileTime; }) {
+        check_type<C>();
+    } else {
+        ::trm::detail::refuse_temporary<C>();
+    }
+}
+
 /// Sentences about one stream, in static storage, as `status` wants them.
 struct sentences {
     char const* inner;
@@ -119,8 +129,9 @@ public:
     }
     /// Vectors of packed sequences with n + 1 offsets, in an Eigen vector or any contiguous range.
     template <class L, class R, class C>
-    batch(L&& logp, R&& rollout_logp, C const& cu_seqlens) noexcept : shape_(detail::shape::of(logp)) {
+    batch(L&& logp, R&& rollout_logp, C&& cu_seqlens) noexcept : shape_(detail::shape::of(logp)) {
         static_assert(detail::is_vector<L>, "trm: cu_seqlens goes with vectors; a matrix has one sequence a column");
+        detail::check_offsets<C>();
         streams<L, R>(logp, rollout_logp);
         view.layout = packed{std::span(cu_seqlens.data(), static_cast<std::size_t>(cu_seqlens.size()))};
         poison();
@@ -196,7 +207,7 @@ private:
 template <class L, class R>
 batch(L&&, R&&) -> batch<detail::scalar_of<L>>;
 template <class L, class R, class C>
-batch(L&&, R&&, C const&) -> batch<detail::scalar_of<L>>;
+batch(L&&, R&&, C&&) -> batch<detail::scalar_of<L>>;
 
 /// The output side, shaped like the batch: `trm::eigen::results out(in); out.grad(g).keep(k);`, then `out.view`, if
 /// `out.status.ok()`. T is the arithmetic; pass another to compute in double from float.

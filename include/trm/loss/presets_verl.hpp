@@ -23,7 +23,7 @@ struct verl_criterion {
     verl_level level = verl_level::token;
     int k = 1;  ///< estimator: k1 = -x, k2 = x^2/2, k3 = e^x - 1 - x
     band keep;
-    std::string_view name;  ///< into the caller's string
+    std::string_view name;  ///< one of the 11, in static storage
 };
 
 /// Criteria that must all hold, in the order written; verl's metrics are named after them.
@@ -60,18 +60,20 @@ namespace detail {
                ? 2
                : 0;
 }
+/// verl's options by level and estimator; there is no seq_max_k1.
+inline constexpr std::string_view option_names[4][3] = {{"token_k1", "token_k2", "token_k3"},
+                                                        {"seq_sum_k1", "seq_sum_k2", "seq_sum_k3"},
+                                                        {"seq_mean_k1", "seq_mean_k2", "seq_mean_k3"},
+                                                        {"", "seq_max_k2", "seq_max_k3"}};
 [[nodiscard]] constexpr bool read_option(std::string_view name, verl_criterion& c) noexcept {
-    constexpr std::string_view prefixes[] = {"token_k", "seq_sum_k", "seq_mean_k", "seq_max_k"};
-    for (int level = 0; level < 4; ++level) {
-        std::string_view const p = prefixes[level];
-        if (name.size() != p.size() + 1 || name.substr(0, p.size()) != p) continue;
-        int const k = name.back() - '0', first = level == 3 ? 2 : 1;  // there is no seq_max_k1
-        if (k < first || k > 3) return false;
-        c.level = static_cast<verl_level>(level);
-        c.k = k;
-        c.name = name;
-        return true;
-    }
+    for (int level = 0; level < 4; ++level)
+        for (int k = 1; k <= 3; ++k) {
+            if (name.empty() || name != option_names[level][k - 1]) continue;
+            c.level = static_cast<verl_level>(level);
+            c.k = k;
+            c.name = option_names[level][k - 1];
+            return true;
+        }
     return false;
 }
 

@@ -60,12 +60,12 @@ struct selection_scores {
 /// The batch as a selection sees it. Tokens are addressed by their place in the batch's streams.
 struct selection_input {
     layout_view layout;
-    std::span<std::int32_t const> group_of;
-    std::span<double const> scores;  ///< channel-major: channel c of token t is scores[c * extent + t]
-    std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token
-    std::span<double const> advantages;  ///< per token
+    stream_view<std::int32_t> group_of;
+    stream_view<double> scores;  ///< channel-major: channel c of token t is scores[c * extent + t]
+    stream_view<std::uint8_t> active;  ///< 1 where loss_mask selects a finite token
+    stream_view<double> advantages;  ///< per token
     std::size_t extent = 0;
-    std::span<std::uint8_t const> loss_mask{};
+    stream_view<std::uint8_t> loss_mask{};
     selection_memory memory{};  ///< what the selection's `scratch` asks for; a copy starts at the front
 
     [[nodiscard]] std::size_t sequences() const noexcept { return static_cast<std::size_t>(layout.sequences()); }

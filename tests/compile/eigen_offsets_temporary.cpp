@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: this container is a temporary, gone before its view is read; give it a name
+#include <trm/interop/eigen.hpp>
+
+#include <vector>
+
+bool viewed(Eigen::VectorXf const& logp, Eigen::VectorXf const& rollout_logp, Eigen::VectorXi const& cu_seqlens) {
+#ifdef TRM_TEST_MISUSE
+    return trm::eigen::batch(logp, rollout_logp, std::vector<int>{0, 3}).status.ok();
+#else
+    return trm::eigen::batch(logp, rollout_logp, cu_seqlens.head(2)).status.ok();
+#endif
+}
