@@ -70,15 +70,16 @@ inline void refuse_over(spec_node const& n, spec_problem& problem) {
 template <class T>
 void read_value(spec_node const& n, T& to, std::string const& what, spec_problem& problem) {
     if constexpr (std::is_same_v<T, any_divergence>) {
-        auto const index = is_plain_word(n) ? index_of_name<catalogue::divergences>(n.text) : std::nullopt;
-        if (!index) return unknown_word(problem, n.at, "divergence", n.text, names_of<catalogue::divergences>());
+        auto const index = is_plain_word(n) ? detail::index_of_name<catalogue::divergences>(n.text) : std::nullopt;
+        if (!index)
+            return detail::unknown_word(problem, n.at, "divergence", n.text, names_of<catalogue::divergences>());
         to = {};
         to.index = *index;
         read_over(n, to.over, problem);
     } else if constexpr (std::is_same_v<T, any_estimator>) {
         refuse_over(n, problem);
-        auto const index = is_plain_word(n) ? index_of_name<catalogue::estimators>(n.text) : std::nullopt;
-        if (!index) return unknown_word(problem, n.at, what, n.text, names_of<catalogue::estimators>());
+        auto const index = is_plain_word(n) ? detail::index_of_name<catalogue::estimators>(n.text) : std::nullopt;
+        if (!index) return detail::unknown_word(problem, n.at, what, n.text, names_of<catalogue::estimators>());
         to.index = *index;
     } else if constexpr (has_words<T>) {
         refuse_over(n, problem);
@@ -243,7 +244,7 @@ void read_fields(spec_node const& call, std::size_t taken, P& policy, spec_probl
         if (known.empty()) {
             problem.set(a.at, call.text + " takes no arguments" + (taken > 0 ? " after the first" : ""));
         } else if (!a.key.empty()) {
-            unknown_word(problem, a.at, "argument of " + call.text, a.key, known);
+            detail::unknown_word(problem, a.at, "argument of " + call.text, a.key, known);
         } else {
             problem.set(a.at,
                         call.text + " does not take this argument without a name, such as " + known.front() + "=");
@@ -259,7 +260,7 @@ void write_fields(P const& policy, spec_node& n) {
         using T = std::remove_cvref_t<decltype(value)>;
         spec_node a;
         if constexpr (std::is_same_v<T, band>) {
-            a = word_node(name);
+            a = detail::word_node(name);
             write_band(value, a);
         } else {
             if constexpr (std::is_same_v<T, weight_bound>) {
@@ -303,7 +304,7 @@ void read_policy(spec_node const& n, char const* what, Variant& to, spec_problem
         return true;
     });
     if (done) return;
-    if (known) return unknown_word(problem, choice->at, choice->key, choice->text, choices);
+    if (known) return detail::unknown_word(problem, choice->at, choice->key, choice->text, choices);
     unknown_word(problem, n.at, what, n.text, names_of<alternatives_of<Variant>>());
 }
 template <class P>

@@ -24,7 +24,7 @@ struct measured_name {
         m.statistic = s;
         name.remove_prefix(5 + s.size());
     }
-    auto const index = index_of_name<catalogue::divergences>(name);
+    auto const index = detail::index_of_name<catalogue::divergences>(name);
     if (!index) return {};
     m.divergence = *index;
     return m;
@@ -51,7 +51,7 @@ void unknown_criterion(spec_node const& n, spec_problem& problem) {
     list += "geometric_ratio, product_ratio, veto, seq_<sum|mean|max|min>_<divergence>";
     for (auto const& d : names_of<catalogue::divergences>())
         for (char const* s : {"seq_sum_", "seq_mean_", "seq_max_", "seq_min_"}) known.push_back(s + d);
-    unknown_word(problem, n.at, "criterion", n.text, known, list);
+    detail::unknown_word(problem, n.at, "criterion", n.text, known, list);
 }
 inline void need_band(spec_node const& n, spec_problem& problem) {
     if (!n.has_band) problem.set(n.at, n.text + " needs a band: <=, >= or in [a, b]");
@@ -92,9 +92,9 @@ bool read_ratio_band(spec_node const& n, std::vector<Criterion>& mask, spec_prob
         if (n.items.size() != 2) return problem.set(n.at, "veto takes a lower and an upper ratio"), true;
         for (spec_node const& a : n.items)
             if (!a.key.empty() && a.key != (&a == &n.items[0] ? "lower" : "upper"))
-                unknown_word(problem, a.at, "argument of veto", a.key, {"lower", "upper"});
-        read_value(n.items[0], b.lower, "veto", problem);
-        read_value(n.items[1], b.upper, "veto", problem);
+                detail::unknown_word(problem, a.at, "argument of veto", a.key, {"lower", "upper"});
+        detail::read_value(n.items[0], b.lower, "veto", problem);
+        detail::read_value(n.items[1], b.upper, "veto", problem);
     } else {
         refuse_arguments(n, problem);
         need_band(n, problem);
@@ -118,7 +118,7 @@ template <class Criterion>
 void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_problem& problem) {
     if (n.is != spec_node::kind::word) return problem.set(n.at, "expected a criterion such as k2 <= 0.1");
     if (read_ratio_band(n, mask, problem)) return;
-    auto const own = read_measured(n.text);
+    auto const own = detail::read_measured(n.text);
     bool known = false;
     bool const done = any_type(alternatives_of<Criterion>{}, [&](auto type) {
         using M = typename decltype(type)::type;
@@ -134,7 +134,7 @@ void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_probl
                 refuse_band(n, problem);
                 if (n.items.empty()) return false;
                 spec_node const& inside = n.items[0];
-                auto const test = read_measured(inside.text);
+                auto const test = detail::read_measured(inside.text);
                 if (!test || test->statistic != statistic_of_criterion<M>()) return false;
                 if (!inside.key.empty() && inside.key != "of") return false;
                 read_test(inside, test->divergence, m, problem);
@@ -161,7 +161,7 @@ void read_criterion(spec_node const& n, std::vector<Criterion>& mask, spec_probl
         whole = whole || (n.text == M::name && !statistic_of_criterion<M>().empty());
         return false;
     });
-    if (!n.items.empty() && n.items[0].is == spec_node::kind::word && !read_measured(n.items[0].text))
+    if (!n.items.empty() && n.items[0].is == spec_node::kind::word && !detail::read_measured(n.items[0].text))
         return unknown_criterion<Criterion>(n.items[0], problem);
     problem.set(n.items.empty() ? n.at : n.items[0].at,
                 n.text + " takes a criterion of " +
