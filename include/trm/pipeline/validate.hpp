@@ -37,7 +37,7 @@ template <class S>
             };
             auto const check_logp = [&](auto span, char const* name) {
                 check(span, name);
-                if (!span.empty() && read(span) > positive_tolerance<S>) positive = name;
+                if (!span.empty() && static_cast<double>(read(span)) > positive_tolerance<S>) positive = name;
             };
             check_logp(batch.logp, "logp");
             check_logp(batch.rollout_logp, "rollout_logp");

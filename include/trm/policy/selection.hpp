@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 /// \file
@@ -20,7 +21,8 @@ namespace detail {
 /// Value of the statistic over the tokens of each sequence, runs merged in order; n = finite tokens.
 template <class Stat>
 struct statistic_of_sequence {
-    double sum = 0, extreme = std::is_same_v<Stat, stat::min_t> ? INFINITY : -INFINITY;
+    static constexpr double infinity = std::numeric_limits<double>::infinity();
+    double sum = 0, extreme = std::is_same_v<Stat, stat::min_t> ? infinity : -infinity;
     std::int64_t n = 0;
     bool finite = true;
     void add(double d) noexcept {

@@ -75,7 +75,7 @@ inline double k3_of(double x) {
 /// KL(Bernoulli(e^a) || Bernoulli(e^b)); x is b - a, clamped. Log-probabilities above 0 count as 0, and complements are
 /// kept above the smallest normal number.
 inline double bernoulli_kl(double a, double b, double x) {
-    constexpr long double tiny = (std::numeric_limits<double>::min)();
+    constexpr auto tiny = static_cast<long double>((std::numeric_limits<double>::min)());
     long double const p = std::exp(static_cast<long double>(std::fmin(a, 0)));
     long double const q_complement = std::fmax(-std::expm1(static_cast<long double>(std::fmin(b, 0))), tiny);
     long double const p_complement = std::fmax(-std::expm1(static_cast<long double>(std::fmin(a, 0))), tiny);

@@ -104,7 +104,14 @@ TRM_INLINE V exp2(V t) noexcept {
 #if defined(__AVX512F__)
     if constexpr (detail::is_register<V, float, 64>) {
         __m512 const raw = static_cast<__m512>(t.r);
+#if defined(__GNUC__) && !defined(__clang__)  // without optimisation it is a macro, whose conversions would be ours
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#endif
         scale = detail::wrap<V>(_mm512_roundscale_ps(raw, 8));  // to nearest, no exceptions
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
         f = exact(t - scale);
         scaled = true;
     }
