@@ -97,11 +97,11 @@ inline void check_diagnostics(trm::diagnostics const& d, trm::diagnostics const&
     }
 }
 
-/// Everything that a call yields against the oracle. `exponent`: bound of what hangs on a product of ratios.
+/// Everything that a call yields against the oracle. `bound`: of gradient, weights and loss.
 template <class T, class S>
-void check(run<T> const& r, trm::reference::evaluation const& want, trm::batch_view<S> const& view, double bound) {
+void check(run<T> const& r, trm::reference::evaluation const& want, trm::batch_view<S> const& view, double bound,
+           bounds b = bounds_of<T>) {
     auto const n = want.grad.size();
-    bounds const b = bounds_of<T>;
     INFO("nearest decision " << want.nearest_decision);
     REQUIRE(want.nearest_decision > b.decision);  // otherwise the batch is no fair test: choose another seed
     std::size_t at =

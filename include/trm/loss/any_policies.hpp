@@ -91,6 +91,14 @@ struct any_estimator {
                 [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}.slope(l); });
         return value;
     }
+    template <class V>
+    TRM_INLINE V value_minus_slope(log_ratio<V> const& l) const noexcept {
+        V value = detail::zero<V>();
+        at_type(catalogue::estimators{}, index, [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) {
+            value = detail::value_minus_slope(D{}, l);
+        });
+        return value;
+    }
 };
 
 using any_criterion = variant_of<catalogue::criteria<any_divergence>>;

@@ -4,6 +4,7 @@
 #include <trm/core/batch_view.hpp>
 #include <trm/loss/options.hpp>
 #include <trm/policy/aggregation.hpp>
+#include <trm/policy/token.hpp>
 
 TRM_NAMESPACE_BEGIN
 namespace detail {

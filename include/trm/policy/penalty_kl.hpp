@@ -21,7 +21,7 @@ struct pathwise {
 struct straight_through {
     static constexpr char const* name = "straight_through";
 };
-/// exp(logp - sg logp) D: value D, slope D - D'(x). NeMo-RL.
+/// exp(logp - sg logp) D: value D, slope D - D'(x), which is exactly -x for k3. NeMo-RL.
 struct score_function {
     static constexpr char const* name = "score_function";
 };
@@ -40,6 +40,9 @@ struct importance {
 /// chosen gradient; nats. Where a clamp acts the gradient is 0, straight_through excepted. The input is also clamped to
 /// the loss's log_ratio_clamp. Trainers: input 20, output 10 in verl, SkyRL and NeMo-RL (k3); output 10 alone in slime
 /// (low_var_kl), OpenRLHF and AReaL; none in TRL. An output clamp of 10 silences k3 once f / p exceeds e^2.6.
+/// Accuracy of slopes: (5 + |x|) u where the slope is -D'(x) or -x. D - D' of the other estimators is a difference that is 0
+/// somewhere: error 3 (1 + |x|) u for k1 and |x|, 4 (|x| + x^2 / 2) u for k2, times r, and another (9 + |x| + |y|) u of the
+/// slope where it is multiplied with r. Values and slopes beyond the range of the arithmetic stop at its end.
 template <class D, class Gradient = kl_gradient::pathwise>
 struct reference_kl {
     D estimator;
@@ -77,16 +80,18 @@ struct reference_kl {
         set_log_ratio(l, t.ref_logp, t.logp, t.active, (simd::min)(limit, simd::broadcast<V>(input_clamp)));
         V const b = simd::broadcast<V>(beta), c = simd::broadcast<V>(output_clamp);
         V value = simd::pin(estimator(l)), slope = simd::pin(-estimator.slope(l));  // or any_loss rounds otherwise
+        V const largest(std::numeric_limits<typename V::value_type>::max());
         auto alive = l.unclamped;
         if constexpr (reads_ratio) {
             auto const& y = ratio_of(*this, t);
-            slope = y.exp * (zero_unless(y.unclamped, value) + slope);
+            slope = y.exp * select(y.unclamped, detail::value_minus_slope(estimator, l), slope);
+            slope = simd::clamp(slope, -largest, largest);
             value = y.exp * value;
         } else if constexpr (std::is_same_v<Gradient, kl_gradient::score_function>) {
-            slope = value + slope;
+            slope = detail::value_minus_slope(estimator, l);
         }
         alive = alive & (abs(value) <= c);
-        value = simd::clamp(value, -c, c);
+        value = simd::clamp(value, -simd::min(c, largest), simd::min(c, largest));  // finite: beta may be 0
         if constexpr (std::is_same_v<Gradient, kl_gradient::straight_through>)
             return {b * value, b * zero_unless(t.active, t.logp - t.ref_logp)};
         return {b * value, zero_unless(alive, b * slope)};

@@ -9,6 +9,9 @@
 /// Surrogates: the per-token term of the loss to minimise, and its derivative with respect to logp. The two are stated
 /// apart, because published losses share gradients and differ in value. r = e^x of the surrogate's ratio, A the
 /// advantage. Where the log-ratio clamp acts, a ratio's derivative is 0. Inactive lanes carry A = 0, x = 0.
+/// Accuracy of slopes, for inputs as they are stored, over the whole domain (log-probabilities down to the smallest number, any
+/// clamp): in units of u = 2^-24 (float) or 2^-53 (double), relative unless said otherwise; |x| u is what rounding x costs
+/// e^x. Products beyond the range of the arithmetic are infinite.
 
 TRM_NAMESPACE_BEGIN
 
@@ -36,7 +39,7 @@ TRM_INLINE typename V::mask nowhere() noexcept {
 }
 }  // namespace detail
 
-/// -r A, slope -r A. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075. prime-rl's
+/// -r A, slope -r A, (4 + |x|) u. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075. prime-rl's
 /// loss and SkyRL's `importance_sampling` and `dppo`, with their masks; no parameters.
 struct importance_ratio {
     static constexpr char const* name = "importance_ratio";
@@ -51,10 +54,10 @@ struct importance_ratio {
 };
 
 /// max(-r A, -clip(r, 1 - eps_low, 1 + eps_high) A), and for A < 0 at most -dual_clip A. Slope -r A where the unclipped
-/// term is the value, ends of the band included, else 0. dual_clip 0 means none. PPO (arXiv 1707.06347); asymmetric: DAPO
-/// (arXiv 2503.14476); dual clip: arXiv 1912.09729. All of the ten trainers but prime-rl, with 0.2 and 0.2 (Liger's Triton
-/// wrapper 0.2 and 0.4); dual clip 3 always in verl, 3 as an option in SkyRL, off elsewhere (TRL and Liger call it
-/// `delta`).
+/// term is the value, ends of the band included, else 0; (4 + |x|) u. dual_clip 0 means none. PPO (arXiv 1707.06347);
+/// asymmetric: DAPO (arXiv 2503.14476); dual clip: arXiv 1912.09729. All of the ten trainers but prime-rl, with 0.2 and 0.2
+/// (Liger's Triton wrapper 0.2 and 0.4); dual clip 3 always in verl, 3 as an option in SkyRL, off elsewhere (TRL and Liger
+/// call it `delta`).
 struct ppo_clip {
     double eps_low = 0.2;
     double eps_high = 0.2;
@@ -100,7 +103,7 @@ struct ppo_clip {
     }
 };
 
-/// -A logp, slope -A: REINFORCE (Williams 1992). Combine with a weight for off-policy correction. verl `gpg` (arXiv
+/// -A logp, slope -A, exact: REINFORCE (Williams 1992). Combine with a weight for off-policy correction. verl `gpg` (arXiv
 /// 2504.02546) and bypass `reinforce`, NeMo-RL `disable_ppo_ratio`, SkyRL `rollout_is`; no parameters.
 struct policy_gradient {
     static constexpr char const* name = "policy_gradient";

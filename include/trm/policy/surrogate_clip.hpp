@@ -9,7 +9,7 @@
 
 TRM_NAMESPACE_BEGIN
 
-/// -sg(clip(r, lower, upper)) A logp. Slope -clip(r, lower, upper) A, also where the log-ratio clamp acts: no token is
+/// -sg(clip(r, lower, upper)) A logp. Slope -clip(r, lower, upper) A, (4 + |x|) u, also where the log-ratio clamp acts: no token is
 /// without gradient. `clipped`: r outside [lower, upper]. Bounds are on r itself; `cispo_around` takes distances from 1.
 /// CISPO: MiniMax-M1, arXiv 2506.13585. TRL, Liger: upper bound only, 5 (absolute); verl, slime, NeMo-RL: 1 -+ 0.2
 /// (relative); SkyRL: [0, 5], the default here. Score-form DPPO is the same function with lower 0, see `dppo_score`.
@@ -46,8 +46,8 @@ struct cispo {
     return over<ratio_kind::current_over_rollout>(cispo{0.0, cap});
 }
 
-/// Expected log f under the current policy, by ratio: -(log f - sg log p) r, f the reference. Slope the same, 0 where the
-/// log-ratio clamp acts. A reverse-KL distillation term in the form of an importance ratio whose advantage is the sampled
+/// Expected log f under the current policy, by ratio: -(log f - sg log p) r, f the reference. Slope the same, (5 + |x|) u, 0
+/// where the log-ratio clamp acts. A reverse-KL distillation term in the form of an importance ratio whose advantage is the sampled
 /// log-probability gap to a teacher. prime-rl's `ref_kl` component. 1 transcendental.
 struct reference_gap {
     static constexpr char const* name = "reference_gap";

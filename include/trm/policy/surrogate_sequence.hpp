@@ -13,6 +13,9 @@
 /// differentiated (gspo, gmpo), every token moves the terms of all others: its slope holds their weights, and not its own
 /// twice. This is what automatic differentiation gives in trainers that multiply weights in after the ratio (slime, TRL, AReaL,
 /// NeMo-RL).
+/// Accuracy of slopes: the sums over n tokens are taken in the arithmetic within 64 registers and in double beyond, so that
+/// a mean of x has an error of at most 70 mean |x| u, and a ratio s as many times u relative to s; sum_t w_t A_t that of
+/// its terms' absolute values. Nothing else cancels.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {

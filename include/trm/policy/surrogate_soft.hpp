@@ -11,7 +11,8 @@ TRM_NAMESPACE_BEGIN
 /// -A (4 / tau) sigma(tau (r - 1)), tau = tau_positive for A > 0, else tau_negative. Slope -4 A r s (1 - s), s the
 /// sigmoid; 0 where the log-ratio clamp acts. At r = 1 the gradient is that of r A, and it fades on either side over 1/tau.
 /// SAPO, arXiv 2511.20347. TRL, verl, SkyRL, AReaL, Liger: taus 1 and 1.05; verl and SkyRL use it with
-/// seq_mean_token_mean only. Value 4e-7 relative (float). 2 transcendentals. 0 < tau <= 80.
+/// seq_mean_token_mean only. 2 transcendentals. 0 < tau <= 80. With z = tau |r - 1| value and slope have (8 + |x| + 6 z +
+/// tau r |x|) u; where z > 80 for r > 1, a slope of less than 1e-34 |A| r is 0.
 struct sapo {
     double tau_positive = 1.0;
     double tau_negative = 1.05;
@@ -44,8 +45,9 @@ struct sapo {
 };
 
 /// -(A logp - beta x^2 / 2): REINFORCE with a quadratic pull towards the behaviour policy. Slope -A + beta x, without the
-/// pull where the log-ratio clamp acts. The least-squares objective of arXiv 2405.19107 (DRO) has this gradient. verl `dro`:
-/// beta has no default; kl_tau of prime-rl is the same pull (squared_log_ratio, without the 1/2) beside r A. 0 transcendentals.
+/// pull where the log-ratio clamp acts; error 3 (|A| + beta |x|) u. The least-squares objective of arXiv 2405.19107 (DRO)
+/// has this gradient. verl `dro`: beta has no default; kl_tau of prime-rl is the same pull (squared_log_ratio, without the
+/// 1/2) beside r A. 0 transcendentals.
 struct dro {
     double beta;
 

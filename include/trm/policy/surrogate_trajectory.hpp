@@ -6,7 +6,9 @@
 /// \file
 /// Score-form surrogates whose stop-gradient factor is a function of the product of the sequence's ratios:
 /// -phi(w; sign A_t) A_t logp, w = exp(sum_t x) over the tokens that pass every token criterion. The product shrinks or grows
-/// with length, unlike the geometric means of surrogate_sequence.hpp.
+/// with length, unlike the geometric means of surrogate_sequence.hpp. Slopes are as accurate as log w, whose error is at most
+/// 70 sum |x| u: relative to phi that times |d log phi / d log w|, which is |k - lambda w| for vespo and 1 for topr between
+/// its bounds.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -32,9 +34,10 @@ struct trajectory_score {
 }  // namespace detail
 
 /// phi(w) = exp(lambda + k log w - lambda w) = e^{lambda (1 - w)} w^k, with (k, lambda) by the sign of A; log w clamped to
-/// [log 1e-8, log_ratio_clamp]. phi(1) = 1, and phi falls off on both sides. VESPO, arXiv 2602.10693; TRL, Liger: (2, 3)
-/// for A >= 0 and (3, 2) for A < 0, the defaults. TRL folds importance weights into w; here the ratio is current over
-/// rollout if `over` says so, and a weight multiplies phi, so use one of the two.
+/// [log 1e-8, log_ratio_clamp], log phi to at most 80. phi(1) = 1; phi is largest at w = k / lambda and falls off on both
+/// sides. VESPO, arXiv 2602.10693; TRL, Liger: (2, 3) for A >= 0 and (3, 2) for A < 0, the defaults. TRL folds importance
+/// weights into w; here the ratio is current over rollout if `over` says so, and a weight multiplies phi, so use one of the
+/// two.
 struct vespo : detail::trajectory_score {
     double k_positive = 2.0;
     double lambda_positive = 3.0;
@@ -60,8 +63,11 @@ struct vespo : detail::trajectory_score {
     [[nodiscard]] sequence_constants constants(double const* sum, double, double limit) const noexcept {
         constexpr double lowest = -18.420680743952367;  // log 1e-8
         double const x = sum[0] < lowest ? lowest : sum[0] > limit ? limit : sum[0], gap = std::expm1(x);
-        return {
-            {std::exp(k_positive * x - lambda_positive * gap), std::exp(k_negative * x - lambda_negative * gap), 0, 0}};
+        auto const phi = [&](double k, double lambda) {
+            double const log_phi = k * x - lambda * gap;
+            return std::exp(log_phi > 80 ? 80 : log_phi);  // finite in float
+        };
+        return {{phi(k_positive, lambda_positive), phi(k_negative, lambda_negative), 0, 0}};
     }
 };
 

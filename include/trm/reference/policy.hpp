@@ -69,18 +69,24 @@ struct decisions {
 
 // --- divergences: long double where terms cancel -------------------------------------------------------------------
 
-inline double k3_of(double x) {
-    return static_cast<double>(std::expm1(static_cast<long double>(x)) - static_cast<long double>(x));
+/// e^x - 1 - x: its series where the difference would cancel.
+inline long double k3_long(long double x) {
+    if (std::fabs(x) > 1) return std::expm1(x) - x;
+    long double sum = 0, term = x;
+    for (int n = 2; n < 30; ++n) sum += term *= x / static_cast<long double>(n);
+    return sum;
 }
-/// KL(Bernoulli(e^a) || Bernoulli(e^b)); x is b - a, clamped. Log-probabilities above 0 count as 0, and complements are
-/// kept above the smallest normal number.
-inline double bernoulli_kl(double a, double b, double x) {
-    constexpr auto tiny = static_cast<long double>((std::numeric_limits<double>::min)());
-    long double const p = std::exp(static_cast<long double>(std::fmin(a, 0)));
-    long double const q_complement = std::fmax(-std::expm1(static_cast<long double>(std::fmin(b, 0))), tiny);
-    long double const p_complement = std::fmax(-std::expm1(static_cast<long double>(std::fmin(a, 0))), tiny);
-    return static_cast<double>(-p * static_cast<long double>(x) +
-                               p_complement * (std::log(p_complement) - std::log(q_complement)));
+inline double k3_of(double x) { return static_cast<double>(k3_long(x)); }
+/// KL(Bernoulli(p) || Bernoulli(q)) = p k3(log(q / p)) + (1 - p) k3(log((1 - q) / (1 - p))), which is
+/// p log(p / q) + (1 - p) log((1 - p) / (1 - q)) since both pairs sum to 1. Log-probabilities above 0 count as 0, and
+/// complements are kept above the smallest normal number.
+inline double bernoulli_kl(double log_p, double log_q) {
+    constexpr long double tiny = static_cast<long double>((std::numeric_limits<double>::min)());
+    long double const a = std::fmin(log_p, 0), b = std::fmin(log_q, 0);
+    long double const rest = std::fmax(-std::expm1(a), tiny), other = std::fmax(-std::expm1(b), tiny);
+    long double const gain = std::exp(a) * std::expm1(b - a) / rest;  // (q - p) / (1 - p)
+    long double const y = std::fabs(gain) < 0.5L ? std::log1p(-gain) : std::log(other / rest);
+    return static_cast<double>(std::exp(a) * k3_long(b - a) + rest * k3_long(y));
 }
 
 inline double divergence(k1 const&, token const&, pair const& l) { return -l.x; }
@@ -92,11 +98,9 @@ inline double divergence(given const&, token const& t, pair const&) { return t.g
 inline double divergence(binary_tv const&, token const&, pair const& l) {
     return std::fabs(std::exp(std::fmin(l.target, 0)) - std::exp(std::fmin(l.behaviour, 0)));
 }
-inline double divergence(binary_kl const&, token const&, pair const& l) {
-    return bernoulli_kl(l.behaviour, l.target, l.x);
-}
+inline double divergence(binary_kl const&, token const&, pair const& l) { return bernoulli_kl(l.behaviour, l.target); }
 inline double divergence(bidirectional_binary_kl const&, token const&, pair const& l) {
-    return bernoulli_kl(l.behaviour, l.target, l.x) + bernoulli_kl(l.target, l.behaviour, -l.x);
+    return bernoulli_kl(l.behaviour, l.target) + bernoulli_kl(l.target, l.behaviour);
 }
 template <class D>
 double divergence_at(D const& d, token const& t) {

@@ -153,7 +153,7 @@ std::vector<terms> surrogates(S const& v, sequence const& s, decisions&) {
     return scores(v, s, [&](bool negative) {
         double const k = negative ? v.k_negative : v.k_positive,
                      lambda = negative ? v.lambda_negative : v.lambda_positive;
-        return std::exp(k * x - lambda * std::expm1(x));
+        return std::exp(std::fmin(k * x - lambda * std::expm1(x), 80));
     });
 }
 template <std::derived_from<topr> S>
@@ -167,6 +167,12 @@ std::vector<terms> surrogates(S const& p, sequence const& s, decisions&) {
 
 // --- KL to the reference ---------------------------------------------------------------------------------------------
 
+/// D - D': the slope of exp(logp - sg logp) D at r = 1. That of k3 has lost its exponentials.
+inline double score_slope(k1 const&, double x) { return 1 - x; }
+inline double score_slope(k2 const&, double x) { return x * x / 2 - x; }
+inline double score_slope(k3 const&, double x) { return -x; }
+inline double score_slope(abs_log_ratio const&, double x) { return std::fabs(x) - (x > 0) + (x < 0); }
+
 template <class D, class G>
 terms penalty(reference_kl<D, G> const& p, token const& t) {
     pair const l = pair_of(t.ref, t.logp, std::fmin(t.limit, p.input_clamp));
@@ -174,10 +180,10 @@ terms penalty(reference_kl<D, G> const& p, token const& t) {
     if constexpr (std::is_same_v<G, kl_gradient::straight_through>) {
         change = t.logp - t.ref;
     } else if constexpr (std::is_same_v<G, kl_gradient::score_function>) {
-        change += value;
+        change = score_slope(p.estimator, l.x);
     } else if constexpr (!std::is_same_v<G, kl_gradient::pathwise>) {
         pair const y = pair_of(t, p.over);
-        change = std::exp(y.x) * (change + (y.clamped ? 0 : value));
+        change = std::exp(y.x) * (y.clamped ? change : score_slope(p.estimator, l.x));
         value *= std::exp(y.x);
     }
     bool const dead =
