@@ -28,6 +28,7 @@ class fused_pass {
     wanted<Proximal> const want;
     decltype(std::declval<Core const&>().template prepare<V>()) const prepared;
     V const limit, most_small;
+    double const clamp;
     bool const diagnose, splits, checks_all;
 
 public:
@@ -38,6 +39,7 @@ public:
           prepared(core.template prepare<V>()),
           limit(simd::broadcast<V>(call.limit)),
           most_small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          clamp(call.limit),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
@@ -46,7 +48,7 @@ public:
     TRM_INLINE void run(run_work<Core>& work) noexcept {
         lane_tally<V, Core> lanes;  // locals, so that the compiler may keep them in registers
         token_counts<Core> counted{};
-        run_registers<V> now(work.decided, work.advantage);
+        run_registers<V> now(work.decided, work.advantage, clamp);
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
         run_tally<Core>& tally = work.tally;
@@ -140,7 +142,7 @@ private:
             if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
             if constexpr (Kind == pass_kind::plain)
                 if (io.keep != nullptr) simd::store_mask(io.keep + at, t.keep & now.kept, n);
-            if (diagnose) describe_tokens(core, t, core.described(t), factor, splits, lanes);
+            if (diagnose) describe_tokens(core, t, core.described(t), factor, splits, now.wide, lanes);
         }
     }
 };

@@ -77,15 +77,40 @@ TRM_INLINE void each_slot([[maybe_unused]] int n, F&& f) noexcept {
     }
 }
 
+/// Up to this |x|, squares of ratios and sums of them over 64 registers are in the range of float.
+inline constexpr double squares_fit = 40;
+/// May squares of ratios or weights leave that range? `limit`: clamp of the log-ratio.
+[[nodiscard]] inline bool has_wide_squares(double limit, decision const& d) noexcept {
+    return limit > squares_fit || (std::max)(d.weight, d.weight_factor) > 1e17;
+}
+
 /// Sums and extrema for the diagnostics, in registers.
 template <class V>
 struct described_lanes {
+    double wide_r_squared, wide_weight_squared;  ///< of the registers whose squares float does not hold
     V x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
     V positive, negative, clipped_positive, clipped_negative;
     V max_x, min_x, max_weight;
 
+    /// Squares of float from here on, or of less than 1 / square_limit, leave the range of float within 64 registers.
+    static constexpr float square_limit = 0x1p58f;
+    /// *sum += v^2 over the lanes of a register of which one may be out of that range: then in double.
+    static TRM_INLINE void add_squares(V v, V* sum, double* wide) noexcept {
+        if constexpr (sizeof(typename V::value_type) == 4) {
+            V const size = abs(v), zero(0.0f), most(square_limit), least(1 / square_limit);
+            if (any((size > most) | ((size < least) & (size > zero)))) [[unlikely]] {
+                alignas(64) float lane[V::size];
+                simd::store(lane, v);
+                for (float const l : lane) *wide += static_cast<double>(l) * static_cast<double>(l);
+                return;
+            }
+        }
+        *sum = fma(v, v, *sum);
+    }
+
     TRM_INLINE void clear_sums() noexcept {
         V const zero(typename V::value_type(0));
+        wide_r_squared = wide_weight_squared = 0;
         x = logp = k3 = r_squared = passing_x = passing_k3 = weight = weight_squared = zero;
         positive = negative = clipped_positive = clipped_negative = zero;
     }
@@ -133,7 +158,7 @@ struct lane_tally : described_lanes<V> {
         to.logp += simd::sum(this->logp);
         if constexpr (Apply) {
             to.k3 += simd::sum(this->k3);
-            to.r_squared += simd::sum(this->r_squared);
+            to.r_squared += simd::sum(this->r_squared) + this->wide_r_squared;
             to.positive += simd::sum(this->positive);
             to.negative += simd::sum(this->negative);
             to.clipped_positive += simd::sum(this->clipped_positive);
@@ -144,7 +169,7 @@ struct lane_tally : described_lanes<V> {
             }
             if (core.has_weight()) {
                 to.weight += simd::sum(this->weight);
-                to.weight_squared += simd::sum(this->weight_squared);
+                to.weight_squared += simd::sum(this->weight_squared) + this->wide_weight_squared;
             }
         }
     }

@@ -18,6 +18,7 @@ class tile_pass {
     wanted<true> const want_proximal;
     wanted<false> const want;
     V const limit, most_small;
+    double const clamp;
     bool const applies, diagnose, splits, checks_all;
     lane_tally<V, Core> lanes;
     token_counts<Core> counted;
@@ -31,6 +32,7 @@ public:
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
           limit(simd::broadcast<V>(call.limit)),
           most_small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          clamp(call.limit),
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
@@ -38,7 +40,7 @@ public:
 
     /// Sums and outputs of one run.
     void run(run_work<Core>& work) noexcept {
-        run_registers<V> const now(work.decided, work.advantage);
+        run_registers<V> const now(work.decided, work.advantage, clamp);
         T* const grad = io.grad;
         bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
                               io.rejected == nullptr && io.token_weight == nullptr;
@@ -100,7 +102,7 @@ private:
             return;
         }
         core.apply(tokens, work.decided, limit, io.weights != nullptr || io.token_weight != nullptr);
-        if (diagnose) describe(at, end);  // before anything is written: an output may be the memory of an input
+        if (diagnose) describe(at, end, now.wide);  // before anything is written: an output may be the memory of an input
         write(at, end, now);
     }
     /// Is nothing wanted but the surrogate's loss and gradient?
@@ -135,7 +137,7 @@ private:
         lanes.x = x;
         lanes.logp = logp;
     }
-    [[gnu::noinline]] void describe(std::int64_t at, std::int64_t end) noexcept {
+    [[gnu::noinline]] void describe(std::int64_t at, std::int64_t end, bool wide) noexcept {
         described_lanes<V> local = lanes;
         ratio_kind const over = core.diagnose_over();
         bool const weighted = core.has_weight(), split = splits;
@@ -143,7 +145,7 @@ private:
         write_traits<true, false> const traits{weighted, false};
         each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
             V const factor = weighted ? token_factor(streams, at, lanes_at(at, end), t) : t.advantage;
-            describe_tokens(traits, t, t[over], factor, split, local);
+            describe_tokens(traits, t, t[over], factor, split, wide, local);
             at += tile<V>::width;
         });
         static_cast<described_lanes<V>&>(lanes) = local;

@@ -15,12 +15,14 @@ struct run_registers {
     V scale, advantage;
     typename V::mask kept;
     std::uint16_t reasons;  ///< of the sequence
+    bool wide;              ///< see has_wide_squares
 
-    TRM_INLINE run_registers(decision const& d, double of_sequence) noexcept
+    TRM_INLINE run_registers(decision const& d, double of_sequence, double limit) noexcept
         : scale(simd::broadcast<V>(d.scale)),
           advantage(simd::broadcast<V>(of_sequence)),
           kept(!V::mask::everywhere()),
-          reasons(d.reasons) {
+          reasons(d.reasons),
+          wide(has_wide_squares(limit, d)) {
         if (d.keep) kept = V::mask::everywhere();
     }
 };
@@ -96,14 +98,18 @@ TRM_INLINE void write_outputs(stream_pointers<S, typename V::value_type> const& 
     if (io.keep != nullptr) simd::store_mask(io.keep + at, keep, n);
 }
 
-/// Adds the tokens to the diagnostics. `splits`: a token of a kept sequence can be rejected.
+/// Adds the tokens to the diagnostics. `splits`: a token of a kept sequence can be rejected. `wide`: see has_wide_squares.
 template <class V, bool P, class Core>
-TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_ratio<V> const& l, V factor, bool splits,
+TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_ratio<V> const& l, V factor, bool splits, bool wide,
                                 described_lanes<V>& lanes) noexcept {
     using T = typename V::value_type;
     V const zero(T(0)), one(T(1));
     lanes.k3 = lanes.k3 + l.k3;
-    lanes.r_squared = fma(l.exp, zero_unless(t.active, l.exp), lanes.r_squared);
+    if (wide) {
+        lanes.add_squares(zero_unless(t.active, l.exp), &lanes.r_squared, &lanes.wide_r_squared);
+    } else {
+        lanes.r_squared = fma(l.exp, zero_unless(t.active, l.exp), lanes.r_squared);
+    }
     V const lowest(-std::numeric_limits<T>::infinity());
     lanes.max_x = (simd::max)(select(t.active, l.value, lowest), lanes.max_x);
     lanes.min_x = (simd::min)(select(t.active, l.value, -lowest), lanes.min_x);
@@ -114,7 +120,11 @@ TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_rati
     if (core.has_weight()) {
         V const w = zero_unless(t.keep, factor);
         lanes.weight = lanes.weight + w;
-        lanes.weight_squared = fma(w, w, lanes.weight_squared);
+        if (wide) {
+            lanes.add_squares(w, &lanes.weight_squared, &lanes.wide_weight_squared);
+        } else {
+            lanes.weight_squared = fma(w, w, lanes.weight_squared);
+        }
         lanes.max_weight = (simd::max)(w, lanes.max_weight);
     }
     auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
