@@ -60,7 +60,7 @@ int main(int, char** argv) {
         counted(ratio, batch);
     } else if (std::strcmp(which, "any") == 0) {
         trm::any_loss loss{trm::to_spec(ppo)};
-        loss.options.diagnose = false;
+        loss.diagnose = false;
         counted(loss, batch);
     } else {
         counted(ppo, batch);

@@ -288,3 +288,51 @@ TEST_CASE("the same bits whether exceptions are met one by one or not at all", "
     CHECK(a.diagnostics.nonfinite_tokens == b.diagnostics.nonfinite_tokens);
     CHECK(a.diagnostics.nonfinite_tokens > 4);
 }
+
+namespace {
+
+/// A long sequence whose largest (smallest) divergence sits early, exactly at the end of the band, where the kernel may stop
+/// as soon as an extremum is outside: kept, and rejected if the end moves by one unit in the last place.
+template <class T, class D, class Stat>
+void check_end_of_band(D const& d, Stat statistic, bool upper) {
+    std::vector<T> logp(20000, T(-1)), rollout(20000, T(-1.125)), grad(logp.size()), advantage(logp.size(), T(1));
+    rollout[3] = T(-1.75);  // x = 0.75, the others 0.125: exact in every type
+    logp[7] = T(-1.5);  // x = -0.375
+    std::vector<std::int64_t> const cu{0, static_cast<std::int64_t>(logp.size())};
+    batch_view<T> const view{.logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = packed{cu}};
+    double const end = std::is_same_v<D, k2> ? 0.28125 : std::is_same_v<Stat, stat::max_t> ? 0.375 : -0.75;
+    auto const kept = [&](double at) {
+        masked_loss loss{sequence_mask{d, statistic, upper ? at_most(at) : at_least(at)}, importance_ratio{},
+                         token_mean{}};
+        std::size_t total = 0;
+        for (bool const diagnose : {true, false}) {
+            loss.options.diagnose = diagnose;
+            std::ranges::fill(grad, T(7));
+            auto const r = loss(view, grad);
+            REQUIRE(r.status.ok());
+            if (diagnose)
+                CHECK(r.diagnostics.kept_sequences == reference::evaluate(loss, view).diagnostics.kept_sequences);
+            total += static_cast<std::size_t>(std::ranges::count_if(grad, [](T g) { return g < 0; }));
+        }
+        return total;
+    };
+    double const inf = batches::inf;
+    CHECK(kept(end) == 2 * logp.size());
+    CHECK(kept(std::nextafter(end, upper ? -inf : inf)) == 0);
+    CHECK(kept(std::nextafter(end, upper ? inf : -inf)) == 2 * logp.size());
+}
+
+}  // namespace
+
+TEST_CASE("both ends of a band belong to it, for long sequences too", "[loss][unit]") {
+    SECTION("f32") {
+        check_end_of_band<float>(k2{}, stat::max, true);
+        check_end_of_band<float>(k1{}, stat::max, true);
+        check_end_of_band<float>(k1{}, stat::min, false);
+    }
+    SECTION("f64") {
+        check_end_of_band<double>(k2{}, stat::max, true);
+        check_end_of_band<double>(k1{}, stat::max, true);
+        check_end_of_band<double>(k1{}, stat::min, false);
+    }
+}

@@ -152,6 +152,7 @@ void count_weight(W const& weight, double const* sum, double finite, double kept
         bool const all = weight.tokens == sees::all_tokens;
         if (!all && !keep) return;
         if constexpr (W::is_sequence) {
+            if (!(finite > 0)) return;  // no ratio, no weight
             auto raw = weight.weight;
             if (weight.when == normalise::before_bound) raw.bound = unbounded;
             n.weight_sum += share * raw.sequence_value(*sum, finite, kept, limit);

@@ -4,7 +4,9 @@
 #include <trm/core/batch_view.hpp>
 #include <trm/reference/diagnostics.hpp>
 #include <trm/reference/policy_methods.hpp>
+#include <trm/reference/reads.hpp>
 #include <trm/reference/selection.hpp>
+#include <trm/reference/weights.hpp>
 
 #include <map>
 #include <tuple>
@@ -29,26 +31,17 @@ struct evaluation {
     double nearest_decision = infinity;  ///< relative distance of the closest comparison from a tie
 };
 
-/// The log-ratio that diagnostics describe: the first criterion's, else the weight's, else current over rollout.
-template <class Loss>
-ratio_kind described(Loss const& loss) {
-    if constexpr (std::tuple_size_v < std::remove_cvref_t < decltype(loss.mask.criteria) >>> 0) {
-        return criterion_over<std::tuple_element_t<0, std::remove_cvref_t<decltype(loss.mask.criteria)>>>;
-    } else if constexpr (weight_reads_ratio<std::remove_cvref_t<decltype(loss.weight)>>) {
-        return loss.weight.over;
-    }
-    return ratio_kind::current_over_rollout;
-}
-
-/// Streams that the loss reads, as need:: bits.
-template <class Loss>
-unsigned reads(Loss const& loss) {
-    unsigned bits = needs_of(loss.surrogate) | needs_of(loss.weight) | need::ratio(described(loss));
-    std::apply([&](auto const&... m) { ((bits |= needs_of_criterion<std::remove_cvref_t<decltype(m)>>()), ...); },
-               loss.mask.criteria);
-    std::apply([&](auto const&... p) { ((bits |= needs_of(p)), ...); }, loss.penalties);
-    return bits;
-}
+/// Criteria that judge sequences by a statistic, and among them those that look at passing tokens.
+template <class M>
+inline constexpr bool judges_sequences = false;
+template <class D, class S>
+inline constexpr bool judges_sequences<sequence_mask<D, S>> = true;
+template <class D, class S>
+inline constexpr bool judges_sequences<passing_sequence_mask<D, S>> = true;
+template <class M>
+inline constexpr bool judges_passing = false;
+template <class D, class S>
+inline constexpr bool judges_passing<passing_sequence_mask<D, S>> = true;
 
 /// Every sequence of the batch, its runs joined.
 template <storage_type S>
@@ -145,17 +138,19 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     e.keep.assign(extent, 0);
     e.reasons.assign(extent, 0);
     decisions decide;
+    if (batch.marks.empty()) mark(loss.surrogate, all, decide);
 
     // decide: criteria of passing tokens after all others
     bool whole_sequences = false;
     std::uint16_t of_tokens = reason_nonfinite;
     int bit = 0;
     auto const apply_criterion = [&](auto const& criterion, bool late) {
-        if (late != measures_passing<std::remove_cvref_t<decltype(criterion)>>) {
+        using M = std::remove_cvref_t<decltype(criterion)>;
+        if (late != judges_passing<M>) {
             ++bit;
             return;
         }
-        if (!criterion.is_sequence) of_tokens |= static_cast<std::uint16_t>(1u << bit);
+        if (!judges_sequences<M>) of_tokens |= static_cast<std::uint16_t>(1u << bit);
         flags const f = rejected(criterion, all, decide);
         for (std::size_t i = 0; i < all.size(); ++i) {
             bool every = !f[i].empty();
@@ -163,10 +158,10 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
                 every = every && f[i][t];
                 if (f[i][t]) e.reasons[all[i].tokens[t].at] |= static_cast<std::uint16_t>(1u << bit);
             }
-            if (criterion.is_sequence && every)
+            if (judges_sequences<M> && every)
                 for (std::size_t at : all[i].nonfinite) e.reasons[at] |= static_cast<std::uint16_t>(1u << bit);
         }
-        whole_sequences = whole_sequences || criterion.is_sequence;
+        whole_sequences = whole_sequences || judges_sequences<M>;
         ++bit;
     };
     std::apply([&](auto const&... m) { (apply_criterion(m, false), ...); }, loss.mask.criteria);
@@ -187,9 +182,10 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     }
 
     // apply
+    double const mean = batch_mean(loss.weight, all, loss.weight.over, decide);
     for (std::size_t i = 0; i < all.size(); ++i) {
         double const by = divisor(loss.aggregate, all, kept, i), scale = by > 0 ? loss_scale / by : 0.0;
-        auto const w = weights(loss.weight, all[i], loss.weight.over, decide);
+        auto const w = weights(loss.weight, all[i], loss.weight.over, mean, decide);
         for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
             token& tok = all[i].tokens[t];
             tok.weight = tok.keep ? w[t] * tok.factor : 0;
@@ -207,7 +203,8 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
                 e.grad_size[tok.at] += std::fabs(scale * factor * slope);
             };
             add(weight, l[t].value, 0);
-            constexpr bool shared = shares_gradient<std::remove_cvref_t<decltype(loss.surrogate)>>;
+            using S1 = std::remove_cvref_t<decltype(loss.surrogate)>;
+            constexpr bool shared = std::derived_from<S1, gspo> || std::derived_from<S1, gmpo>;
             add(shared ? double(keep) : weight, 0, l[t].slope);  // weights are in a slope that the sequence shares
             auto const add_penalty = [&](auto const& p) {
                 terms const q = penalty(p, tok);

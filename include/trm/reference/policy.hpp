@@ -49,10 +49,12 @@ inline pair pair_of(double target, double behaviour, double limit) {
     return {target, behaviour, x < -limit ? -limit : x > limit ? limit : x, std::fabs(x) > limit};
 }
 inline pair pair_of(token const& t, ratio_kind kind) {
-    kind = resolve(kind, t.has_proximal);
-    double const target = kind == ratio_kind::proximal_over_rollout ? t.proximal : t.logp;
-    double const behaviour = kind == ratio_kind::current_over_proximal ? t.proximal : t.rollout;
-    return pair_of(target, behaviour, t.limit);
+    bool const depends = kind == ratio_kind::surrogate || kind == ratio_kind::correction;
+    if (kind == ratio_kind::current_over_rollout || (depends && !t.has_proximal))
+        return pair_of(t.logp, t.rollout, t.limit);
+    if (kind == ratio_kind::proximal_over_rollout || kind == ratio_kind::correction)
+        return pair_of(t.proximal, t.rollout, t.limit);
+    return pair_of(t.logp, t.proximal, t.limit);
 }
 
 /// Decisions, and how near the nearest was to going the other way, relative to the size of what was compared. Rounding
@@ -181,33 +183,6 @@ flags rejected(passing_sequence_mask<D, Stat> const& m, std::vector<sequence> co
         f[i].assign(f[i].size(), !decide.inside(m.keep, s.value, s.size));
     }
     return f;
-}
-
-// --- weights: one per token of the sequence --------------------------------------------------------------------------
-
-inline double bounded(weight_bound const& b, double w, decisions& decide) {
-    return decide.below(w, b.lower) ? b.below : decide.below(b.upper, w) ? b.above : w;
-}
-inline std::vector<double> weights(no_weight const&, sequence const& s, ratio_kind, decisions&) {
-    return std::vector<double>(s.tokens.size(), 1.0);
-}
-inline std::vector<double> weights(constant_weight const& w, sequence const& s, ratio_kind, decisions&) {
-    return std::vector<double>(s.tokens.size(), w.factor);
-}
-inline std::vector<double> weights(token_weight const& w, sequence const& s, ratio_kind over, decisions& decide) {
-    std::vector<double> out;
-    for (token const& t : s.tokens) out.push_back(bounded(w.bound, std::exp(pair_of(t, over).x), decide));
-    return out;
-}
-template <class Stat>
-std::vector<double> weights(sequence_weight<Stat> const& w, sequence const& s, ratio_kind over, decisions& decide) {
-    if (s.tokens.empty()) return {};
-    std::vector<double> x;
-    for (token const& t : s.tokens)
-        if (t.passes || w.ratios == sees::all_tokens) x.push_back(pair_of(t, over).x);
-    double const limit = s.tokens[0].limit, of_all = x.empty() ? 0 : statistic(w.statistic, x).value;
-    double const clamped = of_all < -limit ? -limit : of_all > limit ? limit : of_all;
-    return std::vector<double>(s.tokens.size(), bounded(w.bound, std::exp(clamped), decide));
 }
 
 // --- surrogates: value, d value / d logp, does a clip act? ----------------------------------------------------------

@@ -3,9 +3,11 @@
 
 #include <trm/policy/length_neutral_mask.hpp>
 #include <trm/policy/selection_batch.hpp>
+#include <trm/policy/surrogate_covariance.hpp>
 #include <trm/reference/policy.hpp>
 
 #include <algorithm>
+#include <concepts>
 
 /// \file
 /// Oracle of the criteria that compare tokens or sequences with each other. As reference/policy.hpp; not for production.
@@ -170,6 +172,23 @@ inline flags rejected(clip_cov const& c, std::vector<sequence> const& batch, dec
         f[candidates[k].sequence][candidates[k].index] = 1;
     }
     return f;
+}
+
+/// The marks of kl_cov where the batch brings none: the largest covariances of advantage and log-probability.
+template <class S>
+void mark(S const&, std::vector<sequence>&, decisions&) {}
+template <std::derived_from<kl_cov> S>
+void mark(S const& k, std::vector<sequence>& batch, decisions& decide) {
+    auto all = in_batch_order(batch, [](token const&) { return 0.0; });
+    double const n = static_cast<double>(all.size());
+    double A = 0, logp = 0;
+    for (ranked const& r : all) A += r.of->advantage / n, logp += r.of->logp / n;
+    for (ranked& r : all) r.value = (r.of->advantage - A) * (r.of->logp - logp);
+    std::stable_sort(all.begin(), all.end(), [](ranked const& a, ranked const& b) { return a.value > b.value; });
+    auto const wanted = static_cast<std::size_t>(std::fmax(std::floor(k.fraction * n), 1));
+    for (std::size_t i = 0; i < wanted && i < all.size(); ++i)
+        batch[all[i].sequence].tokens[all[i].index].marked = true;
+    if (wanted < all.size()) (void)decide.below(all[wanted].value, all[wanted - 1].value);
 }
 
 inline flags rejected(length_neutral_mask const& m, std::vector<sequence> const& batch, decisions& decide) {
