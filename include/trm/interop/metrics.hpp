@@ -97,7 +97,7 @@ struct spread {
             {p + "log_ppl_diff_max", empty ? std::fmax(d.max_log_ppl_diff, 0) : d.max_log_ppl_diff},
             {p + "log_ppl_diff_min", empty ? std::fmin(d.min_log_ppl_diff, 0) : d.min_log_ppl_diff},
             {p + "ppl_ratio", row(d.sum_ppl_ratio, 1)},
-            {p + "chi2_token", d.chi2_token()},
+            {p + "chi2_token", d.finite_tokens() > 0 ? d.sum_r_squared / d.finite_tokens() - 1 : 0},
             {p + "chi2_seq", row(d.sum_seq_ratio_squared, 1) - 1}};
 }
 

@@ -14,6 +14,8 @@ TRM_NAMESPACE_BEGIN
 /// What a batch looked like to the loss: counts, sums and extrema that `merge` adds over threads, micro-batches and ranks,
 /// and means named after trainers' dashboards. x is the log-ratio of the mask's first criterion, else of
 /// the weight, else log current - log rollout; r = e^x; clamped as in the loss. Tokens are loss_mask tokens; means over an empty set are 0.
+/// Means are in the range of what they estimate, whatever the rounding of the sums: k3 and chi2 >= 0, fractions in [0, 1],
+/// effective sample sizes in (0, 1].
 struct diagnostics {
     // tokens
     double tokens = 0;  ///< loss_mask tokens
@@ -41,15 +43,18 @@ struct diagnostics {
     ///< several runs, a token criterion counts the share of those runs
 
     [[nodiscard]] double finite_tokens() const noexcept { return tokens - nonfinite_tokens; }
-    [[nodiscard]] double kept_fraction() const noexcept { return over(kept_tokens, tokens); }
-    [[nodiscard]] double kept_sequence_fraction() const noexcept { return over(kept_sequences, sequences); }
+    [[nodiscard]] double kept_fraction() const noexcept { return fraction(kept_tokens, tokens); }
+    [[nodiscard]] double kept_sequence_fraction() const noexcept { return fraction(kept_sequences, sequences); }
     [[nodiscard]] double kl_k1() const noexcept { return over(-sum_x, finite_tokens()); }
     [[nodiscard]] double kl_k3() const noexcept { return over(sum_k3, finite_tokens()); }
     [[nodiscard]] double kl_k1_kept() const noexcept { return over(-kept_x, kept_tokens); }
     [[nodiscard]] double kl_k3_kept() const noexcept { return over(kept_k3, kept_tokens); }
     [[nodiscard]] double kl_k1_masked() const noexcept { return over(kept_x - sum_x, finite_tokens() - kept_tokens); }
-    [[nodiscard]] double kl_k3_masked() const noexcept { return over(sum_k3 - kept_k3, finite_tokens() - kept_tokens); }
-    /// Mean ratio: 1 in expectation when samples come from the rollout policy. Uses r = k3 + 1 + x.
+    [[nodiscard]] double kl_k3_masked() const noexcept {
+        return over(std::fmax(sum_k3 - kept_k3, 0), finite_tokens() - kept_tokens);
+    }
+    /// Mean ratio, between the smallest and the largest: 1 in expectation when samples come from the rollout policy. Uses
+    /// r = k3 + 1 + x: absolute error 2e-6 mean |x| (float).
     [[nodiscard]] double mean_ratio() const noexcept { return over(sum_ratio(), finite_tokens()); }
     [[nodiscard]] double max_ratio() const noexcept { return finite_tokens() > 0 ? std::exp(max_x) : 0.0; }
     [[nodiscard]] double min_ratio() const noexcept { return finite_tokens() > 0 ? std::exp(min_x) : 0.0; }
@@ -59,33 +64,35 @@ struct diagnostics {
         return x * x / 2;
     }
     [[nodiscard]] double max_k3() const noexcept {
-        double const up = std::expm1(max_x) - max_x, down = std::expm1(min_x) - min_x;
-        return up > down ? up : down;
+        auto const k3 = [](double x) { return simd::exp_k3(simd::vec<double, simd::scalar>(x)).k3.r; };
+        return std::fmax(k3(max_x), k3(min_x));
     }
+    /// chi^2(target || behaviour) from samples: mean r^2 - 1, which a sample may have below 0; then 0.
     [[nodiscard]] double chi2_token() const noexcept {
-        return finite_tokens() > 0 ? sum_r_squared / finite_tokens() - 1 : 0.0;
+        return finite_tokens() > 0 ? std::fmax(sum_r_squared / finite_tokens() - 1, 0) : 0.0;
     }
     [[nodiscard]] double chi2_sequence() const noexcept {
-        return measured_sequences > 0 ? sum_seq_ratio_squared / measured_sequences - 1 : 0.0;
+        return measured_sequences > 0 ? std::fmax(sum_seq_ratio_squared / measured_sequences - 1, 0) : 0.0;
     }
     /// Effective sample size of the token ratios as a fraction of the tokens: (sum r)^2 / (n sum r^2), in (0, 1].
     [[nodiscard]] double ess() const noexcept {
-        return over(sum_ratio() * sum_ratio(), finite_tokens() * sum_r_squared);
+        double const n = finite_tokens(), r = sum_ratio();
+        return n > 0 ? std::fmax(fraction(r * r, n * sum_r_squared), 1 / n) : 0.0;
     }
     /// The same for whole sequences and the product of their ratios.
     [[nodiscard]] double ess_sequence() const noexcept {
-        return over(sum_seq_ratio * sum_seq_ratio, measured_sequences * sum_seq_ratio_squared);
+        return fraction(sum_seq_ratio * sum_seq_ratio, measured_sequences * sum_seq_ratio_squared);
     }
-    /// The same for the importance weights that were applied to kept tokens; 1 without a weight policy.
+    /// The same for the importance weights that were applied to kept tokens; 1 without a weight policy, 0 if all are 0.
     [[nodiscard]] double ess_weight() const noexcept {
-        return over(sum_weight * sum_weight, kept_tokens * sum_weight_squared);
+        return fraction(sum_weight * sum_weight, kept_tokens * sum_weight_squared);
     }
     [[nodiscard]] double mean_weight() const noexcept { return over(sum_weight, kept_tokens); }
     [[nodiscard]] double clip_fraction() const noexcept {
-        return over(clipped_positive + clipped_negative, kept_tokens);
+        return fraction(clipped_positive + clipped_negative, kept_tokens);
     }
-    [[nodiscard]] double clip_fraction_positive() const noexcept { return over(clipped_positive, positive_tokens); }
-    [[nodiscard]] double clip_fraction_negative() const noexcept { return over(clipped_negative, negative_tokens); }
+    [[nodiscard]] double clip_fraction_positive() const noexcept { return fraction(clipped_positive, positive_tokens); }
+    [[nodiscard]] double clip_fraction_negative() const noexcept { return fraction(clipped_negative, negative_tokens); }
     [[nodiscard]] double log_ppl() const noexcept { return over(sum_log_ppl, measured_sequences); }
     [[nodiscard]] double rollout_log_ppl() const noexcept { return over(sum_rollout_log_ppl, measured_sequences); }
     [[nodiscard]] double ppl() const noexcept { return over(sum_ppl, measured_sequences); }
@@ -97,10 +104,10 @@ struct diagnostics {
     }
     [[nodiscard]] double log_ppl_abs_diff() const noexcept { return over(sum_log_ppl_abs_diff, measured_sequences); }
     [[nodiscard]] double rejected_token_fraction(int criterion) const noexcept {
-        return over(rejected_tokens[criterion], tokens);
+        return fraction(rejected_tokens[criterion], tokens);
     }
     [[nodiscard]] double rejected_sequence_fraction(int criterion) const noexcept {
-        return over(rejected_sequences[criterion], sequences);
+        return fraction(rejected_sequences[criterion], sequences);
     }
 
     /// The members that add; the others are extrema. For writing a reduction over ranks.
@@ -161,7 +168,16 @@ struct diagnostics {
     }
 
 private:
-    [[nodiscard]] double sum_ratio() const noexcept { return sum_k3 + finite_tokens() + sum_x; }
+    /// Where ratios are small, k3 + 1 + x has lost them; the sums of their squares has not: sum r^2 <= (sum r)^2 <= n sum r^2.
+    /// Nor can the mean leave the extremes. `slack`: what those sums are accurate to.
+    [[nodiscard]] double sum_ratio() const noexcept {
+        constexpr double slack = 1e-5;
+        double const n = finite_tokens(), r = sum_k3 + n + sum_x;
+        double const least = std::fmax(std::sqrt(sum_r_squared) * (1 - slack), n * min_ratio());
+        double const most = std::fmin(std::sqrt(n * sum_r_squared) * (1 + slack), n * max_ratio());
+        return std::fmax(std::fmin(r, most), std::fmin(least, most));
+    }
+    [[nodiscard]] static double fraction(double a, double b) noexcept { return b > 0 ? std::fmin(a / b, 1) : 0.0; }
     [[nodiscard]] static double over(double a, double b) noexcept { return b > 0 ? a / b : 0.0; }
 };
 
