@@ -10,6 +10,9 @@
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
+/// Groups of `step` pairs of vectors in a chain.
+inline constexpr int pairs_per_chain = 16;
+
 /// Exponents are kept down to -2^20, so that KL stays exact where one policy is thousands of nats below the other.
 template <class Base, class V>
 TRM_INLINE V wide_exponent(Base const& b, V x) noexcept {
@@ -30,9 +33,9 @@ struct support {
 template <class V>
 struct pair_sums {
     using T = typename V::value_type;
-    static constexpr int lanes = 2;
     struct side {
-        V sum[lanes], diff[lanes];
+        V sum, diff;  ///< of this chain, see row_sum.hpp
+        V sums, diffs;  ///< of the chains before it
         double total = 0.0, total_diff = 0.0;
     };
     lazy_base<V> mu, pi;
@@ -43,15 +46,26 @@ struct pair_sums {
         clear();
     }
     TRM_INLINE void clear() noexcept {
-        for (int i = 0; i < lanes; ++i) m.sum[i] = m.diff[i] = p.sum[i] = p.diff[i] = V(T(0));
+        clear_chain();
+        m.sums = m.diffs = p.sums = p.diffs = V(T(0));
     }
-    TRM_INLINE void add(int lane, V x, V y) noexcept {
-        V const tx = wide_exponent(mu, x), ty = wide_exponent(pi, y);
-        V const d = tx - ty, ex = simd::exp2_wide(tx), ey = simd::exp2_wide(ty);
-        m.sum[lane] = m.sum[lane] + ex;
-        p.sum[lane] = p.sum[lane] + ey;
-        m.diff[lane] = fma(ex, d, m.diff[lane]);
-        p.diff[lane] = fma(ey, d, p.diff[lane]);
+    TRM_INLINE void clear_chain() noexcept { m.sum = m.diff = p.sum = p.diff = V(T(0)); }
+    /// Adds n pairs of vectors, to each other first.
+    template <std::size_t n>
+    TRM_INLINE void add(V const (&x)[n], V const (&y)[n]) noexcept {
+        V sx, sy, dx, dy;
+        for (std::size_t k = 0; k < n; ++k) {
+            V const tx = wide_exponent(mu, x[k]), ty = wide_exponent(pi, y[k]);
+            V const d = tx - ty, ex = simd::exp2_wide(tx), ey = simd::exp2_wide(ty);
+            sx = k == 0 ? ex : sx + ex;
+            sy = k == 0 ? ey : sy + ey;
+            dx = k == 0 ? ex * d : fma(ex, d, dx);
+            dy = k == 0 ? ey * d : fma(ey, d, dy);
+        }
+        m.sum = m.sum + sx;
+        p.sum = p.sum + sy;
+        m.diff = m.diff + dx;
+        p.diff = p.diff + dy;
     }
     /// Move the base of one row: `own` are its sums, `other` those of the other row; `sign` is +1 for mu, -1 for pi.
     static TRM_INLINE void rise(lazy_base<V>& base, side& own, side& other, T sign, V top) noexcept {
@@ -63,11 +77,13 @@ struct pair_sums {
         double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
         double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
         V const shift(sign * d);
-        for (int i = 0; i < lanes; ++i) {
-            own.diff[i] = f * fma(shift, own.sum[i], own.diff[i]);
-            own.sum[i] = f * own.sum[i];
-            other.diff[i] = fma(shift, other.sum[i], other.diff[i]);
-        }
+        auto const move = [&](V& own_diff, V& own_sum, V& other_diff, V other_sum) {
+            own_diff = f * fma(shift, own_sum, own_diff);
+            own_sum = f * own_sum;
+            other_diff = fma(shift, other_sum, other_diff);
+        };
+        move(own.diff, own.sum, other.diff, other.sum);
+        move(own.diffs, own.sums, other.diffs, other.sums);
         own.total_diff = df * (own.total_diff + sd * own.total);
         own.total *= df;
         other.total_diff += sd * other.total;
@@ -78,12 +94,20 @@ struct pair_sums {
         if (any(top_y > pi.limit)) [[unlikely]]
             rise(pi, p, m, T(-1), top_y);
     }
+    TRM_INLINE void end_chain() noexcept {
+        m.sums = m.sums + m.sum;
+        p.sums = p.sums + p.sum;
+        m.diffs = m.diffs + m.diff;
+        p.diffs = p.diffs + p.diff;
+        clear_chain();
+    }
     TRM_INLINE void flush() noexcept {
-        m.total += simd::sum(m.sum[0] + m.sum[1]);
-        p.total += simd::sum(p.sum[0] + p.sum[1]);
-        m.total_diff += simd::sum(m.diff[0] + m.diff[1]);
-        p.total_diff += simd::sum(p.diff[0] + p.diff[1]);
-        clear();
+        end_chain();
+        m.total += simd::sum(m.sums);
+        p.total += simd::sum(p.sums);
+        m.total_diff += simd::sum(m.diffs);
+        p.total_diff += simd::sum(p.diffs);
+        m.sums = m.diffs = p.sums = p.diffs = V(T(0));
     }
 };
 
@@ -92,13 +116,13 @@ template <class V, class S1, class S2, class M1, class M2>
                                           double y_temperature, M2 y_mask, std::int64_t n) noexcept {
     using T = typename V::value_type;
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
-    constexpr int half = group / 2;
+    constexpr int half = step;
     pair_sums<V> s(x_temperature, y_temperature);
     support holes;
     std::int64_t i = 0;
-    while (i + half * w <= n) {
+    for (int chain = 1; i + half * w <= n; ++chain) {
         std::int64_t const left = (n - i) / (half * w);
-        std::int64_t const stop = i + (left < groups_per_flush ? left : groups_per_flush) * (half * w);
+        std::int64_t const stop = i + (left < pairs_per_chain ? left : pairs_per_chain) * (half * w);
         for (; i < stop; i += half * w) {
             V a[half], b[half];
             for (int k = 0; k < half; ++k) {
@@ -111,17 +135,18 @@ template <class V, class S1, class S2, class M1, class M2>
                                         (simd::min)((simd::min)(b[0], b[1]), (simd::min)(b[2], b[3])));
             if (any(least <= V(nothing<T>))) [[unlikely]]
                 for (int k = 0; k < half; ++k) holes.note(a[k], b[k]);
-            for (int k = 0; k < half; ++k) s.add(k % s.lanes, a[k], b[k]);
+            s.add(a, b);
         }
-        s.flush();
+        s.end_chain();
+        if (chain % chains_per_flush == 0) s.flush();
     }
     for (; i < n; i += w) {
         auto const k = static_cast<std::size_t>(n - i < w ? n - i : w);
-        V const a = x_mask.apply_n(simd::load_n<V>(x + i, k), i, k),
-                b = y_mask.apply_n(simd::load_n<V>(y + i, k), i, k);
-        s.watch(a, b);
-        holes.note(a, b);
-        s.add(0, a, b);
+        V const a[] = {x_mask.apply_n(simd::load_n<V>(x + i, k), i, k)},
+                b[] = {y_mask.apply_n(simd::load_n<V>(y + i, k), i, k)};
+        s.watch(a[0], b[0]);
+        holes.note(a[0], b[0]);
+        s.add(a, b);
     }
     s.flush();
     divergence_partial out;
@@ -146,39 +171,47 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
                                              double y_temperature, double y_lse, M2 y_mask, std::int64_t n) noexcept {
     using T = typename V::value_type;
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
-    constexpr std::int64_t per_flush = 512;
     known_base<V> const bx(x_temperature, x_lse), by(y_temperature, y_lse);
     double const shift = bx.residue - by.residue, fx = std::exp2(bx.residue), fy = std::exp2(by.residue);
     V const ratio(static_cast<T>(std::exp2(-shift)));  // p - q = fx (2^tx - ratio 2^ty)
+    constexpr std::int64_t per_chain = groups_per_chain * step * w, per_flush = chains_per_flush * per_chain;
     normalised_sums out;
     std::int64_t i = 0;
     while (i < n) {
-        V kx(T(0)), ky(T(0)), tv[2] = {V(T(0)), V(T(0))};
-        auto const add = [&](V a, V b, int lane) {
-            V const tx = wide_exponent(bx, a), ty = wide_exponent(by, b);
-            V const p = simd::exp2_wide(tx), q = simd::exp2_wide(ty);
-            if constexpr (Kl) {
-                V const d = tx - ty;
-                kx = fma(p, d, kx);
-                ky = fma(q, d, ky);
-                if (any((simd::min)(a, b) <= V(nothing<T>))) [[unlikely]]
-                    out.holes.note(a, b);
+        V kx(T(0)), ky(T(0)), tv(T(0));
+        std::int64_t const stop = n - i < per_flush ? n : i + per_flush;
+        while (i < stop) {  // a chain, see row_sum.hpp
+            V cx[2] = {V(T(0)), V(T(0))}, cy[2] = {V(T(0)), V(T(0))}, ct[2] = {V(T(0)), V(T(0))};
+            auto const add = [&](V a, V b, int lane) {
+                V const tx = wide_exponent(bx, a), ty = wide_exponent(by, b);
+                V const p = simd::exp2_wide(tx), q = simd::exp2_wide(ty);
+                if constexpr (Kl) {
+                    V const d = tx - ty;
+                    cx[lane] = fma(p, d, cx[lane]);
+                    cy[lane] = fma(q, d, cy[lane]);
+                    if (any(simd::min(a, b) <= V(nothing<T>))) [[unlikely]]
+                        out.holes.note(a, b);
+                }
+                ct[lane] = ct[lane] + abs(fma(ratio, -q, p));
+            };
+            std::int64_t const end = stop - i < per_chain ? stop : i + per_chain;
+            for (; i + 2 * w <= end; i += 2 * w)
+                for (int k = 0; k < 2; ++k) {
+                    add(x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w),
+                        y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w), k);
+                }
+            for (; i < end; i += w) {
+                auto const k = static_cast<std::size_t>(end - i < w ? end - i : w);
+                add(x_mask.apply_n(simd::load_n<V>(x + i, k), i, k), y_mask.apply_n(simd::load_n<V>(y + i, k), i, k),
+                    0);
             }
-            tv[lane] = tv[lane] + abs(fma(ratio, -q, p));
-        };
-        std::int64_t const stop = n - i < per_flush * w ? n : i + per_flush * w;
-        for (; i + 2 * w <= stop; i += 2 * w)
-            for (int k = 0; k < 2; ++k) {
-                add(x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w),
-                    y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w), k);
-            }
-        for (; i < stop; i += w) {
-            auto const k = static_cast<std::size_t>(stop - i < w ? stop - i : w);
-            add(x_mask.apply_n(simd::load_n<V>(x + i, k), i, k), y_mask.apply_n(simd::load_n<V>(y + i, k), i, k), 0);
+            kx = kx + (cx[0] + cx[1]);
+            ky = ky + (cy[0] + cy[1]);
+            tv = tv + (ct[0] + ct[1]);
         }
         out.kl_mu_pi += simd::sum(kx);
         out.kl_pi_mu -= simd::sum(ky);
-        out.tv += simd::sum(tv[0] + tv[1]);
+        out.tv += simd::sum(tv);
     }
     out.kl_mu_pi = (fx * out.kl_mu_pi + shift) * ln2;
     out.kl_pi_mu = (fy * out.kl_pi_mu - shift) * ln2;

@@ -6,8 +6,11 @@
 
 /// \file
 /// One read of a row. Eight vectors at a time: their maximum is compared with a limit 8 nats above the base of the running
-/// sums, which are rescaled only when it is exceeded, a few times per row. Float lanes are flushed to double after 256 terms,
-/// so that the error does not grow with the vocabulary.
+/// sums, which are rescaled only when it is exceeded, a few times per row.
+///
+/// Equal terms round in the same direction: a chain of n additions may be wrong by n / 2 roundings. Float sums are therefore
+/// made in levels, a group, `groups_per_chain` groups, `chains_per_flush` of these, and then go to double: some 14 roundings at
+/// most, whatever the length of the row.
 ///
 /// Where 2^t overflows and underflows by itself (AVX-512), blocks are summed without looking at maxima first: the sums say
 /// afterwards whether an entry was far above the base, and then the block, still in the L1 cache, is done again. Loads stay in
@@ -25,8 +28,10 @@ template <class T>
 inline constexpr T masked_out = T(-0x1p110);
 
 inline constexpr int group = 8;
-inline constexpr int groups_per_flush = 128;
-
+inline constexpr int step = 4;  ///< vectors whose exponentials are computed side by side
+inline constexpr int groups_per_chain = 8;
+inline constexpr int chains_per_flush = 8;
+/// Groups that are summed before anything is known about their maximum.
 inline constexpr int groups_per_block = 16;
 
 /// Vocabulary masks as a compile-time choice.
@@ -116,32 +121,33 @@ struct known_base {
 
 template <class V, bool Entropy>
 struct row_sums {
-    static constexpr int lanes = simd::exp2_saturates<V> ? 4 : 2;  // 16 registers are soon full
-    static constexpr int step = 4;  ///< vectors whose exponentials are computed side by side
     lazy_base<V> base;
-    V sum[lanes], weighted[lanes];
+    V sum, weighted;  ///< of this chain
+    V chains, weighted_chains;  ///< of the chains before it
     double total = 0.0, total_weighted = 0.0;  ///< flushed, relative to the same base
     using T = typename V::value_type;
 
     explicit TRM_INLINE row_sums(double temperature) noexcept : base(temperature) { clear(); }
-    TRM_INLINE void clear() noexcept {
-        for (int i = 0; i < lanes; ++i) sum[i] = weighted[i] = V(T(0));
-    }
-    TRM_INLINE void add(int lane, V x) noexcept {
+    TRM_INLINE void clear() noexcept { sum = weighted = chains = weighted_chains = V(T(0)); }
+    TRM_INLINE void add(V x) noexcept {
         V const t = simd::floor_exponent(base.exponent(x));
         V const e = simd::exp2(t);
-        sum[lane] = sum[lane] + e;
-        if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
+        sum = sum + e;
+        if constexpr (Entropy) weighted = fma(e, t, weighted);
     }
-    /// `add` of x[0..step).
-    TRM_INLINE void add_step(V const* x) noexcept {
-        V t[step], e[step];
-        for (int i = 0; i < step; ++i) e[i] = t[i] = simd::in_order(simd::floor_exponent(base.exponent(x[i])));
-        simd::exp2_each(e);
-        for (int i = 0; i < step; ++i) {
-            sum[i % lanes] = sum[i % lanes] + e[i];
-            if constexpr (Entropy) weighted[i % lanes] = fma(e[i], t[i], weighted[i % lanes]);
+    /// `add` of a group.
+    TRM_INLINE void add_group(V const* x) noexcept {
+        V w;
+        for (int k = 0; k < group; k += step) {
+            V t[step], e[step];
+            for (int i = 0; i < step; ++i)
+                e[i] = t[i] = simd::in_order(simd::floor_exponent(base.exponent(x[k + i])));
+            simd::exp2_each(e);
+            sum = sum + ((e[0] + e[1]) + (e[2] + e[3]));
+            if constexpr (Entropy)
+                for (int i = 0; i < step; ++i) w = k + i == 0 ? e[i] * t[i] : fma(e[i], t[i], w);
         }
+        if constexpr (Entropy) weighted = weighted + w;
     }
     /// A larger maximum turned up: move base and sums to it. Rare, but inlined and without calls: a call, or an address
     /// taken, would push the loop's sums out of their registers.
@@ -155,10 +161,12 @@ struct row_sums {
         double const dd = static_cast<double>(d);
         double const df = dd < -1000.0 ? 0.0 : simd::exp2(D(dd)).r;
         if constexpr (Entropy) {
-            for (int i = 0; i < lanes; ++i) weighted[i] = f * fma(vd, sum[i], weighted[i]);
+            weighted = f * fma(vd, sum, weighted);
+            weighted_chains = f * fma(vd, chains, weighted_chains);
             total_weighted = df == 0.0 ? 0.0 : df * (total_weighted + dd * total);
         }
-        for (int i = 0; i < lanes; ++i) sum[i] = f * sum[i];
+        sum = f * sum;
+        chains = f * chains;
         total *= df;
     }
     /// `rise` if the largest lane is above the base and finite. Did it?
@@ -168,13 +176,17 @@ struct row_sums {
         rise(top);
         return true;
     }
-    static TRM_INLINE V of_lanes(V const* v) noexcept {
-        if constexpr (lanes == 2) return v[0] + v[1];
-        else return (v[0] + v[1]) + (v[2] + v[3]);
+    TRM_INLINE void end_chain() noexcept {
+        chains = chains + sum;
+        sum = V(T(0));
+        if constexpr (Entropy) {
+            weighted_chains = weighted_chains + weighted;
+            weighted = V(T(0));
+        }
     }
     TRM_INLINE void flush() noexcept {
-        total += simd::sum(of_lanes(sum));
-        if constexpr (Entropy) total_weighted += simd::sum(of_lanes(weighted));
+        total += simd::sum(chains + sum);
+        if constexpr (Entropy) total_weighted += simd::sum(weighted_chains + weighted);
         clear();
     }
 };
@@ -219,34 +231,39 @@ TRM_INLINE V top_of_groups(S const* x, std::int64_t i, int groups, M mask) noexc
 template <class V, bool Entropy, class S, class M>
 TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int64_t n, M mask) noexcept {
     using T = typename V::value_type;
-    constexpr int lanes = row_sums<V, Entropy>::lanes;
-    constexpr std::int64_t step = group * static_cast<std::int64_t>(V::size), size = groups_per_block * step;
+    constexpr int lanes = group / step, chains = groups_per_block / groups_per_chain;
+    constexpr std::int64_t w = static_cast<std::int64_t>(V::size), size = groups_per_block * group * w;
     V const most(T(2981));  // e^8: no entry of a block whose lanes stay below is more than 8 nats above the base
     if (size <= n) s.rise_to(top_of_groups<V>(x, 0, 1, mask));
     std::int64_t i = 0;
     for (int block = 1; i + size <= n; i += size, ++block) {
         for (bool again = false;; again = true) {
             V const c = s.base.vc, b = s.base.vb;
-            V sum[lanes], weighted[lanes];
-            for (int k = 0; k < lanes; ++k) sum[k] = weighted[k] = V(T(0));
-            for (std::int64_t at = i; at < i + size; at += step) {
-                for (int k = 0; k < group; k += 2) {
-                    V v[2];
-                    load_pair(v[0], v[1], x, at + k * static_cast<std::int64_t>(V::size), mask);
-                    for (int h = 0; h < 2; ++h) {
-                        V const t = simd::offset_product(v[h], c, b), e = simd::exp2(t);
-                        int const lane = (k + h) % lanes;
-                        sum[lane] = sum[lane] + e;
-                        if constexpr (Entropy) weighted[lane] = fma(e, t, weighted[lane]);
+            V all_e(T(0)), all_w(T(0));
+            for (std::int64_t from = i; from < i + size; from += size / chains) {
+                V sum[lanes], weighted[lanes];
+                for (int k = 0; k < lanes; ++k) sum[k] = weighted[k] = V(T(0));
+                for (std::int64_t at = from; at < from + size / chains; at += group * w)
+                    for (int lane = 0; lane < lanes; ++lane) {
+                        V t[step], e[step];
+                        for (int k = 0; k < step; k += 2)
+                            load_pair(t[k], t[k + 1], x, at + (lane * step + k) * w, mask);
+                        for (int k = 0; k < step; ++k) {
+                            t[k] = simd::offset_product(t[k], c, b);
+                            e[k] = simd::exp2(t[k]);
+                        }
+                        sum[lane] = sum[lane] + ((e[0] + e[1]) + (e[2] + e[3]));
+                        if constexpr (Entropy)
+                            weighted[lane] =
+                                weighted[lane] + fma(e[3], t[3], fma(e[2], t[2], fma(e[1], t[1], e[0] * t[0])));
                     }
-                }
+                all_e = all_e + (sum[0] + sum[1]);
+                all_w = all_w + (weighted[0] + weighted[1]);
             }
-            V const all_e = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-            V const all_w = (weighted[0] + weighted[1]) + (weighted[2] + weighted[3]);
             // -infinity: 2^t is 0, but t 2^t is NaN
             if (all((all_e <= most) & finite(all_w))) [[likely]] {
-                s.sum[0] = s.sum[0] + all_e;
-                if constexpr (Entropy) s.weighted[0] = s.weighted[0] + all_w;
+                s.chains = s.chains + all_e;
+                if constexpr (Entropy) s.weighted_chains = s.weighted_chains + all_w;
                 break;
             }
             if (again || !s.rise_to(top_of_groups<V>(x, i, groups_per_block, mask))) {
@@ -254,7 +271,7 @@ TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int
                 return i;
             }
         }
-        if (block % (groups_per_flush / groups_per_block) == 0) s.flush();
+        if (block % chains_per_flush == 0) s.flush();
     }
     s.flush();
     return i;
@@ -264,28 +281,28 @@ template <class V, bool Entropy, class S, class M>
 [[nodiscard]] logits_partial sum_row(S const* x, std::int64_t n, double temperature, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     row_sums<V, Entropy> s(temperature);
-    constexpr std::int64_t per_flush = groups_per_flush * s.lanes / 4;  // 256 terms in a lane
     std::int64_t i = 0;
     if constexpr (simd::exp2_saturates<V>) i = sum_blocks(s, x, n, mask);
-    while (i + group * w <= n) {
+    for (int chain = 1; i + group * w <= n; ++chain) {
         std::int64_t const left = (n - i) / (group * w);
-        std::int64_t const stop = i + (left < per_flush ? left : per_flush) * (group * w);
+        std::int64_t const stop = i + (left < groups_per_chain ? left : groups_per_chain) * (group * w);
         for (; i < stop; i += group * w) {
             V v[group];
             load_group(v, x, i, mask);
             V const top = top_of(v);
             if (any(top > s.base.limit)) [[unlikely]]
                 s.rise(top);
-            for (int k = 0; k < group; k += s.step) s.add_step(v + k);
+            s.add_group(v);
         }
-        s.flush();
+        s.end_chain();
+        if (chain % chains_per_flush == 0) s.flush();
     }
     for (; i < n; i += w) {
         V const v = n - i >= w ? mask.apply(simd::load<V>(x + i), i)
                                : mask.apply_n(simd::load_n<V>(x + i, static_cast<std::size_t>(n - i)), i,
                                               static_cast<std::size_t>(n - i));
         if (any(v > s.base.limit)) s.rise(v);
-        s.add(0, v);
+        s.add(v);
     }
     s.flush();
     if (s.base.m == nothing<typename V::value_type> && !is_nan(s.total)) return {};
