@@ -13,6 +13,7 @@
 /// Counts every heap byte of the process by replacing malloc. For one translation unit of a program, without sanitizers.
 namespace heap {
 std::atomic<std::int64_t> live{0}, peak{0}, calls{0};
+std::atomic<std::size_t> most{static_cast<std::size_t>(-1)};  ///< malloc refuses more bytes than these
 void grow(void* p) {
     if (p == nullptr) return;
     ++calls;
@@ -43,6 +44,7 @@ void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 void* malloc(std::size_t n) noexcept {
+    if (n > heap::most) return nullptr;
     void* const p = __libc_malloc(n);
     heap::grow(p);
     return p;

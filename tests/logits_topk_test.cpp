@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 
 namespace {
 
@@ -165,6 +166,106 @@ TEST_CASE("Top-k details: listed target, unused slots, impossible tokens, equal 
     CHECK(kl == 0);
     v.k = 5;
     CHECK(trm::topk_divergence(v, trm::topk_out<double>{}).code == trm::errc::size_mismatch);
+}
+
+TEST_CASE("Lists as inference servers write them bound the exact divergence from below", "[logits][property]") {
+    std::mt19937_64 rng(46);
+    for (int round = 0; round < 400; ++round) {
+        std::size_t const n = 2 + rng() % 300, k = 1 + rng() % std::min(n, std::size_t(20));
+        pair_of_rows const p(n, round % 3 == 0 ? 0.02 : 1.5, rng);
+        double const kl = trm::reference::kl(p.x, p.y), rl = trm::reference::kl(p.y, p.x),
+                     tv = trm::reference::tv(p.x, p.y);
+        auto const target = round % 2 == 0 ? p.order[rng() % k] : std::int32_t(rng() % n);
+        std::vector<std::int32_t> ids{target};  // first, and again among the k
+        ids.insert(ids.end(), p.order.begin(), p.order.begin() + std::ptrdiff_t(k));
+        if (round % 4 < 2) std::shuffle(ids.begin(), ids.end(), rng);
+        if (round % 5 == 0) ids.push_back(ids[rng() % ids.size()]);
+        if (round % 7 == 0) ids.push_back(-1);
+        auto const check = [&]<class T>(T, double slack) {
+            std::vector<T> mu, pi;
+            for (std::int32_t id : ids) {
+                mu.push_back(id < 0 ? T(7) : T(p.lx[std::size_t(id)]));
+                pi.push_back(id < 0 ? T(7) : T(p.ly[std::size_t(id)]));
+            }
+            T const mu_target = T(p.lx[std::size_t(target)]), pi_target = T(p.ly[std::size_t(target)]);
+            trm::topk_view<T> v{.rows = 1, .k = std::int64_t(ids.size()), .ids = ids, .mu_logp = mu, .pi_logp = pi};
+            if (round % 2 == 0)
+                v.targets = {&target, 1}, v.mu_target_logp = {&mu_target, 1}, v.pi_target_logp = {&pi_target, 1};
+            T a = 7, b = 7, c = 7;
+            REQUIRE(trm::topk_divergence(v, trm::topk_out<T>{{&a, 1}, {&b, 1}, {&c, 1}}).ok());
+            CHECK((double(a) >= 0 && double(a) <= kl + slack * (1 + kl)));
+            CHECK((double(b) >= 0 && double(b) <= rl + slack * (1 + rl)));
+            CHECK((double(c) >= 0 && double(c) <= tv + slack && c <= 1));
+        };
+        check(double(), 1e-12);
+        check(float(), 2e-6);
+    }
+}
+
+TEST_CASE("A small rest under one policy does not lift the bound above the exact divergence", "[logits][property]") {
+    // Two tokens; the listed one has nearly all of mu: what is left of mu is less than what f32 log-probs tell.
+    for (double rest : {1e-9, 1e-8, 1e-7, 3e-7, 6e-7, 1e-6, 3e-6})
+        for (double other : {0.01, 0.3, 0.9, 0.999}) {
+            double const exact = (1 - rest) * std::log((1 - rest) / (1 - other)) + rest * std::log(rest / other);
+            float const mu = float(std::log1p(-rest)), pi = float(std::log1p(-other));
+            trm::partition_bounds const b = trm::partition_divergence<float>({&mu, 1}, {&pi, 1});
+            INFO("rest " << rest << " and " << other);
+            CHECK(b.kl_mu_pi <= exact + 2e-7 * (1 + exact));
+            CHECK(b.kl_mu_pi >= exact - 4e-5);
+        }
+}
+
+TEST_CASE("Lists that are no part of a distribution are refused, and nothing is written", "[logits][unit]") {
+    std::vector<std::int32_t> ids{3, 5, 3, 4, 6, 8};
+    std::vector<double> mu{-1, -2, -1, -2, -2, -3}, pi{-1.5, -1.5, -1.5, -2, -2, -3};
+    std::vector<std::int32_t> targets{9, 8};
+    std::vector<double> mu_target{-4, -3}, pi_target{-4, -3}, kl{7, 7};
+    trm::topk_view<double> const v{.rows = 2,
+                                   .k = 3,
+                                   .ids = ids,
+                                   .mu_logp = mu,
+                                   .pi_logp = pi,
+                                   .targets = targets,
+                                   .mu_target_logp = mu_target,
+                                   .pi_target_logp = pi_target};
+    auto const run = [&] { return trm::topk_divergence(v, trm::topk_out<double>{.kl_mu_pi = kl}); };
+    auto const refused = [&](std::int64_t row, char const* sentence) {
+        kl = {7, 7};
+        trm::status const s = run();
+        CHECK(s == trm::status{trm::errc::bad_layout, -1, row, ""});
+        CHECK(std::string(s.what) == sentence);
+        CHECK(kl == std::vector<double>{7, 7});
+    };
+    char const* const twice = "top-k: one id with two log-probs";
+    char const* const much = "top-k: probabilities sum to more than 1";
+    REQUIRE(run().ok());
+    CHECK(kl[0] > 0);
+    mu[2] = -1.1;
+    refused(0, twice);
+    mu[2] = -1, pi[2] = -1.6;
+    refused(0, twice);
+    pi[2] = -1.5, mu_target[1] = -3.2;
+    refused(1, twice);
+    mu_target[1] = -3, mu[3] = -0.05;
+    refused(1, much);
+    mu[3] = -2, pi[4] = 0.3;  // no log-prob
+    refused(1, much);
+    pi[4] = rows::inf;
+    refused(1, much);
+    pi[4] = -2;
+    CHECK(run().ok());
+    mu[3] = -rows::inf;  // cut by top-p
+    CHECK(run().ok());
+    pi[3] = -rows::inf;
+    CHECK(run().ok());
+    CHECK(trm::is_finite(kl[1]));
+    targets[0] = -100;  // none
+    mu_target[0] = pi_target[0] = 0;
+    CHECK(run().ok());
+    CHECK(kl[0] < 1);
+    std::vector<double> const more{-0.1, -0.1}, one{-0.1};
+    CHECK(trm::is_nan(trm::partition_divergence<double>(more, more).tv));
+    CHECK(trm::is_nan(trm::partition_divergence<double>(more, one).kl_mu_pi));
 }
 
 TEST_CASE("Stored ids are looked up in the logits", "[logits][unit]") {

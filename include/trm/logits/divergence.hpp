@@ -71,8 +71,9 @@ template <class V, class S1, class S2, class M1, class M2>
 /// NaN, +inf or no finite logit: the token pipeline masks such tokens. Two exponentials per pair of entries, four with TV.
 /// Errors: those of `log_prob`; size_mismatch if the views differ in shape.
 template <class Arch = simd::default_arch, class S1, class S2, arithmetic_type T, class Exec = serial_executor>
-status exact_divergence(logits_view<S1> const& mu, logits_view<S2> const& pi, divergence_out<T> const& out,
-                        known_logsumexp const& known = {}, Exec const& exec = {}) noexcept {
+[[nodiscard]] status exact_divergence(logits_view<S1> const& mu, logits_view<S2> const& pi,
+                                      divergence_out<T> const& out, known_logsumexp const& known = {},
+                                      Exec const& exec = {}) {
     namespace d = logits_detail;
     if (status s = d::check_view(mu); !s.ok()) return s;
     if (status s = d::check_view(pi); !s.ok()) return s;
@@ -112,8 +113,8 @@ status exact_divergence(logits_view<S1> const& mu, logits_view<S2> const& pi, di
 /// One vocabulary shard of every row, to `merge` with the others: KLs and logsumexps of the whole follow. TV needs the
 /// normalisers first: merge, then call `exact_divergence` per shard with `known` and add up the shards' TV.
 template <class Arch = simd::default_arch, class S1, class S2, class Exec = serial_executor>
-status divergence_partials(logits_view<S1> const& mu, logits_view<S2> const& pi, std::span<divergence_partial> out,
-                           Exec const& exec = {}) noexcept {
+[[nodiscard]] status divergence_partials(logits_view<S1> const& mu, logits_view<S2> const& pi,
+                                         std::span<divergence_partial> out, Exec const& exec = {}) {
     namespace d = logits_detail;
     if (status s = d::check_view(mu); !s.ok()) return s;
     if (status s = d::check_view(pi); !s.ok()) return s;

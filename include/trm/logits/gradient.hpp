@@ -74,6 +74,7 @@ template <class S, arithmetic_type T, class O>
     if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
     if (out.row_stride != 0 && out.row_stride < v.vocab)
         return {errc::bad_layout, -1, -1, "d_logits: row_stride < vocab"};
+    if (!fits(v.rows, out.row_stride)) return {errc::bad_layout, -1, -1, "d_logits: rows x row_stride is too large"};
     if (rows > 0 && out.data == nullptr) return {errc::missing_stream, -1, -1, "d_logits"};
     return {};
 }
@@ -81,7 +82,7 @@ template <class S, arithmetic_type T, class O>
 /// All rows of the columns [first, first + v.vocab); targets are ids of the whole vocabulary.
 template <class V, class S, token_ids Targets, arithmetic_type T, class O, class Exec>
 void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& targets, logits_gradient_in<T> const& in,
-                   logits_gradient_out<O> const& out, Exec const& exec) noexcept {
+                   logits_gradient_out<O> const& out, Exec const& exec) {
     std::int64_t const stride = out.row_stride != 0 ? out.row_stride : v.vocab;
     bool const accumulate = out.mode == logits_write::accumulate;
     for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
@@ -115,13 +116,14 @@ void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& t
 /// A row costs one read and one write; a row whose d_logp and d_entropy are both 0 (rejected by a mask), whose row_mask is
 /// 0 or whose logsumexp is not finite costs a memset, or nothing, see `logits_write`: its logits are not read. Probabilities
 /// below 2^-126 may be 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target excepted).
-/// Relative error of p: 4e-7 for f32, whatever the magnitude of the logits; then the rounding of the output type.
+/// Relative error of p: 4e-7 + 1.2e-7 |log p| for f32, whatever the magnitude of the logits and the size of the vocabulary,
+/// and that of exp(logsumexp); then the rounding of the output type.
 /// A non-finite d_logp is not filtered: the token pipeline never produces one.
 /// Errors: those of `log_prob`, missing_stream (d_entropy without entropy). No allocation.
 template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class O,
           class Exec = serial_executor>
-status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_gradient_in<T> const& in,
-                       logits_gradient_out<O> const& out, Exec const& exec = {}) noexcept {
+[[nodiscard]] status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_gradient_in<T> const& in,
+                                     logits_gradient_out<O> const& out, Exec const& exec = {}) {
     namespace d = logits_detail;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
@@ -134,11 +136,12 @@ status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_g
 /// exchanged. Errors: those of `logits_gradient`, except that a target may lie outside the shard.
 template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class O,
           class Exec = serial_executor>
-status logits_gradient_shard(logits_view<S> const& v, std::int64_t first, Targets const& targets,
-                             logits_gradient_in<T> const& in, logits_gradient_out<O> const& out,
-                             Exec const& exec = {}) noexcept {
+[[nodiscard]] status logits_gradient_shard(logits_view<S> const& v, std::int64_t first, Targets const& targets,
+                                           logits_gradient_in<T> const& in, logits_gradient_out<O> const& out,
+                                           Exec const& exec = {}) {
     namespace d = logits_detail;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
+    if (status s = d::check_shard(v, first, targets); !s.ok()) return s;
     d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, first, targets, in, out, exec);
     return {};
 }

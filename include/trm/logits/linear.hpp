@@ -54,8 +54,9 @@ namespace logits_detail {
 
 template <arithmetic_type T>
 [[nodiscard]] status check_gather(linear_gather<T> const& g, std::int64_t rows) noexcept {
+    if (g.per_row < 0 || !fits(rows, g.per_row)) return {errc::bad_layout, -1, -1, "gather: per_row"};
     auto const n = static_cast<std::size_t>(rows * g.per_row);
-    if (g.per_row < 0 || g.ids.size() != n || g.logp.size() != n) return {errc::size_mismatch, -1, -1, "gather"};
+    if (g.ids.size() != n || g.logp.size() != n) return {errc::size_mismatch, -1, -1, "gather"};
     return {};
 }
 
@@ -88,14 +89,16 @@ template <class P>
 }
 
 template <arithmetic_type T>
-void write_row_result(std::size_t r, logits_partial const& p, log_prob_out<T> const& out,
+void write_row_result(std::size_t r, logits_partial const& p, std::int64_t vocab, log_prob_out<T> const& out,
                       linear_gather<T> const& g) noexcept {
     if (!out.logp.empty()) out.logp[r] = static_cast<T>(p.logp());
     if (!out.logsumexp.empty()) out.logsumexp[r] = p.logsumexp();
-    if (!out.entropy.empty()) out.entropy[r] = static_cast<T>(p.entropy());
+    if (!out.entropy.empty()) out.entropy[r] = static_cast<T>(p.entropy(vocab));
     auto const k = static_cast<std::size_t>(g.per_row);
-    for (std::size_t i = r * k; i < (r + 1) * k; ++i)
-        g.logp[i] = static_cast<T>(static_cast<double>(g.logp[i]) - p.logsumexp());
+    for (std::size_t i = r * k; i < (r + 1) * k; ++i) {
+        double const lp = static_cast<double>(g.logp[i]) - p.logsumexp();
+        g.logp[i] = lp > 0.0 ? T(0) : static_cast<T>(lp);
+    }
 }
 
 }  // namespace logits_detail
@@ -103,12 +106,13 @@ void write_row_result(std::size_t r, logits_partial const& p, log_prob_out<T> co
 /// `log_prob` of logits = hidden weight^T without holding them: at most `rows` x `vocab` of the blocks exist at a time. Rows
 /// with row_mask 0 are dropped before the product, so that a batch with half of its rows masked costs half; their results
 /// are 0. f32 accumulation for every storage type. Accuracy: that of an f32 product, then as `log_prob`.
-/// Errors: bad_layout, size_mismatch (also for a workspace smaller than `linear_workspace`), bad_threshold.
+/// Errors: bad_layout, size_mismatch (also for a workspace smaller than `linear_workspace`), bad_threshold, out_of_memory (of the
+/// matrix product; the outputs are unspecified then).
 template <class Arch = simd::default_arch, class H, class W, token_ids Targets, arithmetic_type T,
           class Exec = serial_executor>
-status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_prob_out<T> const& out,
-                       std::span<std::byte> workspace, linear_blocks const& b = {}, linear_gather<T> const& gather = {},
-                       Exec const& exec = {}) noexcept {
+[[nodiscard]] status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_prob_out<T> const& out,
+                                     std::span<std::byte> workspace, linear_blocks const& b = {},
+                                     linear_gather<T> const& gather = {}, Exec const& exec = {}) {
     namespace d = logits_detail;
     using V = simd::vec<float, Arch>;
     logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
@@ -137,10 +141,11 @@ status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_p
         d::head<H, W> const h(v, b, mine);
         return work{h, mine.take<logits_partial>(b.rows * panels)};
     };
-    for (std::int64_t next = 0; next < v.rows;) {
+    d::head_tasks tasks;
+    for (std::int64_t next = 0; next < v.rows && !tasks.failed();) {
         d::row_blocks const blocks = d::next_kept(next, v.rows, b, list, [&](std::int64_t r) { return v.kept(r); });
-        exec(blocks.count(), [&](std::int64_t i) { of_block(i).h.gather(blocks[i]); });
-        exec(blocks.count() * panels, [&](std::int64_t task) {
+        tasks.run(exec, blocks.count(), [&](std::int64_t i) { of_block(i).h.gather(blocks[i]); });
+        tasks.run(exec, blocks.count() * panels, [&](std::int64_t task) {
             work const k = of_block(task / panels);
             auto const rows = blocks[task / panels];
             std::int64_t const p = task % panels, n = std::ssize(rows);
@@ -156,15 +161,15 @@ status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_p
                 }
             });
         });
-        exec(blocks.count(), [&](std::int64_t block) {
+        tasks.run(exec, blocks.count(), [&](std::int64_t block) {
             auto const rows = blocks[block];
             logits_partial* const sums = of_block(block).sums;
             for (std::size_t i = 0; i < rows.size(); ++i)
-                d::write_row_result(static_cast<std::size_t>(rows[i]), d::merged(sums + i, panels, b.rows), out,
-                                    gather);
+                d::write_row_result(static_cast<std::size_t>(rows[i]), d::merged(sums + i, panels, b.rows), v.vocab,
+                                    out, gather);
         });
     }
-    return {};
+    return tasks.status();
 }
 
 /// `linear_log_prob` of pi and the exact divergences between the rollout head mu and pi, over the same chunks. TV needs the
@@ -172,9 +177,10 @@ status linear_log_prob(linear_view<H, W> const& v, Targets const& targets, log_p
 /// vocabulary. A row is skipped if either row_mask says so. Errors: those of `linear_log_prob` and `exact_divergence`.
 template <class Arch = simd::default_arch, class H1, class W1, class H2, class W2, token_ids Targets, arithmetic_type T,
           class Exec = serial_executor>
-status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> const& pi, Targets const& targets,
-                         log_prob_out<T> const& out, divergence_out<T> const& divergence,
-                         std::span<std::byte> workspace, linear_blocks const& b = {}, Exec const& exec = {}) noexcept {
+[[nodiscard]] status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> const& pi,
+                                       Targets const& targets, log_prob_out<T> const& out,
+                                       divergence_out<T> const& divergence, std::span<std::byte> workspace,
+                                       linear_blocks const& b = {}, Exec const& exec = {}) {
     namespace d = logits_detail;
     using V = simd::vec<float, Arch>;
     if (status s = d::check_head(mu, b); !s.ok()) return s;
@@ -227,9 +233,10 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
     };
     auto const keep = [&](std::int64_t r) { return mu.kept(r) && pi.kept(r); };
     bool const recompute = pi.vocab > b.vocab;
-    for (std::int64_t next = 0; next < pi.rows;) {
+    d::head_tasks tasks;
+    for (std::int64_t next = 0; next < pi.rows && !tasks.failed();) {
         d::row_blocks const blocks = d::next_kept(next, pi.rows, b, list, keep);
-        exec(blocks.count(), [&](std::int64_t i) {
+        tasks.run(exec, blocks.count(), [&](std::int64_t i) {
             work const k = of_block(i);
             k.mu.gather(blocks[i]);
             k.pi.gather(blocks[i]);
@@ -237,7 +244,7 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
         });
         // f(work, row, index of the row's sums, x, y, first column) for every row and panel
         auto const visit = [&](bool compute, auto const& f) {
-            exec(blocks.count() * panels, [&](std::int64_t task) {
+            tasks.run(exec, blocks.count() * panels, [&](std::int64_t task) {
                 work const k = of_block(task / panels);
                 auto const rows = blocks[task / panels];
                 std::int64_t const p = task % panels, n = std::ssize(rows);
@@ -258,13 +265,13 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
                 d::sum_pair<V>(x.data, x.temperature, d::whole_row{}, y.data, y.temperature, d::whole_row{}, y.vocab));
             k.sums[at].merge(d::row_partial<V>(y, 0, std::data(targets)[r] - c, !out.entropy.empty()));
         });
-        exec(blocks.count(), [&](std::int64_t block) {
+        tasks.run(exec, blocks.count(), [&](std::int64_t block) {
             work const k = of_block(block);
             auto const rows = blocks[block];
             for (std::size_t i = 0; i < rows.size(); ++i) {
                 auto const r = static_cast<std::size_t>(rows[i]);
                 divergence_partial const pair = k.pair[i] = d::merged(k.pair + i, panels, b.rows);
-                d::write_row_result(r, d::merged(k.sums + i, panels, b.rows), out, linear_gather<T>{});
+                d::write_row_result(r, d::merged(k.sums + i, panels, b.rows), pi.vocab, out, linear_gather<T>{});
                 write(r, pair.kl_mu_pi(), pair.kl_pi_mu(), pair.mu_logsumexp(), pair.pi_logsumexp());
             }
         });
@@ -276,17 +283,20 @@ status linear_divergence(linear_view<H1, W1> const& mu, linear_view<H2, W2> cons
                                                     y.temperature, pair.pi_logsumexp(), d::whole_row{}, y.vocab)
                             .tv;
         });
-        exec(blocks.count(), [&](std::int64_t block) {
+        tasks.run(exec, blocks.count(), [&](std::int64_t block) {
             work const k = of_block(block);
             auto const rows = blocks[block];
             for (std::size_t i = 0; i < rows.size(); ++i) {
                 double tv = 0.0;
                 for (std::int64_t p = 0; p < panels; ++p) tv += k.tv[p * b.rows + static_cast<std::int64_t>(i)];
-                divergence.tv[static_cast<std::size_t>(rows[i])] = static_cast<T>(tv > 1.0 ? 1.0 : tv);
+                double const kl = k.pair[i].kl_mu_pi();  // NaN for a row without numbers
+                divergence.tv[static_cast<std::size_t>(rows[i])] = static_cast<T>(is_nan(kl) ? kl
+                                                                                  : tv > 1.0 ? 1.0
+                                                                                             : tv);
             }
         });
     }
-    return {};
+    return tasks.status();
 }
 
 TRM_NAMESPACE_END

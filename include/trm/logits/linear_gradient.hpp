@@ -37,6 +37,8 @@ template <class H, class W>
         return {errc::bad_layout, -1, -1, "d_hidden_stride < width"};
     if (out.d_weight_stride != 0 && out.d_weight_stride < v.width)
         return {errc::bad_layout, -1, -1, "d_weight_stride < width"};
+    if (!fits(v.rows, out.d_hidden_stride) || !fits(v.vocab, out.d_weight_stride))
+        return {errc::bad_layout, -1, -1, "d_hidden_stride or d_weight_stride is too large"};
     return {};
 }
 
@@ -49,9 +51,10 @@ template <class H, class W>
 /// workers. Errors: those of `logits_gradient` and `linear_log_prob`.
 template <class Arch = simd::default_arch, class H, class W, token_ids Targets, arithmetic_type T,
           class Exec = serial_executor>
-status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logits_gradient_in<T> const& in,
-                       linear_gradient_out const& out, std::span<std::byte> workspace, linear_blocks const& b = {},
-                       Exec const& exec = {}) noexcept {
+[[nodiscard]] status linear_gradient(linear_view<H, W> const& v, Targets const& targets,
+                                     logits_gradient_in<T> const& in, linear_gradient_out const& out,
+                                     std::span<std::byte> workspace, linear_blocks const& b = {},
+                                     Exec const& exec = {}) {
     namespace d = logits_detail;
     using V = simd::vec<float, Arch>;
     auto const total = static_cast<std::size_t>(v.rows);
@@ -95,13 +98,14 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
     std::int64_t const parts = out.d_hidden != nullptr ? (v.width + d::hidden_width - 1) / d::hidden_width : 0;
     bool add_weight = out.accumulate_weight;
     // Tasks of a chunk: d logits by row block and panel; then d weight by panel and d hidden by row block and its columns.
-    for (std::int64_t next = 0; next < v.rows;) {
+    d::head_tasks tasks;
+    for (std::int64_t next = 0; next < v.rows && !tasks.failed();) {
         d::row_blocks const blocks = d::next_kept(next, v.rows, b, list, keep);
         if (blocks.rows == 0) break;
-        exec(blocks.count(), [&](std::int64_t i) { of_block(i).h.gather(blocks[i]); });
+        tasks.run(exec, blocks.count(), [&](std::int64_t i) { of_block(i).h.gather(blocks[i]); });
         for (std::int64_t c = 0; c < v.vocab; c += b.vocab) {
             std::int64_t const m = d::at_most(v.vocab - c, b.vocab), panels = (m + width - 1) / width;
-            exec(blocks.count() * panels, [&](std::int64_t task) {
+            tasks.run(exec, blocks.count() * panels, [&](std::int64_t task) {
                 auto const h = of_block(task / panels).h;
                 auto const rows = blocks[task / panels];
                 std::int64_t const p = task % panels, first = c + p * width, n = std::ssize(rows);
@@ -119,7 +123,7 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
                 }
             });
             std::int64_t const weight_tasks = out.d_weight != nullptr ? panels : 0;
-            exec(weight_tasks + blocks.count() * parts, [&](std::int64_t task) {
+            tasks.run(exec, weight_tasks + blocks.count() * parts, [&](std::int64_t task) {
                 if (task < weight_tasks) {
                     std::int64_t const first = c + task * width, some = d::at_most(c + m - first, width);
                     for (std::int64_t i = 0; i < blocks.count(); ++i) {
@@ -141,7 +145,7 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
         }
         add_weight = true;
         if (out.d_hidden == nullptr) continue;
-        exec(blocks.count(), [&](std::int64_t block) {
+        tasks.run(exec, blocks.count(), [&](std::int64_t block) {
             float const* from = of_block(block).d_hidden;
             bool const add = out.hidden_mode == logits_write::accumulate;
             for (std::int64_t r : blocks[block]) {
@@ -154,7 +158,7 @@ status linear_gradient(linear_view<H, W> const& v, Targets const& targets, logit
     if (out.d_weight != nullptr && !add_weight)  // no row at all
         for (std::int64_t i = 0; i < v.vocab; ++i)
             std::memset(out.d_weight + i * w_stride, 0, static_cast<std::size_t>(v.width) * sizeof(float));
-    return {};
+    return tasks.status();
 }
 
 TRM_NAMESPACE_END

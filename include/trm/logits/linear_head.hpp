@@ -6,7 +6,11 @@
 #include <trm/logits/linear_gemm.hpp>
 #include <trm/logits/log_prob.hpp>
 
+#include <atomic>
 #include <cstring>
+#if TRM_EXCEPTIONS
+#include <new>
+#endif
 
 /// \file
 /// Pieces of the fused head: the caller's workspace cut up, rows gathered, weights widened, logits of one block.
@@ -23,7 +27,7 @@ struct linear_view {
     std::int64_t vocab = 0;
     std::int64_t hidden_stride = 0;            ///< elements between rows of hidden; 0 means width
     std::int64_t weight_stride = 0;            ///< elements between rows of weight; 0 means width
-    double temperature = 1.0;
+    double temperature = 1.0;  ///< in [1e-6, 1e6]
     std::uint8_t const* row_mask = nullptr;  ///< [rows] bytes: rows with 0 are not read and cost nothing
 
     [[nodiscard]] bool kept(std::int64_t r) const noexcept { return row_mask == nullptr || row_mask[r] != 0; }
@@ -48,6 +52,9 @@ inline constexpr std::int64_t panel_width = 512;
 inline constexpr std::int64_t hidden_width = 256;
 /// Rows of a bf16 or f16 weight that are widened at a time, per panel.
 inline constexpr std::int64_t widened_rows = 64;
+
+/// Largest width, block rows and block columns: the workspace's size fits into 64 bits.
+inline constexpr std::int64_t most_in_block = std::int64_t(1) << 20;
 
 /// Panels of a chunk of b.vocab columns; the last one may be narrower.
 [[nodiscard]] constexpr std::int64_t panels(linear_blocks const& b) noexcept {
@@ -170,11 +177,45 @@ template <class H, class W>
     if (v.weight_stride != 0 && v.weight_stride < v.width) return {errc::bad_layout, -1, -1, "head: weight_stride"};
     if (v.rows > 0 && (v.hidden == nullptr || v.weight == nullptr))
         return {errc::missing_stream, -1, -1, "head: hidden or weight"};
-    if (!(v.temperature > 0.0) || !is_finite(v.temperature))
-        return {errc::bad_threshold, -1, -1, "head: temperature must be positive"};
-    if (b.rows < 1 || b.vocab < 1 || b.workers < 1) return {errc::bad_layout, -1, -1, "head: block sizes"};
+    if (!usable_temperature(v.temperature))
+        return {errc::bad_threshold, -1, -1, "head: temperature must be in [1e-6, 1e6]"};
+    if (v.width > most_in_block || !fits(v.rows, v.hidden_stride) || !fits(v.vocab, v.weight_stride) ||
+        !fits(v.rows, v.width) || !fits(v.vocab, v.width))
+        return {errc::bad_layout, -1, -1, "head: width or a stride is too large"};
+    if (b.rows < 1 || b.vocab < 1 || b.workers < 1) return {errc::bad_layout, -1, -1, "head: block sizes below 1"};
+    if (b.rows > most_in_block || b.vocab > most_in_block || b.workers > most_in_block / 64)
+        return {errc::bad_layout, -1, -1, "head: block sizes must be at most 2^20, workers at most 2^14"};
     return {};
 }
+
+/// What an executor runs: tasks that throw nothing, as executors may expect. A product whose packing buffers cannot be
+/// allocated is remembered, the tasks after it do nothing, and `status()` tells when all have finished.
+class head_tasks {
+public:
+    template <class Exec, class F>
+    void run(Exec const& exec, std::int64_t n, F const& f) {
+        exec(n, [&](std::int64_t i) noexcept {
+            if (failed_.load(std::memory_order_relaxed)) return;
+#if TRM_EXCEPTIONS
+            try {
+                f(i);
+            } catch (std::bad_alloc const&) {
+                failed_.store(true, std::memory_order_relaxed);
+            }
+#else
+            f(i);
+#endif
+        });
+    }
+    [[nodiscard]] bool failed() const noexcept { return failed_.load(std::memory_order_relaxed); }
+    [[nodiscard]] trm::status status() const noexcept {
+        return failed() ? trm::status{errc::out_of_memory, -1, -1, "head: buffers of the matrix product"}
+                        : trm::status{};
+    }
+
+private:
+    std::atomic<bool> failed_{false};
+};
 
 /// Kept rows, cut into blocks.
 struct row_blocks {

@@ -39,15 +39,18 @@ struct logits_partial {
     [[nodiscard]] double logsumexp() const noexcept {
         return sum_exp == 0.0 ? -std::numeric_limits<double>::infinity() : shift + std::log(sum_exp);
     }
-    /// log p(target); -inf if the target's logit is -inf, NaN if the row has no finite logit.
+    /// log p(target), never above 0; -inf if the target's logit is -inf, NaN if the row has no finite logit.
     [[nodiscard]] double logp() const noexcept {
-        return sum_exp == 0.0 ? std::numeric_limits<double>::quiet_NaN() : (target_logit - shift) - std::log(sum_exp);
-    }
-    /// H = -sum_v p_v log p_v = log(sum_exp) - weighted_sum / sum_exp, in nats; 0 at least.
-    [[nodiscard]] double entropy() const noexcept {
         if (sum_exp == 0.0) return std::numeric_limits<double>::quiet_NaN();
-        double const h = std::log(sum_exp) - weighted_sum / sum_exp;
-        return h < 0.0 ? 0.0 : h;
+        double const lp = (target_logit - shift) - std::log(sum_exp);
+        return lp > 0.0 ? 0.0 : lp;
+    }
+    /// H = -sum_v p_v log p_v = log(sum_exp) - weighted_sum / sum_exp, in nats; 0 at least, and log(vocab) at most for the
+    /// whole vocabulary.
+    [[nodiscard]] double entropy(std::int64_t vocab = std::numeric_limits<std::int64_t>::max()) const noexcept {
+        if (sum_exp == 0.0) return std::numeric_limits<double>::quiet_NaN();
+        double const h = std::log(sum_exp) - weighted_sum / sum_exp, most = std::log(static_cast<double>(vocab));
+        return h < 0.0 ? 0.0 : h > most ? most : h;
     }
 };
 

@@ -19,15 +19,16 @@ TRM_NAMESPACE_BEGIN
 ///
 /// The distribution of row r is softmax(data[r, :] / temperature), restricted to the entries that `vocab_mask` keeps
 /// (top-k, top-p). A logit of -inf, or anything below -2^100 (frameworks write the lowest float there), has probability
-/// zero. A row with NaN or +inf yields NaN results and disturbs no other row. A row without any finite logit has
-/// logsumexp -inf, and NaN otherwise.
+/// zero. A row with NaN or +inf yields NaN results and disturbs no other row; so does one whose largest
+/// |logit / temperature| is above 1.8e8 (f64: 2e16), where neighbouring numbers of the storage type are many nats apart. A row
+/// without any finite logit has logsumexp -inf, and NaN otherwise.
 template <class S>
 struct logits_view {
     S const* data = nullptr;
     std::int64_t rows = 0;
     std::int64_t vocab = 0;
     std::int64_t row_stride = 0;  ///< elements between rows; 0 means vocab
-    double temperature = 1.0;  ///< > 0; log-probabilities and gradients include it
+    double temperature = 1.0;  ///< in [1e-6, 1e6]; log-probabilities and gradients include it
     std::uint8_t const* vocab_mask = nullptr;  ///< [vocab] or [rows, vocab] bytes: 0 = probability zero
     std::int64_t vocab_mask_stride = 0;  ///< bytes between rows of vocab_mask; 0: one mask for all rows
     std::uint8_t const* row_mask = nullptr;  ///< [rows] bytes: rows with 0 are never read, their results are 0
@@ -54,6 +55,14 @@ namespace logits_detail {
 inline constexpr double log2e = 1.4426950408889634074;
 inline constexpr double ln2 = 0.69314718055994530942;
 
+/// Below 1e-6 inference engines decode greedily, which has no log-probabilities.
+[[nodiscard]] inline bool usable_temperature(double t) noexcept { return is_finite(t) && t >= 1e-6 && t <= 1e6; }
+
+/// Do `rows` rows, `stride` elements apart, have a size that 64 bits can hold?
+[[nodiscard]] constexpr bool fits(std::int64_t rows, std::int64_t stride) noexcept {
+    return rows <= (std::int64_t(1) << 60) / (stride > 0 ? stride : 1);
+}
+
 template <class S>
 [[nodiscard]] status check_view(logits_view<S> const& v) noexcept {
     if (v.rows < 0 || v.vocab < 1) return {errc::bad_layout, -1, -1, "logits: rows < 0 or vocab < 1"};
@@ -61,8 +70,10 @@ template <class S>
     if (v.rows > 0 && v.data == nullptr) return {errc::missing_stream, -1, -1, "logits"};
     if (v.vocab_mask_stride != 0 && v.vocab_mask_stride < v.vocab)
         return {errc::bad_layout, -1, -1, "logits: vocab_mask_stride < vocab"};
-    if (!(v.temperature > 0.0) || !is_finite(v.temperature))
-        return {errc::bad_threshold, -1, -1, "logits: temperature must be positive"};
+    if (!fits(v.rows, v.stride()) || !fits(v.rows, v.vocab_mask_stride))
+        return {errc::bad_layout, -1, -1, "logits: rows x row_stride or vocab_mask_stride is too large"};
+    if (!usable_temperature(v.temperature))
+        return {errc::bad_threshold, -1, -1, "logits: temperature must be in [1e-6, 1e6]"};
     return {};
 }
 
@@ -70,6 +81,16 @@ template <class S>
 template <class T>
 [[nodiscard]] status check_span(std::span<T> s, std::int64_t rows, char const* what) noexcept {
     if (!s.empty() && static_cast<std::int64_t>(s.size()) != rows) return {errc::size_mismatch, -1, -1, what};
+    return {};
+}
+
+/// Token ids of the kept rows of a shard that starts at `first` are not negative: how large they may be, only the caller knows.
+template <class S, token_ids R>
+[[nodiscard]] status check_shard(logits_view<S> const& v, std::int64_t first, R const& targets) noexcept {
+    if (static_cast<std::int64_t>(std::size(targets)) != v.rows) return {errc::size_mismatch, -1, -1, "targets"};
+    if (first < 0) return {errc::bad_layout, -1, -1, "first column of the shard is negative"};
+    for (std::int64_t r = 0; r < v.rows; ++r)
+        if (v.kept(r) && std::data(targets)[r] < 0) return {errc::bad_layout, -1, r, "targets: negative id"};
     return {};
 }
 

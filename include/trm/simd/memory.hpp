@@ -5,6 +5,15 @@
 
 #include <cstring>
 
+// Without optimisation some intrinsics of g++ are macros, whose sign conversions would be reported where they are used.
+#if defined(__GNUC__) && !defined(__clang__)
+#define TRM_SIMD_MACROS_BEGIN _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wsign-conversion\"")
+#define TRM_SIMD_MACROS_END _Pragma("GCC diagnostic pop")
+#else
+#define TRM_SIMD_MACROS_BEGIN
+#define TRM_SIMD_MACROS_END
+#endif
+
 /// \file
 /// Loads that convert from a storage type, partial loads and stores for tails, and byte masks. A partial load never
 /// touches memory past its end and fills the other lanes with zero.
@@ -33,13 +42,14 @@ TRM_INLINE V from_array(typename V::value_type const* aligned) noexcept {
 
 }  // namespace detail
 
-/// `V::size` elements from any alignment, widened to the arithmetic type.
+/// `V::size` elements from any alignment, widened to the arithmetic type. Objects of foreign types are read by memcpy and by
+/// integer intrinsics, whose pointer types may alias anything, never through a pointer to another type.
 template <class V, class S>
 TRM_INLINE V load(S const* from) noexcept {
     using T = typename V::value_type;
     using U = storage_t<S>;
-    if constexpr (std::is_same_v<U, T>) {
-        return V::read(reinterpret_cast<T const*>(from));
+    if constexpr (std::is_same_v<S, T>) {
+        return V::read(from);
 #if defined(__AVX512F__)
     } else if constexpr (std::is_same_v<U, f16> && detail::is_register<V, float, 64>) {
         return detail::wrap<V>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<__m256i const*>(from))));
@@ -99,16 +109,16 @@ TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
     using T = typename V::value_type;
     using U = storage_t<S>;
 #if defined(__AVX512F__)
-    if constexpr (std::is_same_v<U, float> && detail::is_register<V, float, 64>)
+    if constexpr (std::is_same_v<S, float> && detail::is_register<V, float, 64>)
         return detail::wrap<V>(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1u), from));
-    if constexpr (std::is_same_v<U, double> && detail::is_register<V, double, 64>)
+    if constexpr (std::is_same_v<S, double> && detail::is_register<V, double, 64>)
         return detail::wrap<V>(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << n) - 1u), from));
 #endif
 #if defined(__AVX2__)
-    if constexpr (std::is_same_v<U, float> && detail::is_register<V, float, 32>)
-        return detail::wrap<V>(_mm256_maskload_ps(reinterpret_cast<float const*>(from), detail::first_n_of_8(n)));
-    if constexpr (std::is_same_v<U, double> && detail::is_register<V, double, 32>)
-        return detail::wrap<V>(_mm256_maskload_pd(reinterpret_cast<double const*>(from), detail::first_n_of_4(n)));
+    if constexpr (std::is_same_v<S, float> && detail::is_register<V, float, 32>)
+        return detail::wrap<V>(_mm256_maskload_ps(from, detail::first_n_of_8(n)));
+    if constexpr (std::is_same_v<S, double> && detail::is_register<V, double, 32>)
+        return detail::wrap<V>(_mm256_maskload_pd(from, detail::first_n_of_4(n)));
 #endif
     alignas(64) T buffer[V::size] = {};
     for (std::size_t i = 0; i < n; ++i) {

@@ -21,6 +21,12 @@ TRM_INLINE U narrow(T v) noexcept {
     }
 }
 
+#if defined(__AVX512F__)
+TRM_SIMD_MACROS_BEGIN
+TRM_INLINE __m256i to_half(__m512 v) noexcept { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+TRM_SIMD_MACROS_END
+#endif
+
 }  // namespace detail
 
 /// The first n lanes, rounded to the storage type.
@@ -42,10 +48,10 @@ TRM_INLINE void store_as_n(S* to, V v, std::size_t n) noexcept {
 /// All lanes, rounded to the storage type. Subnormal bf16 results may become zero where the CPU converts.
 template <class S, class V>
 TRM_INLINE void store_as(S* to, V v) noexcept {
-    using U = storage_t<S>;
+    using U [[maybe_unused]] = storage_t<S>;
 #if defined(__AVX512F__)
     if constexpr (std::is_same_v<U, f16> && detail::is_register<V, float, 64>) {
-        __m256i const half = _mm512_cvtps_ph(static_cast<__m512>(v.r), _MM_FROUND_TO_NEAREST_INT);
+        __m256i const half = detail::to_half(static_cast<__m512>(v.r));
         std::memcpy(to, &half, sizeof half);
         return;
     }
@@ -68,7 +74,7 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
         return;
     }
 #endif
-    if constexpr (std::is_same_v<U, typename V::value_type>) {
+    if constexpr (std::is_same_v<S, typename V::value_type>) {
         v.write(to);
     } else {
         store_as_n(to, v, V::size);

@@ -84,6 +84,12 @@ TRM_INLINE void exp2_by_eighths(V (&t)[n]) noexcept {
 }
 #endif
 
+#if defined(__AVX512F__)
+TRM_SIMD_MACROS_BEGIN
+TRM_INLINE __m512 to_nearest(__m512 t) noexcept { return _mm512_roundscale_ps(t, 8); }  // no exceptions
+TRM_SIMD_MACROS_END
+#endif
+
 }  // namespace detail
 
 /// 2^t for -126 <= t <= 127. Relative error 2e-7 (float: minimax polynomial of degree 5 with constant term exactly 1, so that
@@ -103,15 +109,7 @@ TRM_INLINE V exp2(V t) noexcept {
     bool scaled = false;
 #if defined(__AVX512F__)
     if constexpr (detail::is_register<V, float, 64>) {
-        __m512 const raw = static_cast<__m512>(t.r);
-#if defined(__GNUC__) && !defined(__clang__)  // without optimisation it is a macro, whose conversions would be ours
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wsign-conversion"
-#endif
-        scale = detail::wrap<V>(_mm512_roundscale_ps(raw, 8));  // to nearest, no exceptions
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+        scale = detail::wrap<V>(detail::to_nearest(static_cast<__m512>(t.r)));
         f = exact(t - scale);
         scaled = true;
     }

@@ -13,10 +13,10 @@ namespace logits_detail {
 /// Groups of `step` pairs of vectors in a chain.
 inline constexpr int pairs_per_chain = 16;
 
-/// Exponents are kept down to -2^20, so that KL stays exact where one policy is thousands of nats below the other.
+/// Exponents are kept down to -2^28, so that KL stays exact where one policy is millions of nats below the other.
 template <class Base, class V>
 TRM_INLINE V wide_exponent(Base const& b, V x) noexcept {
-    return (simd::max)(V(typename V::value_type(-0x1p20)), b.exponent(x));
+    return simd::max(V(least_exponent<typename V::value_type>), b.exponent(x));
 }
 
 /// Entries that one policy can produce and the other cannot make one of the KLs infinite.
@@ -73,7 +73,7 @@ struct pair_sums {
         T const old = base.b;
         base.set(simd::reduce_max(top));
         T const d = first ? T(0) : base.above(old);
-        V const vd(d < T(-0x1p20) ? T(-0x1p20) : d), f = first ? V(T(0)) : simd::exp2_wide(vd);
+        V const vd(d < least_exponent<T> ? least_exponent<T> : d), f = first ? V(T(0)) : simd::exp2_wide(vd);
         double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
         double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
         V const shift(sign * d);
@@ -152,7 +152,11 @@ template <class V, class S1, class S2, class M1, class M2>
     divergence_partial out;
     if (s.mu.m != nothing<T>) out.mu_shift = s.mu.shift(x_temperature), out.mu_sum = s.m.total;
     if (s.pi.m != nothing<T>) out.pi_shift = s.pi.shift(y_temperature), out.pi_sum = s.p.total;
-    if (is_nan(s.m.total) || is_nan(s.p.total)) out.mu_sum = out.pi_sum = s.m.total + s.p.total;
+    auto const broken = [](double total, lazy_base<V> const& base) {
+        return is_nan(total) || (base.m != nothing<T> && !base.resolved());
+    };
+    if (broken(s.m.total, s.mu) || broken(s.p.total, s.pi))
+        out.mu_sum = out.pi_sum = std::numeric_limits<double>::quiet_NaN();
     out.mu_diff = s.m.total_diff * ln2;
     out.pi_diff = s.p.total_diff * ln2;
     out.mu_outside = holes.mu_outside;

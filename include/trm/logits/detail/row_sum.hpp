@@ -27,6 +27,14 @@ inline constexpr T nothing = T(-0x1p100);
 template <class T>
 inline constexpr T masked_out = T(-0x1p110);
 
+/// Largest base in units of ln 2. Beyond it rounding the base costs more than 16, and exponents could be anything.
+template <class T>
+inline constexpr T largest_base = sizeof(T) == 4 ? T(0x1p28) : T(0x1p55);
+
+/// Least exponent where differences of exponents are summed: what the terms of -2^100 become.
+template <class T>
+inline constexpr T least_exponent = T(-0x1p28);
+
 inline constexpr int group = 8;
 inline constexpr int step = 4;  ///< vectors whose exponentials are computed side by side
 inline constexpr int groups_per_chain = 8;
@@ -86,13 +94,21 @@ struct lazy_base {
     }
     TRM_INLINE void set(T to) noexcept {
         m = to;
-        b = simd::has_fma ? to * c : to;
+        T const p = to * c;
+        b = simd::has_fma ? p : to;
+        // Entries that stand for "impossible", such as -1e10: all exponents negative, so that their sums are 0 when a base that
+        // can be resolved comes.
+        if (simd::has_fma && p < -largest_base<T>) b = p - p * T(0x1p-10);
         vb = V(b);
         limit = V(to + margin);
     }
     TRM_INLINE V exponent(V x) const noexcept { return simd::offset_product(x, vc, vb); }
     /// How far exponents relative to an older base (its b) are above those relative to this one.
     TRM_INLINE T above(T old_b) const noexcept { return simd::has_fma ? old_b - b : (old_b - b) * c; }
+    [[nodiscard]] bool resolved() const noexcept {
+        T const p = m * c;
+        return p <= largest_base<T> && p >= -largest_base<T>;
+    }
     /// The base in nats. m c and b differ by the rounding of b, and c from its double by its own: both matter at 1e4.
     [[nodiscard]] double shift(double temperature) const noexcept {
         double const md = static_cast<double>(m);
@@ -140,8 +156,7 @@ struct row_sums {
         V w;
         for (int k = 0; k < group; k += step) {
             V t[step], e[step];
-            for (int i = 0; i < step; ++i)
-                e[i] = t[i] = simd::in_order(simd::floor_exponent(base.exponent(x[k + i])));
+            for (int i = 0; i < step; ++i) e[i] = t[i] = simd::in_order(simd::floor_exponent(base.exponent(x[k + i])));
             simd::exp2_each(e);
             sum = sum + ((e[0] + e[1]) + (e[2] + e[3]));
             if constexpr (Entropy)
@@ -306,7 +321,8 @@ template <class V, bool Entropy, class S, class M>
     }
     s.flush();
     if (s.base.m == nothing<typename V::value_type> && !is_nan(s.total)) return {};
-    return {s.base.shift(temperature), s.total, s.total_weighted * ln2, logits_partial{}.target_logit};
+    double const total = s.base.resolved() ? s.total : std::numeric_limits<double>::quiet_NaN();
+    return {s.base.shift(temperature), total, s.total_weighted * ln2, logits_partial{}.target_logit};
 }
 
 }  // namespace logits_detail
