@@ -103,8 +103,8 @@ char const* const losses[] = {
     "mask: k3 <= 1e-13 && seq_mean_k3 <= 0.3; surrogate: ppo_clip; weight: token",
     "mask: seq_max_k2 <= 1e-9; weight: normalised_token(truncate_above=2)",
     "surrogate: cispo; weight: product",
-    "mask: passing(seq_mean_k1 in [-0.2, 0.2]) && ratio in [0.5, 2] && prefix(k2 <= 1.5); weight: "
-    "geometric(clamp=[0.5, 2])",
+    "mask: passing(seq_mean_k1 in [-0.2, 0.2]) && ratio in [0.5, 2]; weight: geometric(clamp=[0.5, 2])",
+    "mask: prefix(k2 <= 1.5); weight: geometric",
 };
 
 template <class T>

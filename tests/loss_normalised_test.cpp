@@ -14,7 +14,7 @@ namespace {
 template <class T>
 batches::ragged<T> sample(std::uint64_t seed) {
     auto b = batches::make<T>({batches::short_lengths(sizeof(T) == 8 ? 60 : 25, seed), true, 0.3, 0.003}, seed);
-    for (std::size_t s : {7, 8, 21})
+    for (std::size_t const s : {std::size_t{7}, std::size_t{8}, std::size_t{21}})
         for (auto i = static_cast<std::size_t>(b.cu[s]); i < static_cast<std::size_t>(b.cu[s + 1]); ++i)
             if (s != 8 || i % 2 == 0) b.logp[i] = T(batches::nan);
     return b;
