@@ -31,6 +31,33 @@ FetchContent_Declare(nlohmann_json SYSTEM
   URL_HASH SHA256=8c4b26bf4b422252e13f332bc5e388ec0ab5c3443d24399acb675e68278d341f
   FIND_PACKAGE_ARGS)
 
+FetchContent_Declare(RapidJSON SYSTEM
+  URL https://github.com/Tencent/rapidjson/archive/refs/tags/v1.1.0.tar.gz
+  URL_HASH SHA256=bf7ced29704a1e696fbccf2a2b4ea068e7774fa37f6d7dd4039d0787f8bed98e
+  SOURCE_SUBDIR headers-only)  # no CMakeLists.txt there: only the files are wanted
+
+# trm_find_rapidjson(): the target trm_rapidjson. RapidJSON is headers, and its own package has no target in releases.
+function(trm_find_rapidjson)
+  if(TARGET trm_rapidjson)
+    return()
+  endif()
+  if(FETCHCONTENT_SOURCE_DIR_RAPIDJSON OR TRM_FETCH_DEPENDENCIES)
+    FetchContent_MakeAvailable(RapidJSON)
+    set(include "${rapidjson_SOURCE_DIR}/include")
+  else()
+    find_path(TRM_RAPIDJSON_INCLUDE_DIR rapidjson/reader.h DOC "Where rapidjson/reader.h is")
+    set(include "${TRM_RAPIDJSON_INCLUDE_DIR}")
+  endif()
+  if(NOT EXISTS "${include}/rapidjson/reader.h")
+    message(FATAL_ERROR "trm needs RapidJSON, which was not found. Install it (on Debian and Ubuntu: apt-get install "
+      "rapidjson-dev), give its source tree with -DFETCHCONTENT_SOURCE_DIR_RAPIDJSON=<dir>, or let CMake download it with "
+      "-DTRM_FETCH_DEPENDENCIES=ON.")
+  endif()
+  message(STATUS "trm: RapidJSON ${include}")
+  add_library(trm_rapidjson INTERFACE)
+  target_include_directories(trm_rapidjson SYSTEM INTERFACE "${include}")
+endfunction()
+
 # A macro, so that <package>_FOUND and <package>_VERSION reach the caller.
 macro(trm_find_dependency package)
   cmake_parse_arguments(trm_dep "OPTIONAL" "DEBIAN" "TARGETS" ${ARGN})

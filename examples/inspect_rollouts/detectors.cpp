@@ -22,6 +22,9 @@ struct statistic {
     std::vector<double> values;
 };
 
+/// What is not finite is further than every threshold.
+double finite_or_far(double x) { return trm::is_finite(x) ? x : 1e300; }
+
 /// The exact maximum first, then what could replace it.
 std::vector<statistic> measure(rollouts const& r, std::vector<double> const& exact) {
     using namespace trm::stat;
@@ -41,7 +44,7 @@ std::vector<statistic> measure(rollouts const& r, std::vector<double> const& exa
     auto const of_criterion = [&](std::string name, int i) {
         statistic s{std::move(name), std::vector<double>(n)};
         for (std::size_t k = 0; k < n; ++k)
-            s.values[k] = std::fabs(loss.statistic(totals, static_cast<std::int64_t>(k), i));
+            s.values[k] = finite_or_far(std::fabs(loss.statistic(totals, static_cast<std::int64_t>(k), i)));
         return s;
     };
     return {of_criterion("exact", 0),         of_criterion("max k2", 1),          of_criterion("max k3", 2),

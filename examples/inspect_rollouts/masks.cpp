@@ -38,7 +38,8 @@ row evaluate(rollouts const& r, Loss const& loss) {
     trm::masked_loss const unmasked{trm::no_mask{}, trm::importance_ratio{}, trm::token_mean{}};
     out.kept = trm::checked(unmasked)(batch).diagnostics;
     if (!r.kl.empty() && out.kept.tokens > 0) {
-        for (std::size_t t = 0; t < keep.size(); ++t) out.kept_kl += keep[t] ? r.kl[t] / out.kept.tokens : 0.0;
+        for (std::size_t t = 0; t < keep.size(); ++t)
+            out.kept_kl += keep[t] && trm::is_finite(r.kl[t]) ? r.kl[t] / out.kept.tokens : 0.0;
     }
     return out;
 }

@@ -38,11 +38,11 @@ figure by_position(rollouts const& all) {
             for (std::int64_t t = r.offsets[s]; t < r.offsets[s + 1]; ++t) {
                 auto const at = static_cast<std::size_t>(t);
                 auto const bin = std::min(bins - 1, static_cast<std::size_t>(t - r.offsets[s]) / width);
-                if (!r.loss_mask.empty() && r.loss_mask[at] == 0) continue;
+                if (!r.usable(at)) continue;
                 double const x = r.logp[at] - r.rollout_logp[at];
                 n[bin] += 1;
                 k3[bin] += std::expm1(x) - x;
-                if (!r.kl.empty()) kl[bin] += r.kl[at];
+                if (!r.kl.empty() && trm::is_finite(r.kl[at])) kl[bin] += r.kl[at];
             }
         }
         points exact, sampled;

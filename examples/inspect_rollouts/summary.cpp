@@ -24,13 +24,13 @@ double mean_k3(rollouts const& r, std::vector<double> const& target, std::vector
 std::string line(std::string const& name, rollouts const& r) {
     trm::masked_loss const loss{trm::no_mask{}, trm::importance_ratio{}, trm::token_mean{}};
     trm::diagnostics const d = trm::checked(loss)(r.view()).diagnostics;
-    double kl = 0, tv = 0, half = 0, largest = 0;
-    auto const n = static_cast<double>(r.sampled());
+    double kl = 0, tv = 0, half = 0, largest = 0, n = 0;
+    for (std::size_t t = 0; t < r.logp.size(); ++t) n += r.usable(t);
     for (std::size_t t = 0; t < r.logp.size(); ++t) {
-        if (!r.loss_mask.empty() && r.loss_mask[t] == 0) continue;
+        if (!r.usable(t)) continue;
         half += std::fabs(std::expm1(r.logp[t] - r.rollout_logp[t])) / 2 / n;
-        if (!r.tv.empty()) tv += r.tv[t] / n;
-        if (!r.kl.empty()) kl += r.kl[t] / n, largest = std::max(largest, r.kl[t]);
+        if (!r.tv.empty() && trm::is_finite(r.tv[t])) tv += r.tv[t] / n;
+        if (!r.kl.empty() && trm::is_finite(r.kl[t])) kl += r.kl[t] / n, largest = std::max(largest, r.kl[t]);
     }
     auto const known = [](bool has, double x) { return has ? text("%.5f", x) : std::string("-"); };
     std::string out =
