@@ -184,8 +184,8 @@ struct register_counts {
 template <class V, bool Proximal, class S>
 TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
                                        stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                                       std::size_t n, V advantage, V limit, V most_small, bool checks_all, bool describe,
-                                       token<V, Proximal>& t) noexcept {
+                                       std::size_t n, V advantage, V limit, V most_small, bool checks_all,
+                                       bool describe, token<V, Proximal>& t) noexcept {
     raw_tokens<V> raw;
     read_register(want, io, at, n, advantage, raw);
     auto selected = n == V::size ? V::mask::everywhere() : simd::first_n<V>(n);

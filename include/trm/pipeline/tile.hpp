@@ -163,7 +163,13 @@ class tile_reader {
 public:
     tile_reader(wanted<Proximal> const& wants, stream_pointers<S, T> const& streams, V clamp, V small_clamp, bool all,
                 bool describes, tile<V>& where) noexcept
-        : want(wants), io(streams), limit(clamp), most_small(small_clamp), checks_all(all), describe(describes), to(where) {}
+        : want(wants),
+          io(streams),
+          limit(clamp),
+          most_small(small_clamp),
+          checks_all(all),
+          describe(describes),
+          to(where) {}
 
     /// Reads [at, end), at most a tile, and says how many tokens count.
     [[nodiscard]] register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
@@ -253,7 +259,8 @@ private:
     /// Any register, n tokens of it.
     [[gnu::noinline]] register_counts read_any(std::int64_t at, int j, std::size_t n, V advantage) noexcept {
         token<V, Proximal> t;
-        register_counts const counted = read_tokens(want, io, at, n, advantage, limit, most_small, checks_all, describe, t);
+        register_counts const counted =
+            read_tokens(want, io, at, n, advantage, limit, most_small, checks_all, describe, t);
         to.active[j] = to.keep[j] = t.active;
         to.own_logp.set(j, t.logp);
         if (want.current_over_rollout()) {

@@ -102,7 +102,8 @@ private:
             return;
         }
         core.apply(tokens, work.decided, limit, io.weights != nullptr || io.token_weight != nullptr);
-        if (diagnose) describe(at, end, now.wide);  // before anything is written: an output may be the memory of an input
+        if (diagnose)
+            describe(at, end, now.wide);  // before anything is written: an output may be the memory of an input
         write(at, end, now);
     }
     /// Is nothing wanted but the surrogate's loss and gradient?

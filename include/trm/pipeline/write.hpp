@@ -100,8 +100,8 @@ TRM_INLINE void write_outputs(stream_pointers<S, typename V::value_type> const& 
 
 /// Adds the tokens to the diagnostics. `splits`: a token of a kept sequence can be rejected. `wide`: see has_wide_squares.
 template <class V, bool P, class Core>
-TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_ratio<V> const& l, V factor, bool splits, bool wide,
-                                described_lanes<V>& lanes) noexcept {
+TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_ratio<V> const& l, V factor, bool splits,
+                                bool wide, described_lanes<V>& lanes) noexcept {
     using T = typename V::value_type;
     V const zero(T(0)), one(T(1));
     lanes.k3 = lanes.k3 + l.k3;

@@ -159,7 +159,7 @@ TRM_INLINE probability_ratio<V> ratio_of_probabilities(log_ratio<V> const& l) no
     V const zero(typename V::value_type(0)), two(typename V::value_type(2));
     if (all(l.unclamped & (l.target <= zero) & (l.behaviour <= zero))) [[likely]]
         return {l.value, l.expm1, l.k3};
-    V const y = simd::min(l.target, zero) - simd::min(l.behaviour, zero);
+    V const y = (simd::min)(l.target, zero) - (simd::min)(l.behaviour, zero);
     auto const e = simd::exp_k3(simd::clamp(y, -two, two));
     return {y, e.expm1, e.k3};
 }

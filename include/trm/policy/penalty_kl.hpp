@@ -91,7 +91,7 @@ struct reference_kl {
             slope = detail::value_minus_slope(estimator, l);
         }
         alive = alive & (abs(value) <= c);
-        value = simd::clamp(value, -simd::min(c, largest), simd::min(c, largest));  // finite: beta may be 0
+        value = simd::clamp(value, -(simd::min)(c, largest), (simd::min)(c, largest));  // finite: beta may be 0
         if constexpr (std::is_same_v<Gradient, kl_gradient::straight_through>)
             return {b * value, b * zero_unless(t.active, t.logp - t.ref_logp)};
         return {b * value, zero_unless(alive, b * slope)};

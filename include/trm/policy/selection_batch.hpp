@@ -174,7 +174,7 @@ struct clip_cov {
             if (!clipped && c[i] > lower && c[i] < upper) candidates[count++] = tokens[i];
         }
         auto const wanted =
-            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+            (std::max<std::size_t>)(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
         detail::splitmix64 random(seed);
         for (std::size_t k = 0; k < (std::min)(wanted, count); ++k) {  // partial Fisher-Yates
             std::swap(candidates[k], candidates[k + random.below(count - k)]);
@@ -200,7 +200,7 @@ struct top_covariance {
         auto const order = memory.take<std::size_t>(tokens.size());
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
         auto const wanted =
-            std::max<std::size_t>(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
+            (std::max<std::size_t>)(static_cast<std::size_t>(fraction * static_cast<double>(tokens.size())), 1);
         auto const k = (std::min)(wanted, order.size());
         std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
                           [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });

@@ -39,7 +39,7 @@ struct row_gradient {
         V t[n];
         for (std::size_t i = 0; i < n; ++i) {
             t[i] = base.exponent(x[i]);
-            if constexpr (Entropy) t[i] = simd::max(V(least_exponent<T>), t[i]);  // 0 times infinity would be NaN
+            if constexpr (Entropy) t[i] = (simd::max)(V(least_exponent<T>), t[i]);  // 0 times infinity would be NaN
             x[i] = t[i];
         }
         simd::exp2_or_zero_each(x);

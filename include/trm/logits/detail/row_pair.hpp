@@ -16,7 +16,7 @@ inline constexpr int pairs_per_chain = 16;
 /// Exponents are kept down to -2^28, so that KL stays exact where one policy is millions of nats below the other.
 template <class Base, class V>
 TRM_INLINE V wide_exponent(Base const& b, V x) noexcept {
-    return simd::max(V(least_exponent<typename V::value_type>), b.exponent(x));
+    return (simd::max)(V(least_exponent<typename V::value_type>), b.exponent(x));
 }
 
 /// Entries that one policy can produce and the other cannot make one of the KLs infinite.
