@@ -123,6 +123,14 @@ TEST_CASE("good data with unusual but right values has no warning") {
     r = shipped();
     r.rollout_logp[3] = -61.5, r.logp[3] = -60;
     expect_silence(r);
+    // Neighbours that are alike: a shift correlates too, but less than no shift.
+    rollouts slow;
+    for (int t = 0; t < 2000; ++t) {
+        slow.logp.push_back(-2.5 + 2 * std::sin(0.1 * t));
+        slow.rollout_logp.push_back(slow.logp.back() + 0.1 * std::sin(1.7 * t));
+    }
+    slow.offsets = {0, 2000};
+    expect_silence(slow);
     expect_silence(rollouts{});
 }
 
