@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/pipeline/run.hpp>
+#include <trm/pipeline/validate.hpp>
 
 #include <concepts>
 #include <type_traits>

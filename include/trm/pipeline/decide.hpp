@@ -85,6 +85,7 @@ template <class Core>
         double const mean = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
         d.weight_factor = mean > 1e-8 ? 1 / mean : 1.0;
     }
+    if (!core.two_pass()) return d;
     d.weight = core.sequence_weight_of(s.sums, s.finite, s.passing, limit, d.weight_factor);
     d.constants = core.constants_of(s.sums, s.finite, limit, d.weight, d.weight_factor);
     return d;

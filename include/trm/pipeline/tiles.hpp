@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/pipeline/tile.hpp>
+#include <trm/pipeline/tile_reader.hpp>
+#include <trm/pipeline/write.hpp>
 
 /// \file
 /// The pass over runs of tokens for policies chosen at run time: the steps of `fused_pass`, each a loop over a tile. The same

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/spec.hpp>
+
+/// \file
+/// `any_loss` compiled once for a program of many files: it takes several seconds. Include this header in the place of
+/// trm/loss/spec.hpp, and in one of the files, before including anything of trm,
+///
+///     #define TRM_ANY_LOSS_HERE
+///     #include <trm/loss/any_loss_extern.hpp>
+///
+/// Covered are calls on the caller's thread with a workspace, for float, double and bf16 storage, and parse_spec. All files must
+/// have the compiler flags that the ABI namespace spells (core/config.hpp), or they do not link.
+
+#if defined(TRM_ANY_LOSS_HERE)
+#define TRM_ANY_LOSS_TEMPLATE template
+#else
+#define TRM_ANY_LOSS_TEMPLATE extern template
+#endif
+// The function behind the call, which is no member: compilers look into members even if they are compiled elsewhere.
+#define TRM_ANY_LOSS_CALL(S, T)                                                                      \
+    TRM_ANY_LOSS_TEMPLATE result detail::run(                                                        \
+        detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, \
+        outputs<T> const&, serial_executor const&, workspace&);
+
+TRM_NAMESPACE_BEGIN
+TRM_ANY_LOSS_CALL(float, float)
+TRM_ANY_LOSS_CALL(double, double)
+TRM_ANY_LOSS_CALL(bf16, float)
+TRM_ANY_LOSS_TEMPLATE spec_result parse_spec<loss_spec>(std::string_view) noexcept;
+TRM_NAMESPACE_END
+
+#undef TRM_ANY_LOSS_CALL
+#undef TRM_ANY_LOSS_TEMPLATE

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/any_policies.hpp>
+#include <trm/loss/policy_steps.hpp>
+#include <trm/pipeline/decide.hpp>
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// What the policies of a spec need, and what they say about a whole sequence: what `composition` knows from its types. (A
+/// template so that only those who use it pay for compiling it.)
+template <class Spec = loss_spec>
+struct run_time_policies {
+    static constexpr bool is_static = false;
+    static constexpr int sum_capacity = max_criteria + 2 + 4;
+    static constexpr int max_capacity = max_criteria;
+    static constexpr int criteria_capacity = max_criteria;
+
+    explicit run_time_policies(Spec const& s) noexcept : spec(&s) {
+        int sum = 0, max = 0, i = 0;
+        for (any_criterion const& c : s.mask) {
+            if (i == max_criteria) break;
+            std::visit(
+                [&](auto const& m) {
+                    using M = std::remove_cvref_t<decltype(m)>;
+                    places[i] = {sum, max};
+                    sum += M::sums;
+                    max += M::maxima;
+                    sequence_criteria_ = sequence_criteria_ || M::is_sequence;
+                    late_ = late_ || measures_passing<M>;
+                    token_criteria_ = token_criteria_ || !M::is_sequence;
+                    selections_ = selections_ || selects<M>;
+                    if constexpr (requires { m.divergence; }) {
+                        needs_ |= needs_of(m.divergence);
+                        if constexpr (requires { m.zero; })
+                            needs_ |= need::ratio(m.divergence.over);  // looks at x as well
+                        if (i == 0) diagnose_over_ = m.divergence.over;
+                    } else {
+                        if (i == 0) diagnose_over_ = m.over;
+                    }
+                    if constexpr (requires { M::needs(); }) needs_ |= M::needs();
+                },
+                c);
+            ++i;
+        }
+        criteria_ = i;
+        weight_slot = sum;
+        std::visit(
+            [&](auto const& w) {
+                using W = std::remove_cvref_t<decltype(w)>;
+                has_weight_ = !std::is_same_v<W, no_weight>;
+                weight_reads_ratio_ = weight_reads_ratio<W>;
+                normalises_ = is_normalised<W>;
+                sum += weight_sums<W>;
+                two_pass_ = W::sums > 0;
+            },
+            s.weight.policy);
+        if (weight_reads_ratio_) needs_ |= need::ratio(s.weight.over);
+        if (weight_reads_ratio_ && criteria_ == 0) diagnose_over_ = s.weight.over;
+        surrogate_slot = sum;
+        std::visit(
+            [&](auto const& p) {
+                using P = std::remove_cvref_t<decltype(p)>;
+                needs_ |= P::needs();
+                if constexpr (!requires { P::reads_ratio; }) needs_ |= need::ratio(s.surrogate.over);
+                sum += sequence_sums_of<P>;
+                two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
+                marker_ = requires { p.marker(); };
+                shares_gradient_ = trm::shares_gradient<P>;
+            },
+            s.surrogate.policy);
+        for (any_penalty const& p : s.penalties)
+            std::visit(
+                [&](auto const& q) {
+                    needs_ |= needs_of(q);
+                    penalises_all_ = penalises_all_ || q.tokens == sees::all_tokens;
+                },
+                p);
+        late_ = late_ || two_pass_;
+        sum_width_ = sum;
+        max_width_ = max;
+    }
+
+    [[nodiscard]] int criteria() const noexcept { return criteria_; }
+    [[nodiscard]] int sum_width() const noexcept { return sum_width_; }
+    [[nodiscard]] int max_width() const noexcept { return max_width_; }
+    [[nodiscard]] bool has_token_criteria() const noexcept { return token_criteria_; }
+    [[nodiscard]] bool has_sequence_criteria() const noexcept { return sequence_criteria_; }
+    [[nodiscard]] bool has_selections() const noexcept { return selections_; }
+    [[nodiscard]] bool has_marker() const noexcept { return marker_; }
+    [[nodiscard]] bool has_weight() const noexcept { return has_weight_; }
+    [[nodiscard]] bool has_penalties() const noexcept { return !spec->penalties.empty(); }
+    [[nodiscard]] bool normalises() const noexcept { return normalises_; }
+    [[nodiscard]] bool two_pass() const noexcept { return two_pass_; }
+    [[nodiscard]] bool shares_gradient() const noexcept { return shares_gradient_; }
+    [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
+    [[nodiscard]] unsigned needs() const noexcept { return needs_; }
+    [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
+    [[nodiscard]] status validate() const noexcept {
+        if (spec->mask.size() > static_cast<std::size_t>(max_criteria))
+            return {errc::unsupported, -1, -1, "a mask has at most 15 criteria"};
+        status first;
+        auto const check = [&](auto const& policy) {
+            if (first.ok()) first = policy.validate();
+        };
+        std::visit(check, spec->surrogate.policy);
+        std::visit(check, spec->weight.policy);
+        if (first.ok())
+            std::visit([&](auto const& s, auto const& w) { first = check_pair(s, w); }, spec->surrogate.policy,
+                       spec->weight.policy);
+        for (any_criterion const& c : spec->mask) std::visit(check, c);
+        for (any_penalty const& p : spec->penalties) std::visit(check, p);
+        return first;
+    }
+
+    template <class F>
+    void each_selection(F&& f) const {
+        for (int i = 0; i < criteria_; ++i)
+            std::visit(
+                [&](auto const& m) {
+                    if constexpr (selects<std::remove_cvref_t<decltype(m)>>) f(m, i);
+                },
+                spec->mask[static_cast<std::size_t>(i)]);
+    }
+    template <class F>
+    void each_marker(F&& f) const {
+        std::visit(
+            [&](auto const& p) {
+                if constexpr (requires { p.marker(); }) f(p.marker());
+            },
+            spec->surrogate.policy);
+    }
+
+    [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite,
+                                         double passing) const noexcept {
+        sequence_verdict verdict;
+        for (int i = 0; i < criteria_; ++i)
+            std::visit(
+                [&](auto const& m) {
+                    if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
+                        judge_sequence(m, i, sums + places[i].sum, maxima + places[i].max, finite, passing, verdict);
+                },
+                spec->mask[static_cast<std::size_t>(i)]);
+        return verdict;
+    }
+    [[nodiscard]] double statistic(int i, sequence_total const& s) const noexcept {
+        return std::visit(
+            [&](auto const& m) {
+                if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
+                    return statistic_of(m, s.sums + places[i].sum, s.maxima + places[i].max, s.finite, s.passing);
+                return 0.0;
+            },
+            spec->mask[static_cast<std::size_t>(i)]);
+    }
+    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, double limit,
+                                            double factor) const noexcept {
+        return std::visit(
+            [&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, finite, passing, limit, factor); },
+            spec->weight.policy);
+    }
+    void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
+                       counts& n) const noexcept {
+        std::visit([&](auto const& w) { count_weight(w, sums + weight_slot, finite, kept, keep, share, limit, n); },
+                   spec->weight.policy);
+    }
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, double limit, double of_sequence,
+                                                  double factor) const noexcept {
+        sequence_constants k = std::visit(
+            [&](auto const& s) -> sequence_constants {
+                if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
+                    return s.constants(sums + surrogate_slot, finite, limit);
+                } else {
+                    return {};
+                }
+            },
+            spec->surrogate.policy);
+        if (shares_gradient_)
+            k.c[2] *=
+                std::visit([&](auto const& w) { return shared_part(w, of_sequence, factor); }, spec->weight.policy);
+        return k;
+    }
+
+protected:
+    Spec const* spec;
+    struct slot {
+        int sum = 0, max = 0;
+    };
+    slot places[max_criteria] = {};
+    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0;
+    unsigned needs_ = 0;
+    ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
+    bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
+         weight_reads_ratio_ = false, normalises_ = false, two_pass_ = false, late_ = false, shares_gradient_ = false,
+         penalises_all_ = false;
+};
+
+}  // namespace detail
+TRM_NAMESPACE_END

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/any_policies.hpp>
+#include <trm/loss/policy_steps.hpp>
+#include <trm/pipeline/tile.hpp>
+
+/// \file
+/// What one policy does with a tile of tokens: the loops of losses chosen at run time.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// Sets the divergence of each token of a tile, ahead of a policy that looks at one chosen at run time.
+template <class V>
+void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
+    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
+        each_register(t, [&, over = d.over](auto const& k, int j)
+                             __attribute__((always_inline)) { t.divergence.set(j, listed_divergence<D>(k, over)); });
+    });
+}
+/// Criteria and divergences that are so simple that they are compiled together. Others meet in memory.
+template <class M>
+inline constexpr bool is_simple_criterion = false;
+template <>
+inline constexpr bool is_simple_criterion<token_mask<any_divergence>> = true;
+template <class Stat>
+inline constexpr bool is_simple_criterion<sequence_mask<any_divergence, Stat>> = true;
+template <class D>
+inline constexpr bool is_simple_divergence =
+    is_estimator<D>::value || std::is_same_v<D, ratio> || std::is_same_v<D, given>;
+
+/// f(type of the divergence, or void, is the tile clean?) for a criterion: the divergences of others are rows by then.
+template <class M, class V, class F>
+void with_divergence(M const& criterion, tile<V>& t, F&& f) noexcept {
+    bool done = false;
+    if constexpr (is_simple_criterion<M>)
+        at_type(catalogue::divergences{}, criterion.divergence.index, [&]<class D>(std::type_identity<D> type) {
+            if constexpr (is_simple_divergence<D>) {
+                done = true;
+                t.clean ? f(type, std::true_type{}) : f(type, std::false_type{});
+            }
+        });
+    if (done) return;
+    if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
+    f(std::type_identity<void>{}, std::false_type{});
+}
+template <class D, class M, class V>
+TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, token<V, true>& k) noexcept {
+    if constexpr (!std::is_void_v<D>) {
+        k.divergence = listed_divergence<D>(k, criterion.divergence.over);
+    } else if constexpr (requires { criterion.divergence; }) {
+        k.divergence = t.divergence[j];
+    }
+}
+template <class M, class V>
+[[nodiscard]] int test_tile(M const& criterion, int bit, bool reasons, tile<V>& t) noexcept {
+    int rejected = 0;
+    with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
+        each_register<Clean>(t, [&, policy = criterion](auto& k, int j) __attribute__((always_inline)) {
+            take_divergence<D>(policy, t, j, k);
+            rejected += test_tokens(policy, bit, k);
+            t.keep[j] = k.keep;
+            if (reasons) t.reasons.set(j, k.reasons);
+        });
+    });
+    return rejected;
+}
+template <class M, class V>
+void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
+    V sum = *sums, max = *maxima;
+    with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
+        V s = sum, even = max, odd = max;  // two maxima: neither waits for the other
+        each_register<Clean>(t, [&, policy = criterion](auto& k, int j) __attribute__((always_inline)) {
+            take_divergence<D>(policy, t, j, k);
+            policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
+        });
+        sum = s;
+        max = (simd::max)(even, odd);
+    });
+    if constexpr (M::sums > 0) *sums = sum;
+    if constexpr (M::maxima > 0) *maxima = max;
+}
+/// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token.
+template <class W, class V>
+void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, V* total) noexcept {
+    if constexpr (weight_sums<W> > 0) {
+        V sum = *total;
+        each_register(
+            t, [&](auto const& k, int) __attribute__((always_inline)) { sum = sum + measured_weight(w, k, k[over]); });
+        *total = sum;
+    }
+    if (shared)
+        each_register(t, [&](auto const& k, int j) __attribute__((always_inline)) {
+            t.weight.set(j, simd::pin(token_part(w, k[over]) * k.factor));
+        });
+}
+template <class S, class V>
+void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) noexcept {
+    constexpr int width = sequence_sums_of<S>;
+    if constexpr (width > 0) {
+        V local[width];
+        for (int k = 0; k < width; ++k) local[k] = sums[k];
+        each_register(t, [&](auto const& k, int) __attribute__((always_inline)) { s.measure(k, k[over], local); });
+        for (int k = 0; k < width; ++k) sums[k] = local[k];
+    }
+}
+template <class W, class V>
+[[gnu::noinline]] void apply_weight(W const policy, ratio_kind over, tile<V>& t, double of_sequence,
+                                    double factor) noexcept {
+    each_register(t, [&, w = policy](auto const& k, int j) __attribute__((always_inline)) {
+        t.weight.set(j, weight_of(w, k[over], of_sequence, factor));
+    });
+}
+template <class Penalty, class V>
+[[gnu::noinline]] void apply_penalty(Penalty const policy, tile<V>& t, V limit) noexcept {
+    each_register(t, [&, p = policy](auto& k, int j) __attribute__((always_inline)) {
+        add_penalty(p, k, limit);
+        t.penalty.set(j, k.penalty);
+        t.penalty_slope.set(j, k.penalty_slope);
+        t.penalty_all.set(j, k.penalty_all);
+        t.penalty_all_slope.set(j, k.penalty_all_slope);
+    });
+}
+template <class P, class V>
+TRM_INLINE void set_terms(P const& s, token<V, true>& t, ratio_kind over,
+                          sequence_constants const& constants) noexcept {
+    auto const& l = t[over];
+    if constexpr (sequence_sums_of<P> > 0) {
+        store_terms(t, s(t, l, constants));
+    } else {
+        store_terms(t, s(t, l));
+    }
+}
+template <class P, class V>
+[[gnu::noinline]] void apply_surrogate(P const policy, ratio_kind over, tile<V>& t,
+                                       sequence_constants const constants) noexcept {
+    each_register(t, [&, s = policy, over](auto& k, int j) __attribute__((always_inline)) {
+        set_terms(s, k, over, constants);
+        t.value.set(j, k.value);
+        t.slope.set(j, k.slope);
+        t.clipped[j] = k.clipped;
+    });
+}
+template <bool Clean, class P, class V, class Write>
+[[gnu::noinline]] void apply_surrogate_plain(P const policy, ratio_kind over, tile<V> const& t,
+                                             sequence_constants const constants, Write const write,
+                                             V& objective) noexcept {
+    V sum = objective;
+    each_register<Clean>(t, [&, s = policy, over, write](auto& k, int j) __attribute__((always_inline)) {
+        set_terms(s, k, over, constants);
+        write(k, j, sum);
+    });
+    objective = sum;
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END
