@@ -20,14 +20,20 @@ void of_rollouts(const std::string& path, int updates_behind) {
     const trm::status s = seen.add(batch.view());
     if (!s.ok()) throw std::runtime_error(std::string(s.what) + ": " + trm::message(s.code));
 
-    std::cout << "== " << updates_behind << " updates behind, exact divergences ==\n" << b::to_text(b::certify(seen));
+    std::cout << "== " << updates_behind << " updates behind, exact divergences ==\n";
+    const b::certificate c = b::certify(seen);
+    std::cout << b::to_text(c) << "\nBlock bounds by block length, and the health of their products:\n"
+              << b::to_text(std::span<const b::block_row>(c.blocks)) << '\n';
 
     b::evidence sampled;
     (void)sampled.add(batch.sampled_view());
     const b::certificate from_tokens = b::certify(sampled);
     const b::rung* second = from_tokens.find(b::rung_name::second_moment);
-    std::cout << "from sampled tokens alone: second moment " << second->value << ", at most " << second->upper()
-              << "\n\n";
+    std::cout << "from sampled tokens alone: second moment " << second->value << ", at most " << second->upper();
+    if (const b::rung* blocks = from_tokens.find(b::rung_name::blocks)) {
+        std::cout << "; blocks of " << blocks->block << ' ' << blocks->value << ", at most " << blocks->upper();
+    }
+    std::cout << "\n\n";
 
     std::cout << "What a mask on the largest KL removes, and the error it leaves:\n";
     constexpr std::array<double, 6> fractions{0.25, 0.5, 0.75, 0.9, 0.97, 1.0};

@@ -114,10 +114,13 @@ TEST_CASE("the certificate of the shipped rollouts has the published figures", "
         int updates_behind;
         double classical, pinsker_marginal, adaptive, second_moment, direct, low, high, ess;
         bool healthy;
+        b::rung_name head;
+        std::int64_t block;
     };
-    for (const row& r : {row{0, 14105, 236, 2.39, 0.99, 0.067, 0.036, 0.116, 0.59, true},
-                         row{2, 16470.4, 255.6, 8.98, 7.63, 0.42, 0.35, 0.49, 0.25, false},
-                         row{4, 32824.3, 318, 27.3, 26.6, 1.96, 1.6, 2.3, 0.04, false}}) {
+    for (const row& r :
+         {row{0, 14105, 236, 2.39, 0.99, 0.067, 0.036, 0.116, 0.59, true, b::rung_name::direct, 160},
+          row{2, 16470.4, 255.6, 8.98, 7.63, 0.42, 0.35, 0.49, 0.25, false, b::rung_name::blocks, 64},
+          row{4, 32824.3, 318, 27.3, 26.6, 1.96, 1.6, 2.3, 0.04, false, b::rung_name::second_moment, 0}}) {
         CAPTURE(r.updates_behind);
         const b::certificate c = b::certify(evidence_of(shipped(r.updates_behind)));
         const auto value = [&](b::rung_name n) { return c.find(n)->value; };
@@ -131,7 +134,10 @@ TEST_CASE("the certificate of the shipped rollouts has the published figures", "
         CHECK(direct->range->high == Approx(r.high).epsilon(0.04));
         CHECK(c.health.ess == Approx(r.ess).margin(0.006));
         CHECK(c.health.good == r.healthy);
-        CHECK(c.head()->name == (r.healthy ? b::rung_name::direct : b::rung_name::second_moment));
+        CHECK(c.head()->name == r.head);
+        REQUIRE((c.find(b::rung_name::blocks) != nullptr) == (r.block > 0));
+        if (r.block > 0) CHECK(c.find(b::rung_name::blocks)->block == r.block);
+        CHECK(c.find(b::rung_name::one_sided) == nullptr);
         CHECK(c.head()->kind == b::claim::estimated);
         CHECK(c.ladder[*c.binding].name == b::rung_name::adaptive);
         CHECK_FALSE(c.guarantee.has_value());
@@ -148,6 +154,44 @@ TEST_CASE("the certificate of the shipped rollouts has the published figures", "
         CHECK(s.find(b::rung_name::second_moment)->value == Approx(r.second_moment).epsilon(0.02));
         CHECK(s.find(b::rung_name::direct)->value == direct->value);
     }
+}
+
+TEST_CASE("block bounds of the shipped rollouts have the published figures", "[unit]") {
+    constexpr std::array<std::int64_t, 7> lengths{1, 4, 8, 16, 40, 80, 160};
+    struct row {
+        int updates_behind;
+        std::array<double, 7> bound, ess;
+    };
+    for (const row& r :
+         {row{0, {0.991, 0.588, 0.473, 0.428, 0.288, 0.139, 0.0666}, {0.98, 0.87, 0.80, 0.50, 0.55, 0.58, 0.59}},
+          row{2, {7.63, 4.30, 3.31, 2.52, 1.67, 0.957, 0.416}, {0.95, 0.87, 0.71, 0.59, 0.48, 0.37, 0.25}},
+          row{4, {26.6, 17.3, 12.9, 8.99, 6.18, 3.21, 1.96}, {0.39, 0.20, 0.12, 0.17, 0.06, 0.05, 0.04}}}) {
+        b::evidence e;
+        e.grid.lengths = {1, 4, 8, 16, 40, 80};
+        REQUIRE(e.add(shipped(r.updates_behind).view()).ok());
+        const auto rows = b::block_bounds(e);
+        REQUIRE(rows.size() == lengths.size());
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            CAPTURE(r.updates_behind, rows[i].length);
+            CHECK(rows[i].length == lengths[i]);
+            const double digit = std::pow(10.0, std::floor(std::log10(r.bound[i])) - 2.0);  // three are published
+            CHECK(std::fabs(rows[i].value - r.bound[i]) < 0.55 * digit);
+            CHECK(std::fabs(rows[i].ess - r.ess[i]) < 0.0055);
+            CHECK(rows[i].refined <= rows[i].value + 1.5e-3);
+        }
+        // The grid and the limits that led to a choice are part of the certificate.
+        b::certificate_options o;
+        o.least_block_ess = 0.45;
+        const b::certificate c = b::certify(e, o);
+        CHECK(c.blocks.size() == lengths.size());
+        CHECK(c.options.least_block_ess == 0.45);
+        if (r.updates_behind == 2) CHECK(c.find(b::rung_name::blocks)->block == 40);
+    }
+    // With sampled tokens alone, two updates behind: k3 for the KL, no TV.
+    const b::certificate s = b::certify(evidence_of(shipped(2), false));
+    CHECK(s.head()->name == b::rung_name::blocks);
+    CHECK(s.head()->block == 64);
+    CHECK(s.head()->value == Approx(1.045).epsilon(0.001));
 }
 
 TEST_CASE("ranks merge to the certificate of the whole batch", "[property]") {
@@ -173,6 +217,13 @@ TEST_CASE("ranks merge to the certificate of the whole batch", "[property]") {
                 CHECK(c.ladder[i].name == whole.ladder[i].name);
                 CHECK(c.ladder[i].value == Approx(whole.ladder[i].value).epsilon(1e-12));
                 CHECK(c.ladder[i].upper() == Approx(whole.ladder[i].upper()).epsilon(1e-10));
+            }
+            REQUIRE(c.blocks.size() == whole.blocks.size());
+            CHECK(c.block_used == whole.block_used);
+            for (std::size_t j = 0; j < c.blocks.size(); ++j) {
+                CHECK(c.blocks[j].value == Approx(whole.blocks[j].value).epsilon(1e-12));
+                CHECK(c.blocks[j].refined == Approx(whole.blocks[j].refined).epsilon(1e-12));
+                CHECK(c.blocks[j].ess == Approx(whole.blocks[j].ess).epsilon(1e-12));
             }
             CHECK(c.health.tail_share == Approx(whole.health.tail_share).epsilon(1e-12));
         }
@@ -275,15 +326,30 @@ TEST_CASE("the headline follows its rule", "[unit]") {
     CHECK(loose.guarantee.has_value());
     CHECK(loose.head()->name == b::rung_name::direct);
 
-    // Health fails: fall back on the second moment, and say so.
+    // Health fails: fall back on blocks, then on the second moment, and say so. Blocks of T tokens are the direct
+    // estimate and may not stand in for it when it is unhealthy.
     b::certificate_options strict;
     strict.least_ess = 0.99999;
     const b::certificate poor = b::certify(e, strict);
     CHECK(poor.find(b::rung_name::direct)->state == b::rung_status::unhealthy);
-    CHECK(poor.head()->name == b::rung_name::second_moment);
+    CHECK(poor.blocks.back().ess > 0.5);
+    CHECK(poor.head()->name == b::rung_name::blocks);
+    CHECK(poor.head()->block == 1);
+    CHECK(poor.head()->value == poor.find(b::rung_name::second_moment)->value);
+    strict.least_block_ess = 0.999999;
+    CHECK(b::certify(e, strict).head()->name == b::rung_name::second_moment);
+    CHECK(b::certify(e, strict).find(b::rung_name::blocks) == nullptr);
     strict = {};
     strict.largest_tail_share = 1e-6;
     CHECK(b::certify(e, strict).head()->name == b::rung_name::second_moment);
+
+    // The one-sided estimate joins the ladder if asked, and is checked by what it rests on.
+    strict = {};
+    strict.least_ess = 0.99999;
+    strict.refined = true;
+    CHECK(b::certify(e, strict).head()->name == b::rung_name::one_sided);
+    strict.largest_tail_share = 1e-6;
+    CHECK(b::certify(e, strict).find(b::rung_name::one_sided)->state == b::rung_status::unhealthy);
 
     // E[prod rho] - 1 far from 0: these are not samples of mu.
     b::trajectories<double> t = mild.view();
@@ -293,6 +359,7 @@ TEST_CASE("the headline follows its rule", "[unit]") {
         b::evidence off;
         REQUIRE(off.add(t).ok());
         CHECK_FALSE(b::certify(off).health.good);
+        CHECK_FALSE(b::certify(off).health.one_sided_good);
     }
 
     // One group: nothing to resample. The estimate stands without an interval, and is not called ok.
@@ -395,6 +462,11 @@ TEST_CASE("the curve ends where the certificate is", "[unit]") {
     REQUIRE(points.size() == 4);
     const b::certificate c = b::certify(evidence_of(batch));
     CHECK(points[3].second_moment == Approx(c.find(b::rung_name::second_moment)->value).epsilon(1e-12));
+    CHECK(points[3].blocks == Approx(c.find(b::rung_name::blocks)->value).epsilon(1e-12));
+    CHECK(points[3].block_length == 160);
+    const auto older = b::curve(shipped(2).view(), horizons);
+    CHECK(older[3].block_length == 64);
+    CHECK(older[3].blocks == Approx(1.079).epsilon(0.001));
     CHECK(points[3].direct == Approx(c.find(b::rung_name::direct)->value).epsilon(1e-12));
     CHECK(*points[3].paper[b::bound_name::adaptive] == Approx(c.find(b::rung_name::adaptive)->value).epsilon(1e-12));
     CHECK(points[0].direct == Approx(0.0).margin(1e-15));  // re-association leaves an ulp
@@ -418,7 +490,12 @@ TEST_CASE("the READMEs quote what the library says today", "[unit]") {
     const std::string current = b::to_text(b::certify(evidence_of(shipped(0))));
     quotes(current);
     CHECK(read(TRM_EXAMPLES_DATA_DIR "/../../README.md").find("```\n" + current + "```") != std::string::npos);
+    const b::certificate older = b::certify(evidence_of(shipped(2)));
+    quotes(b::to_text(older));
+    quotes(b::to_text(std::span<const b::block_row>(older.blocks)));
     quotes(b::to_text(b::certify(evidence_of(shipped(4)))));
+    CHECK(read(TRM_EXAMPLES_DATA_DIR "/../../README.md").find("```\n" + b::to_text(older) + "```") !=
+          std::string::npos);
 
     const b::evidence seen = evidence_of(shipped(0));
     constexpr std::array<double, 6> fractions{0.25, 0.5, 0.75, 0.9, 0.97, 1.0};
@@ -426,6 +503,7 @@ TEST_CASE("the READMEs quote what the library says today", "[unit]") {
     quotes(b::to_text(b::sweep(seen, b::mask_statistic::max_kl, thresholds)));
     constexpr std::array<std::int64_t, 5> cuts{10, 20, 40, 80, 160};
     quotes(b::to_text(b::curve(shipped(0).view(), cuts)));
+    quotes(b::to_text(b::curve(shipped(2).view(), cuts)));
 
     constexpr std::array<std::int64_t, 3> horizons{128, 4096, 32768};
     std::array<b::calibration_row, 3> rows;

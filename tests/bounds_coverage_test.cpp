@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <trm/bounds/certificate.hpp>
 
+#include "bounds_chain.hpp"
 #include "catch.hpp"
-#include "tabular.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,35 +10,12 @@
 #include <vector>
 
 namespace b = trm::bounds;
+using chains::chain;
+using chains::draw;
+using chains::mismatch;
+using chains::random_chain;
 
 namespace {
-
-/// Policies whose next token depends on the last one only: long responses with exact values by dynamic programming.
-struct chain {
-    std::size_t states = 5;
-    std::vector<double> mu, pi;  // [states * states]
-};
-
-/// `dense`: every state differs a little. `sparse`: one state of five differs a lot. `rare`: that state is, on top of
-/// it, entered only once in about twenty tokens.
-enum class mismatch { dense, sparse, rare };
-
-chain random_chain(mismatch kind, std::mt19937_64& rng) {
-    chain c;
-    const std::size_t v = c.states;
-    for (std::size_t s = 0; s < v; ++s) {
-        const bool hit = kind == mismatch::dense || s == 0;
-        const double size = kind == mismatch::dense ? 0.15 : 0.8;
-        for (std::size_t y = 0; y < v; ++y) {
-            const double rare = kind == mismatch::rare && y == 0 ? -2.0 : 0.0;
-            c.mu.push_back(1.5 * (2.0 * tabular::unit(rng) - 1.0) + rare);
-            c.pi.push_back(c.mu.back() + (hit ? size * (2.0 * tabular::unit(rng) - 1.0) : 0.0));
-        }
-        tabular::softmax(&c.mu[s * v], v);
-        tabular::softmax(&c.pi[s * v], v);
-    }
-    return c;
-}
 
 struct exact_bounds {
     double with_tv = 0.0;  // sum_t min(a, b, c)
@@ -92,43 +69,6 @@ exact_bounds solve(const chain& c, std::size_t horizon) {
         out.with_tv += std::min(ab, cc);
     }
     return out;
-}
-
-/// n responses in 64 groups.
-b::evidence draw(const chain& c, std::size_t horizon, std::size_t n, bool divergences, std::mt19937_64& rng) {
-    const std::size_t v = c.states;
-    std::vector<double> kl(v), tv(v);
-    std::vector<double> table(v * v);
-    for (std::size_t s = 0; s < v; ++s) {
-        kl[s] = tabular::kl(&c.mu[s * v], &c.pi[s * v], v);
-        tv[s] = tabular::tv(&c.mu[s * v], &c.pi[s * v], v);
-        for (std::size_t y = 0; y < v; ++y) table[s * v + y] = std::log(c.pi[s * v + y] / c.mu[s * v + y]);
-    }
-    std::vector<std::int64_t> offsets{0}, groups;
-    std::vector<double> x, k, d;
-    for (std::size_t i = 0; i < n; ++i) {
-        std::size_t s = 0;
-        for (std::size_t t = 0; t < horizon; ++t) {
-            double u = tabular::unit(rng);
-            std::size_t y = 0;
-            while (y + 1 < v && u >= c.mu[s * v + y]) u -= c.mu[s * v + y++];
-            x.push_back(table[s * v + y]);
-            k.push_back(kl[s]);
-            d.push_back(tv[s]);
-            s = y;
-        }
-        offsets.push_back(static_cast<std::int64_t>(x.size()));
-        groups.push_back(static_cast<std::int64_t>(i % 64));
-    }
-    b::trajectories<double> batch{.layout = trm::packed{offsets}, .log_ratio = x};
-    if (divergences) {
-        batch.kl = k;
-        batch.tv = d;
-    }
-    batch.groups = groups;
-    b::evidence e;
-    REQUIRE(e.add(batch).ok());
-    return e;
 }
 
 struct score {

@@ -38,6 +38,8 @@ foreach(line IN ITEMS
     "\nno mask 100.0% 100.0% "
     "\nmax exact KL <= 0.101 keeps 90% <= 0.0272 keeps 70% <= 0.0137 keeps 50%\n"
     "\ndirect, worst reward estimated 0.06664 ["
+    "\nblocks of 160 estimated 0.06664 ["
+    "\nblocks of 64 estimated 1.079 ["
     "\nsecond moment estimated 0.9908 ["
     "\nsecond moment estimated 7.626 ["
     "\nsecond moment estimated 26.63 [")

@@ -46,7 +46,9 @@ std::string tables(rollouts const& all, settings const& s, progress_line const& 
     progress.stage("detectors");
     if (!all.kl.empty()) out += detectors(all, s) + "\n";
     progress.stage("certificates");
-    return out + certificates(all, s);
+    out += certificates(all, s);
+    if (s.calibrate) out += calibration(all, s);
+    return out;
 }
 
 /// What the command line says.
@@ -166,6 +168,9 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(0.0, 1.0));
     app.add_option("--reward-min", s.reward_min, "smallest reward that is possible")->capture_default_str();
     app.add_option("--reward-max", s.reward_max, "largest reward that is possible")->capture_default_str();
+    app.add_option("--calibrate", s.calibrate,
+                   "look for thresholds that keep the error on what is kept below this target")
+        ->check(CLI::PositiveNumber);
     app.add_option("--plots", plots.directory, "directory for the plots; made if need be")->capture_default_str();
     app.add_flag("--no-plots", no_plots, "tables only");
     app.add_option("--format", plots.format, "png or svg")->capture_default_str()->check(CLI::IsMember({"png", "svg"}));

@@ -12,6 +12,7 @@ struct settings {
     double delta = 0.05;                      ///< threshold of the maximum criteria, nats
     std::vector<double> keep{0.9, 0.7, 0.5};  ///< keep rates at which detectors are compared
     double reward_min = 0.0, reward_max = 1.0;
+    std::optional<double> calibrate;  ///< target of the error on what a mask keeps
 };
 
 /// Sizes, divergences and effective sample sizes, one line for each age.
@@ -43,6 +44,9 @@ struct maxima {
     std::vector<double> exact_kl, k2;
 };
 maxima maxima_of(rollouts const& of_one_age);
+
+/// For each age, the threshold of each criterion that meets `s.calibrate`, and what it costs.
+std::string calibration(rollouts const& all, settings const& s);
 
 /// The certificate of each age.
 std::string certificates(rollouts const& all, settings const& s);

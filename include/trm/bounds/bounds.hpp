@@ -5,6 +5,8 @@
 /// Everything about error bounds: see README.md beside this file.
 
 #include <trm/bounds/batch_bounds.hpp>
+#include <trm/bounds/block_bounds.hpp>
+#include <trm/bounds/blocks.hpp>
 #include <trm/bounds/calibration.hpp>
 #include <trm/bounds/certificate.hpp>
 #include <trm/bounds/curve.hpp>
@@ -13,6 +15,8 @@
 #include <trm/bounds/length_neutral.hpp>
 #include <trm/bounds/paper.hpp>
 #include <trm/bounds/report.hpp>
+#include <trm/bounds/rung.hpp>
 #include <trm/bounds/sweep.hpp>
+#include <trm/bounds/threshold.hpp>
 #include <trm/bounds/trajectories.hpp>
 #include <trm/bounds/wire.hpp>

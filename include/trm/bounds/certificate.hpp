@@ -3,72 +3,20 @@
 
 #include <trm/bounds/batch_bounds.hpp>
 #include <trm/bounds/resample.hpp>
+#include <trm/bounds/rung.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 /// \file
 /// How far the surrogate may be off, by which argument, and how far that argument can be trusted.
 
 TRM_NAMESPACE_BEGIN
 namespace bounds {
-
-/// What a number is. `exact`: a bound, because the divergences were given over all contexts. `estimated`: a consistent
-/// estimate from the batch with a bootstrap interval. `plug_in`: a formula that needs a maximum over all contexts, fed
-/// with the maximum over the batch: an indication. Only `exact` is a guarantee.
-enum class claim : std::uint8_t { exact, estimated, plug_in };
-
-enum class rung_name : std::uint8_t {
-    direct,
-    second_moment,
-    classical,
-    pinsker_marginal,
-    mixed_kl,
-    mixed_tv,
-    coupling,
-    adaptive
-};
-
-/// Why a rung may or may not carry the headline.
-enum class rung_status : std::uint8_t {
-    ok,
-    unhealthy,    ///< direct: the ratios' tails are too heavy, see `health`
-    no_interval,  ///< fewer than two prompt groups: an estimate without an interval
-    batch_max,    ///< plug-in from exact divergences: the batch need not contain the worst context
-    detector      ///< plug-in from sampled tokens: the largest k3 detects, it does not even estimate, the largest KL
-};
-
-struct rung {
-    rung_name name = rung_name::direct;
-    claim kind = claim::estimated;
-    rung_status state = rung_status::ok;
-    double value = 0.0;
-    std::optional<interval> range{};
-    bool vacuous = true;  ///< the upper limit is at least max R - min R
-
-    /// The upper end of the interval; the value itself where there is none.
-    [[nodiscard]] double upper() const noexcept { return range ? range->high : value; }
-};
-
-/// A value with its interval, if there are groups to resample.
-struct estimate {
-    double value = 0.0;
-    std::optional<interval> range{};
-
-    [[nodiscard]] double lower() const noexcept { return range ? range->low : value; }
-};
-
-/// Whether the direct rung may be believed.
-struct direct_health {
-    double ess = 0.0;         ///< fraction
-    double tail_share = 0.0;  ///< of the largest sequence in the sum of prod rho
-    estimate ratio_excess{};  ///< E[prod rho] - 1; its interval should contain 0
-    bool saturated = false;   ///< some log-ratio was held at +-300
-    bool good = false;
-};
 
 struct certificate_options {
     reward_range reward{};
@@ -77,13 +25,15 @@ struct certificate_options {
     double least_ess = 0.3;
     double largest_tail_share = 0.25;
     double health_level = 0.99;  ///< of the interval of E[prod rho] - 1 that must contain 0: 1 false alarm in 100
+    double least_block_ess = 0.5;  ///< of the products of a block length; largest_tail_share holds for them too
+    bool refined = false;  ///< the one-sided direct estimate and the fourth form of the block bound join the ladder
     std::int64_t horizon = 0;    ///< most tokens a response may have; 0: the longest seen
     std::optional<double> surrogate_gain{};  ///< L to certify; absent: estimated from the rewards, if any
     std::optional<divergences> exact{};      ///< divergences over all contexts, if somebody knows them
 };
 
 struct certificate {
-    static constexpr std::size_t capacity = 2 + 2 * bound_count;
+    static constexpr std::size_t capacity = 4 + 2 * bound_count;
 
     std::array<rung, capacity> ladder{};  ///< tightest argument first
     std::size_t rungs = 0;
@@ -92,6 +42,9 @@ struct certificate {
     std::optional<std::size_t> binding{};    ///< the smallest of the paper's bounds, exact before plug-in
 
     direct_health health{};
+    estimate one_sided{};                     ///< the direct estimate without prod rho's tail; see README.md
+    std::vector<block_row> blocks{};          ///< the block bound and its health at every length of the grid
+    std::optional<std::size_t> block_used{};  ///< the longest of them in good order: the one on the ladder
     batch_divergences inputs{};    ///< what the plug-in rungs were fed with
     estimate surrogate{};          ///< L, with b at mid-range; meaningful if has_rewards
     estimate observed_error{};     ///< direct, for the rewards that came
@@ -123,8 +76,34 @@ struct certificate {
 namespace detail {
 
 inline void push(certificate& c, rung r) noexcept {
+    if (r.range) r.range->low = std::max(r.range->low, 0.0);
     r.vacuous = vacuous(r.upper(), c.options.reward);
     c.ladder[c.rungs++] = r;
+}
+
+/// The block bound of the longest block length in good order. At w = T it is the direct estimate and has its interval.
+inline void push_blocks(certificate& c, const evidence& e, const rung& direct) {
+    const certificate_options& o = c.options;
+    c.blocks = block_bounds(e, o.reward, {o.least_block_ess, o.largest_tail_share});
+    if (!c.blocks.empty()) c.blocks.back().good = c.blocks.back().good && c.health.good;
+    c.block_used = longest_good(c.blocks);
+    if (!c.block_used) return;
+    const block_row& row = c.blocks[*c.block_used];
+    rung r{rung_name::blocks,
+           claim::estimated,
+           rung_status::no_interval,
+           o.refined ? row.refined : row.value,
+           direct.range,
+           true,
+           row.length};
+    if (*c.block_used + 1 < c.blocks.size()) {
+        const block_forms forms = o.refined ? block_forms::refined : block_forms::divergences;
+        std::vector<double> again = resample_blocks(e, *c.block_used, o.reward, o.bootstrap, forms);
+        r.range.reset();
+        if (!again.empty()) r.range = interval_of(again, r.value, o.bootstrap.level, interval_method::basic);
+    }
+    if (r.range) r.state = rung_status::ok;
+    push(c, r);
 }
 
 /// The paper's bounds that apply, smallest first.
@@ -133,7 +112,7 @@ inline void push_paper(certificate& c, const bound_table& table, claim kind, run
     for (std::size_t i = 0; i < bound_count; ++i) {
         if (!table.value[i]) continue;
         const auto name = static_cast<rung_name>(i + static_cast<std::size_t>(rung_name::classical));
-        push(c, {name, kind, state, *table.value[i], std::nullopt, true});
+        push(c, {name, kind, state, *table.value[i], std::nullopt, true, 0});
         for (std::size_t k = c.rungs - 1; k > first && c.ladder[k].value < c.ladder[k - 1].value; --k) {
             std::swap(c.ladder[k], c.ladder[k - 1]);
         }
@@ -155,11 +134,11 @@ inline void choose_headline(certificate& c) noexcept {
 
 }  // namespace detail
 
-/// The certificate of everything in `e`. The ladder: the direct estimate, the second-moment bound, the paper's bounds
-/// from `options.exact`, the paper's bounds with the batch's maxima. The headline is the first estimate in good order,
-/// or the smallest exact bound where that is no larger than the estimate's upper limit. Intervals: percentile for
-/// means, basic for the second-moment bound, whose minima and roots bias it. Allocates; linear in groups x positions
-/// x resamples. An empty `e` with `options.exact` given is fine. (A template so that only those who call it pay for
+/// The certificate of everything in `e`. The ladder: the direct estimate, the block bound of the longest block length in
+/// good order, the second-moment bound, the paper's bounds from `options.exact`, the paper's bounds with the batch's
+/// maxima. The headline is the first estimate in good order, or the smallest exact bound where that is no larger than
+/// the estimate's upper limit. Intervals: percentile for means, basic for the block and second-moment bounds, whose
+/// minima and roots bias them. Allocates; linear in groups x positions x resamples. An empty `e` with `options.exact` given is fine. (A template so that only those who call it pay for
 /// compiling it; so are the next.)
 template <class Evidence = evidence>
 [[nodiscard]] certificate certify(const std::type_identity_t<Evidence>& e, const certificate_options& options = {}) {
@@ -192,18 +171,36 @@ template <class Evidence = evidence>
         }
         for (const sequence_record& s : e.sequences) c.health.saturated = c.health.saturated || s.saturated;
         const auto& centre = c.health.ratio_excess.range;
+        c.health.one_sided_share = d.one_sided_share;
+        c.health.first_order.value = d.first_order;
+        if (!again.first_order.empty()) {
+            c.health.first_order.range =
+                interval_of(again.first_order, d.first_order, options.health_level, interval_method::percentile);
+        }
+        const auto& steps = c.health.first_order.range;
+        c.health.one_sided_good = d.one_sided_share <= options.largest_tail_share && !c.health.saturated && steps &&
+                                  steps->low <= 0.0 && steps->high >= 0.0;
         c.health.good = d.ess >= options.least_ess && d.tail_share <= options.largest_tail_share &&
                         !c.health.saturated && centre && centre->low <= 0.0 && centre->high >= 0.0;
 
         const auto worst = with_range(d.worst_case, again.worst_case, interval_method::percentile);
         const auto state = !c.health.good && worst.range ? rung_status::unhealthy : rung_status::ok;
         detail::push(c, {rung_name::direct, claim::estimated, worst.range ? state : rung_status::no_interval,
-                         worst.value, worst.range, true});
+                         worst.value, worst.range, true, 0});
+        const rung whole = c.ladder[0];
+        c.one_sided = with_range(d.one_sided, again.one_sided, interval_method::percentile);
+        if (options.refined) {
+            const auto fine = c.health.one_sided_good ? rung_status::ok : rung_status::unhealthy;
+            detail::push(c,
+                         {rung_name::one_sided, claim::estimated, c.one_sided.range ? fine : rung_status::no_interval,
+                          c.one_sided.value, c.one_sided.range, true, 0});
+        }
+        detail::push_blocks(c, e, whole);
 
         auto second = with_range(second_moment(e, r), again.second_moment, interval_method::basic);
-        if (second.range) second.range->low = (std::max)(second.range->low, 0.0);
-        detail::push(c, {rung_name::second_moment, claim::estimated,
-                         second.range ? rung_status::ok : rung_status::no_interval, second.value, second.range, true});
+        detail::push(
+            c, {rung_name::second_moment, claim::estimated, second.range ? rung_status::ok : rung_status::no_interval,
+                second.value, second.range, true, 0});
     }
     if (options.exact) {
         detail::push_paper(c, all_bounds(*options.exact, {r, options.form}), claim::exact, rung_status::ok);

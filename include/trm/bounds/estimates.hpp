@@ -54,10 +54,13 @@ struct direct_sums {
     double ratio_excess = 0.0;   ///< prod rho - 1
     double ratio_square = 0.0;   ///< (prod rho)^2
     double absolute = 0.0;       ///< |S|
+    double below = 0.0;          ///< max(-S, 0), at most max(1 + sum_t (rho_t - 1), 0)
+    double first_order = 0.0;    ///< sum_t (rho_t - 1)
     double observed = 0.0;       ///< (R - b) S
     double improvement = 0.0;    ///< (R - b)(prod rho - 1)
     double surrogate = 0.0;      ///< (R - b) sum_t (rho_t - 1)
     double largest_ratio = 0.0;  ///< max of weight * prod rho: not a sum, but merges as a maximum
+    double largest_below = 0.0;  ///< max of weight * max(-S, 0): likewise
 
     void add(const sequence_record& r, double baseline) noexcept {
         const double step = r.first_order + r.excess;
@@ -67,32 +70,42 @@ struct direct_sums {
         ratio_excess += w * step;
         ratio_square += w * ((1.0 + step) * (1.0 + step));
         absolute += w * std::fabs(r.excess);
+        below += w * std::max(-r.excess, 0.0);
+        first_order += w * r.first_order;
         observed += gain * r.excess;
         improvement += gain * step;
         surrogate += gain * r.first_order;
-        largest_ratio = (std::max)(largest_ratio, w * (1.0 + step));
+        largest_ratio = std::max(largest_ratio, w * (1.0 + step));
+        largest_below = std::max(largest_below, w * std::max(-r.excess, 0.0));
     }
     void add(const direct_sums& o, double times = 1.0) noexcept {
         sequences += times * o.sequences;
         ratio_excess += times * o.ratio_excess;
         ratio_square += times * o.ratio_square;
         absolute += times * o.absolute;
+        below += times * o.below;
+        first_order += times * o.first_order;
         observed += times * o.observed;
         improvement += times * o.improvement;
         surrogate += times * o.surrogate;
-        largest_ratio = (std::max)(largest_ratio, o.largest_ratio);
+        largest_ratio = std::max(largest_ratio, o.largest_ratio);
+        largest_below = std::max(largest_below, o.largest_below);
     }
 };
 
 /// The error itself, as far as importance weights can tell. Means over sequences, rejected or not.
 struct direct_estimate {
     double worst_case = 0.0;    ///< (max R - min R)/2 E|S|: the largest error any reward in the range could cause
+    double one_sided =
+        0.0;     ///< (max R - min R) E[max(-S, 0)]: the same number, since E[S] = 0, without prod rho's tail
     double observed = 0.0;      ///< E[(R - b) S]: the error for the rewards that came; 0 without rewards
     double improvement = 0.0;   ///< E[(R - b)(prod rho - 1)] = J(pi) - J(mu)
     double surrogate = 0.0;     ///< E[(R - b) sum_t (rho_t - 1)] = L
     double ratio_excess = 0.0;  ///< E[prod rho] - 1: 0 in expectation
     double ess = 0.0;           ///< effective sample size of prod rho, as a fraction of the batch
     double tail_share = 0.0;    ///< share of the largest sequence in the sum of prod rho
+    double one_sided_share = 0.0;  ///< share of the largest sequence in the sum of max(-S, 0)
+    double first_order = 0.0;      ///< E[sum_t (rho_t - 1)]: 0 in expectation
 };
 
 [[nodiscard]] inline direct_estimate direct_of(const direct_sums& s, reward_range r = {}) noexcept {
@@ -101,6 +114,9 @@ struct direct_estimate {
     const double n = s.sequences;
     const double total = n + s.ratio_excess;
     d.worst_case = detail::scaled({r, constants::centred}, 0.5 * s.absolute / n);
+    d.one_sided = detail::scaled({r, constants::centred}, s.below / n);
+    d.one_sided_share = s.below > 0.0 ? s.largest_below / s.below : 0.0;
+    d.first_order = s.first_order / n;
     d.observed = s.observed / n;
     d.improvement = s.improvement / n;
     d.surrogate = s.surrogate / n;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/bounds/blocks.hpp>
 #include <trm/bounds/trajectories.hpp>
 
 #include <algorithm>
@@ -54,11 +55,12 @@ struct sequence_record {
     [[nodiscard]] double mean_kl() const noexcept { return tokens > 0 ? kl / static_cast<double>(tokens) : 0.0; }
 };
 
-/// Per-position sums of one prompt group; positions past the longest response are absent, that is zero.
+/// Per-position and per-block sums of one prompt group; positions past the longest response are absent, that is zero.
 struct group_sums {
     std::int64_t group = -1;
     double sequences = 0.0;  ///< sum of weights
     std::vector<position_sums> at{};
+    std::vector<block_level> levels{};  ///< one per block length of the grid, see `block_level_of`
 };
 
 /// Batches seen so far. Allocates as groups and positions appear (std::bad_alloc may leave it half added to); adding is
@@ -67,6 +69,8 @@ struct evidence {
     std::vector<sequence_record> sequences{};
     std::vector<group_sums> groups{};
     std::int64_t truncate = 0;  ///< look at the first so many positions only; 0: all
+    block_grid grid{};  ///< block lengths; set before the first `add`
+    bool grids_differ = false;  ///< evidence with another grid was merged: there are no block sums any more
     std::int64_t tokens = 0;  ///< sampled tokens used
     std::int64_t exact_kl_tokens = 0;  ///< of these, with exact KL
     std::int64_t exact_tv_tokens = 0;
@@ -86,7 +90,7 @@ struct evidence {
     status add(const trajectories<F>& batch);
 
     /// Everything `other` has seen. Totals do not depend on the order of merging beyond double rounding; groups split
-    /// between ranks are joined by id.
+    /// between ranks are joined by id. Block sums survive only if both were made with the same grid.
     void merge(const evidence& other);
 
     /// The sums over all groups, one entry per position.
@@ -131,6 +135,8 @@ template <storage_type F>
 template <storage_type F>
 status evidence::add(const trajectories<F>& b) {
     if (const status s = check(b); !s.ok()) return s;
+    if (!grid.valid()) return {errc::bad_threshold, -1, -1, "block lengths"};
+    detail::block_scratch scratch;
     for (std::size_t i = 0; i < b.size(); ++i) {
         const auto first = b.first(i);
         auto last = first + b.length(i);
@@ -151,11 +157,13 @@ status evidence::add(const trajectories<F>& b) {
         group_sums& g = groups[row_of(r.group)];
         if (g.at.size() < last - first) g.at.resize(last - first);
         g.sequences += r.weight;
+        scratch.resize(last - first);
         double future_tv = 0.0;
         double k3_sum = 0.0;
         for (std::size_t t = last; t-- > first;) {  // backwards, so that what lies ahead is a running sum
             position_sums& p = g.at[t - first];
             p.future_kl += r.weight * r.kl;
+            scratch.tv_after[t - first] = future_tv;
             if (!b.sampled(t)) continue;
             const double raw = b.ratio(t);
             const double x = std::clamp(raw, -detail::log_limit, detail::log_limit);
@@ -169,6 +177,7 @@ status evidence::add(const trajectories<F>& b) {
             p.tv += r.weight * tv;
             future_tv += tv;
             k3_sum += k3;
+            scratch.tokens[t - first] = {x, k3};
             r.kl += kl;
             r.log_ratio += x;
             r.first_order += step;
@@ -179,6 +188,7 @@ status evidence::add(const trajectories<F>& b) {
         }
         const double bounded = std::clamp(r.log_ratio, -detail::log_limit, detail::log_limit);
         r.saturated = r.saturated || bounded != r.log_ratio;
+        if (!grids_differ) r.saturated = scratch.add_to(g.levels, grid, r.weight) || r.saturated;
         r.excess = detail::k3(bounded) + (bounded - r.log_ratio) - k3_sum;
         tokens += r.tokens;
         exact_kl_tokens += b.kl.empty() ? 0 : r.tokens;
@@ -189,12 +199,18 @@ status evidence::add(const trajectories<F>& b) {
 }
 
 inline void evidence::merge(const evidence& o) {
+    if (groups.empty() && sequences.empty() && !grids_differ) grid = o.grid;
+    if (!o.groups.empty() && (o.grids_differ || !(grid == o.grid))) grids_differ = true;
     for (const sequence_record& r : o.sequences) sequences.push_back(r);
     for (const group_sums& from : o.groups) {
         group_sums& into = groups[row_of(from.group)];
         if (into.at.size() < from.at.size()) into.at.resize(from.at.size());
         into.sequences += from.sequences;
         for (std::size_t t = 0; t < from.at.size(); ++t) into.at[t].add(from.at[t]);
+        if (!grids_differ) detail::merge_levels(into.levels, from.levels);
+    }
+    for (group_sums& g : groups) {
+        if (grids_differ) g.levels.clear();
     }
     tokens += o.tokens;
     exact_kl_tokens += o.exact_kl_tokens;

@@ -5,6 +5,7 @@
 #include <trm/bounds/certificate.hpp>
 #include <trm/bounds/curve.hpp>
 #include <trm/bounds/sweep.hpp>
+#include <trm/bounds/threshold.hpp>
 
 #include <cstdarg>
 #include <cstdio>
@@ -31,6 +32,8 @@ namespace bounds {
 
 [[nodiscard]] constexpr const char* to_string(rung_name n) noexcept {
     if (n == rung_name::direct) return "direct, worst reward";
+    if (n == rung_name::one_sided) return "direct, one-sided";
+    if (n == rung_name::blocks) return "blocks";
     if (n == rung_name::second_moment) return "second moment";
     return to_string(
         static_cast<bound_name>(static_cast<std::size_t>(n) - static_cast<std::size_t>(rung_name::classical)));
@@ -71,6 +74,37 @@ namespace detail {
     return e.range ? line("%.3g [%.3g, %.3g]", e.value, e.range->low, e.range->high) : line("%.3g", e.value);
 }
 
+/// The rung's name, with the block length where there is one.
+[[nodiscard]] inline std::string text(const rung& r) {
+    if (r.name != rung_name::blocks) return to_string(r.name);
+    return line("blocks of %lld", static_cast<long long>(r.block));
+}
+
+/// Which block lengths were looked at, and which was taken.
+[[nodiscard]] inline std::string block_health(const certificate& c) {
+    if (c.blocks.empty()) return {};
+    const block_row& row = c.blocks[c.block_used.value_or(0)];
+    std::string out = c.block_used
+                          ? line("block health: good at w = %lld", static_cast<long long>(row.length))
+                          : line("block health: poor at every w, as at w = %lld", static_cast<long long>(row.length));
+    out += line(
+        "; smallest effective sample size %.2f, largest share %.2f\n  largest w with at least %g and at most %g of",
+        row.ess, row.tail_share, c.options.least_block_ess, c.options.largest_tail_share);
+    for (const block_row& b : c.blocks) out += line(" %lld", static_cast<long long>(b.length));
+    return out + "\n";
+}
+
+/// What the ladder has only with `certificate_options::refined`.
+[[nodiscard]] inline std::string beside_the_ladder(const certificate& c) {
+    std::string out = "not on the ladder: direct, one-sided " + text(c.one_sided);
+    if (!c.health.one_sided_good) out += " (unreliable)";
+    if (c.block_used && c.blocks[*c.block_used].blocks > 1) {
+        const block_row& used = c.blocks[*c.block_used];
+        out += line("; blocks of %lld, fourth form %.3g", static_cast<long long>(used.length), used.refined);
+    }
+    return out + "\n";
+}
+
 }  // namespace detail
 
 /// The whole certificate, with the words that say what each number is worth.
@@ -99,15 +133,16 @@ namespace detail {
         out += line("ratio health: %s; effective sample size %.2f, largest share %.2f, E[prod rho] - 1 = %s at %g%%\n",
                     c.health.good ? "good" : "poor", c.health.ess, c.health.tail_share,
                     text(c.health.ratio_excess).c_str(), 100.0 * o.health_level);
+        out += detail::block_health(c);
     }
     out += line("%-22s %-10s %10s  %-20s %s\n", "|J(pi) - J(mu) - L| <=", "kind", "value", "interval", "status");
     for (std::size_t i = 0; i < c.rungs; ++i) {
         const rung& r = c.ladder[i];
-        out += line("%-22s %-10s %10.4g  %-20s %s%s\n", to_string(r.name), to_string(r.kind), r.value,
-                    detail::text(r.range).c_str(), to_string(r.state), r.vacuous ? "; vacuous" : "");
+        out += line("%-22s %-10s %10.4g  %-20s %s%s\n", text(r).c_str(), to_string(r.kind), r.value,
+                    text(r.range).c_str(), to_string(r.state), r.vacuous ? "; vacuous" : "");
     }
     if (const rung* h = c.head()) {
-        out += line("headline: %s (%s), at most %.3g", to_string(h->name), to_string(h->kind), h->upper());
+        out += line("headline: %s (%s), at most %.3g", text(*h).c_str(), to_string(h->kind), h->upper());
         if (h->range) out += line(" with %g%% confidence", 50.0 + 0.5 * percent);
         out += h->vacuous ? ": vacuous\n" : "\n";
         switch (h->kind) {
@@ -122,6 +157,7 @@ namespace detail {
                 break;
         }
     }
+    if (c.sequences > 0 && !o.refined) out += detail::beside_the_ladder(c);
     if (c.has_rewards) {
         out += "surrogate gain L: " + text(c.surrogate) + "\n";
         out += "error for these rewards: " + text(c.observed_error);
@@ -131,6 +167,19 @@ namespace detail {
     if (c.gain && c.head() != nullptr) {
         out += line("improvement %s: gain %.3g against error %.3g (%s)\n", c.certified ? "certified" : "not certified",
                     *c.gain, c.head()->upper(), to_string(c.head()->kind));
+    }
+    return out;
+}
+
+/// One line a block length: the bound in its two parts, its products' health, the bound with the fourth form.
+[[nodiscard]] inline std::string to_text(std::span<const block_row> rows) {
+    using detail::line;
+    std::string out = line("%8s %8s %10s %10s %10s %6s %8s %8s %12s\n", "w", "blocks", "bound", "within", "between",
+                           "ESS", "share", "health", "fourth form");
+    for (const block_row& r : rows) {
+        out += line("%8lld %8lld %10.4g %10.3g %10.4g %6.2f %8.2f %8s %12.4g\n", static_cast<long long>(r.length),
+                    static_cast<long long>(r.blocks), r.value, r.within, r.between, r.ess, r.tail_share,
+                    r.good ? "good" : "poor", r.refined);
     }
     return out;
 }
@@ -151,6 +200,46 @@ namespace detail {
     return out;
 }
 
+[[nodiscard]] constexpr const char* to_string(mask_statistic m) noexcept {
+    switch (m) {
+        case mask_statistic::max_kl:
+            return "max KL";
+        case mask_statistic::mean_kl:
+            return "mean KL";
+        case mask_statistic::max_k2:
+            return "max k2";
+        case mask_statistic::max_tv:
+            return "max TV";
+        case mask_statistic::mean_k3:
+            return "mean k3";
+        case mask_statistic::geometric:
+            return "|mean log ratio|";
+    }
+    return "?";
+}
+
+/// One line a statistic: the threshold, the error's upper limit on the half it was chosen on, and what it does on the
+/// other half.
+[[nodiscard]] inline std::string to_text(std::span<const threshold_choice> choices) {
+    using detail::line;
+    using detail::text;
+    std::string out = line("%-17s %10s | %6s %8s | %6s %5s  %-29s %-4s %s\n", "", "threshold", "kept", "at most",
+                           "kept", "ESS", "error on kept", "met", "surrogate given up");
+    for (const threshold_choice& c : choices) {
+        if (!c.found) {
+            out += line("%-17s          - | no threshold meets it\n", to_string(c.statistic));
+            continue;
+        }
+        const bool kept = c.checked.kept_sequences > 0.0;
+        out +=
+            line("%-17s %10.3g | %5.0f%% %8.2g | %5.0f%% %5.2f  %-29s %-4s %s\n", to_string(c.statistic),
+                 c.chosen.threshold, 100.0 * c.chosen.kept_sequences, c.chosen.kept_error.range->high,
+                 100.0 * c.checked.kept_sequences, c.checked.kept_ess, kept ? text(c.checked.kept_error).c_str() : "-",
+                 c.holds ? "yes" : "no", text(c.checked.removed).c_str());
+    }
+    return out;
+}
+
 /// One line a horizon: the thresholds that meet the target.
 [[nodiscard]] inline std::string to_text(std::span<const calibration_row> rows) {
     using detail::line;
@@ -165,12 +254,13 @@ namespace detail {
 /// One line a horizon: every rung against T.
 [[nodiscard]] inline std::string to_text(std::span<const curve_point> points) {
     using detail::line;
-    std::string out = line("%8s %10s %6s %13s %10s %16s %10s\n", "T", "direct", "ESS", "second moment", "Adaptive",
-                           "Pinsker-Marginal", "classical");
+    std::string out = line("%8s %10s %6s %10s %6s %13s %10s %16s %10s\n", "T", "direct", "ESS", "blocks", "w",
+                           "second moment", "Adaptive", "Pinsker-Marginal", "classical");
     for (const curve_point& p : points) {
-        out += line("%8lld %10.3g %6.2f %13.3g %10.3g %16.3g %10.3g\n", static_cast<long long>(p.horizon), p.direct,
-                    p.ess, p.second_moment, p.paper[bound_name::adaptive].value_or(0.0),
-                    p.paper[bound_name::pinsker_marginal].value_or(0.0), p.paper[bound_name::classical].value_or(0.0));
+        out += line("%8lld %10.3g %6.2f %10.3g %6lld %13.3g %10.3g %16.3g %10.3g\n", static_cast<long long>(p.horizon),
+                    p.direct, p.ess, p.blocks, static_cast<long long>(p.block_length), p.second_moment,
+                    p.paper[bound_name::adaptive].value_or(0.0), p.paper[bound_name::pinsker_marginal].value_or(0.0),
+                    p.paper[bound_name::classical].value_or(0.0));
     }
     return out;
 }

@@ -22,7 +22,8 @@ TRM_NAMESPACE_BEGIN
 namespace bounds {
 
 /// The statistic of a sequence that a mask compares with its threshold; kept when it is at most the threshold.
-enum class mask_statistic : std::uint8_t { max_kl, mean_kl, max_k2, max_tv };
+/// KL is exact where given and k3 elsewhere; `geometric` is |mean log-ratio|, the geometric mean ratio's distance from 1.
+enum class mask_statistic : std::uint8_t { max_kl, mean_kl, max_k2, max_tv, mean_k3, geometric };
 
 [[nodiscard]] inline double statistic_of(const sequence_record& r, mask_statistic m) noexcept {
     switch (m) {
@@ -34,6 +35,10 @@ enum class mask_statistic : std::uint8_t { max_kl, mean_kl, max_k2, max_tv };
             return r.max_k2;
         case mask_statistic::max_tv:
             return r.max_tv;
+        case mask_statistic::mean_k3:
+            return r.tokens > 0 ? std::max(r.first_order - r.log_ratio, 0.0) / static_cast<double>(r.tokens) : 0.0;
+        case mask_statistic::geometric:
+            return r.tokens > 0 ? std::fabs(r.log_ratio) / static_cast<double>(r.tokens) : 0.0;
     }
     return r.max_kl;
 }
@@ -41,9 +46,9 @@ enum class mask_statistic : std::uint8_t { max_kl, mean_kl, max_k2, max_tv };
 /// One threshold. Means are over all sequences, rejected or not, as the loss divides.
 struct sweep_row {
     double threshold = 0.0;
-    double kept_sequences = 0.0;      ///< fraction, by weight
-    double kept_tokens = 0.0;         ///< fraction of sampled tokens, by weight
-    estimate kept_error{};            ///< (max R - min R)/2 E[M |S|]: worst case over rewards on what is kept
+    double kept_sequences = 0.0;  ///< fraction, by weight
+    double kept_tokens = 0.0;  ///< fraction of sampled tokens, by weight
+    estimate kept_error{};  ///< (max R - min R)/2 E[M |S|]: worst case over rewards on what is kept
     estimate removed{};  ///< E[(1-M)(R-b) sum_t (rho_t - 1)]: surrogate mass given up; 0 without rewards
     estimate masked_error{};  ///< J(pi) - J(mu) - L_M for the rewards that came; 0 without rewards
     double kept_ess = 0.0;  ///< effective sample size of prod rho among the kept, as a fraction of them

@@ -20,10 +20,11 @@ TRM_NAMESPACE_BEGIN
 namespace bounds {
 namespace detail {
 
-inline constexpr std::uint64_t wire_mark = 0x74726d2d65763031ULL;  // names the layout below
-inline constexpr std::size_t wire_header = 8;
+inline constexpr std::uint64_t wire_mark = 0x74726d2d65763032ULL;  // names the layout below
+inline constexpr std::size_t wire_header = 10;
 inline constexpr std::size_t wire_record = 14;
 inline constexpr std::size_t wire_position = 5;
+inline constexpr std::size_t wire_block = 6;
 
 struct wire_writer {
     std::vector<std::uint64_t>& out;
@@ -39,6 +40,27 @@ struct wire_reader {
     double real() noexcept { return std::bit_cast<double>(in[at++]); }
 };
 
+/// False if the words end too early.
+[[nodiscard]] inline bool read_levels(wire_reader& r, std::vector<block_level>& levels) {
+    if (!r.has(1)) return false;
+    const auto count = static_cast<std::uint64_t>(r.integer());
+    for (std::uint64_t j = 0; j < count; ++j) {
+        if (!r.has(2)) return false;
+        block_level level;
+        level.within = r.real();
+        const auto blocks = static_cast<std::uint64_t>(r.integer());
+        if (blocks > (r.in.size() - r.at) / wire_block) return false;
+        level.at.resize(static_cast<std::size_t>(blocks));
+        for (block_sums& b : level.at) {
+            for (double* v : {&b.excess, &b.magnitude, &b.square, &b.product_tv, &b.product_block, &b.largest}) {
+                *v = r.real();
+            }
+        }
+        levels.push_back(std::move(level));
+    }
+    return true;
+}
+
 }  // namespace detail
 
 /// Appends `e` to `out`.
@@ -48,6 +70,9 @@ inline void pack(const evidence& e, std::vector<std::uint64_t>& out) {
     w.put(static_cast<std::int64_t>(e.sequences.size()));
     w.put(static_cast<std::int64_t>(e.groups.size()));
     for (const std::int64_t v : {e.tokens, e.exact_kl_tokens, e.exact_tv_tokens, e.excluded, e.rewarded}) w.put(v);
+    w.put(std::int64_t{e.grids_differ ? 1 : 0});
+    w.put(static_cast<std::int64_t>(e.grid.lengths.size()));
+    for (const std::int64_t v : e.grid.lengths) w.put(v);
     for (const sequence_record& r : e.sequences) {
         for (const std::int64_t v : {r.group, r.horizon, r.tokens, r.length}) w.put(v);
         for (const double v :
@@ -62,6 +87,16 @@ inline void pack(const evidence& e, std::vector<std::uint64_t>& out) {
         w.put(static_cast<std::int64_t>(g.at.size()));
         for (const position_sums& p : g.at) {
             for (const double v : {p.magnitude, p.square, p.future_kl, p.product_tv, p.tv}) w.put(v);
+        }
+        w.put(static_cast<std::int64_t>(g.levels.size()));
+        for (const block_level& level : g.levels) {
+            w.put(level.within);
+            w.put(static_cast<std::int64_t>(level.at.size()));
+            for (const block_sums& b : level.at) {
+                for (const double v : {b.excess, b.magnitude, b.square, b.product_tv, b.product_block, b.largest}) {
+                    w.put(v);
+                }
+            }
         }
     }
 }
@@ -84,6 +119,10 @@ inline status unpack(std::span<const std::uint64_t> words, evidence& into) {
     for (std::int64_t* v : {&e.tokens, &e.exact_kl_tokens, &e.exact_tv_tokens, &e.excluded, &e.rewarded}) {
         *v = r.integer();
     }
+    e.grids_differ = r.integer() != 0;
+    const auto lengths = static_cast<std::uint64_t>(r.integer());
+    if (!r.has(lengths)) return bad;
+    for (std::uint64_t i = 0; i < lengths; ++i) e.grid.lengths.push_back(r.integer());
     for (std::uint64_t i = 0; i < sequences; ++i) {
         if (!r.has(detail::wire_record)) return bad;
         sequence_record s;
@@ -106,6 +145,7 @@ inline status unpack(std::span<const std::uint64_t> words, evidence& into) {
         for (position_sums& p : g.at) {
             for (double* v : {&p.magnitude, &p.square, &p.future_kl, &p.product_tv, &p.tv}) *v = r.real();
         }
+        if (!detail::read_levels(r, g.levels)) return bad;
         e.groups.push_back(std::move(g));
     }
     into.merge(e);
