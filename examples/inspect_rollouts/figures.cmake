@@ -50,7 +50,7 @@ foreach(line IN ITEMS
   endif()
 endforeach()
 foreach(plot IN ITEMS divergence_by_position kept_by_threshold kept_by_ratio_band sampled_against_exact bounds_by_horizon
-    kept_by_error)
+    bounds_by_block kept_by_error)
   if(GNUPLOT AND NOT EXISTS "${WORK}/plots/${plot}.png")
     message(SEND_ERROR "no ${plot}.png")
   endif()

@@ -7,6 +7,7 @@
 
 #include "figure.hpp"
 #include "gnuplot.hpp"
+#include "plot_blocks.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -161,10 +162,10 @@ figure bounds_by_horizon(rollouts const& all, settings const& s) {
     f.add(text("set xrange [2:%lld]\nset yrange [%.3g:%.3g]", static_cast<long long>(longest), low / 2, high * 2));
     for (std::size_t a = 0; a < ages.size(); ++a) {
         std::size_t i = 0;
-        auto const add = [&](char const* name, auto const& value) {
+        auto const add = [&](char const* name, auto const& value, char const* dashes = "") {
             points p;
             for (b::curve_point const& at : curves[a]) p.emplace_back(static_cast<double>(at.horizon), value(at));
-            f.curve(p, "lines lw 2 " + colour(i++), name);
+            f.curve(p, "lines lw 2 " + colour(i++) + dashes, name);
         };
         auto const paper = [](b::bound_name n) { return [n](auto const& at) { return at.paper[n].value_or(0.0); }; };
         add("classical", paper(b::bound_name::classical));
@@ -172,6 +173,7 @@ figure bounds_by_horizon(rollouts const& all, settings const& s) {
         add("Adaptive", paper(b::bound_name::adaptive));
         add("second moment", [](auto const& at) { return at.second_moment; });
         add("direct, worst reward", [](auto const& at) { return at.direct; });
+        add("blocks, longest in good order", [](auto const& at) { return at.blocks; }, " dt 2");
         f.add("set title '" + age_title(all, ages[a]) + "'");
         f.end_panel();
         f.add("unset ylabel\nunset label 1");
@@ -232,6 +234,7 @@ plot_outcome draw(rollouts const& all, settings const& s, plot_settings const& w
     figures.push_back(by_ratio(all));
     progress("bounds");
     figures.push_back(bounds_by_horizon(all, s));
+    figures.push_back(bounds_by_block(all, s));
     progress("errors");
     figures.push_back(by_error(all, s));
     if (!all.kl.empty()) figures.push_back(against_exact(all));
