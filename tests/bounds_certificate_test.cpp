@@ -13,6 +13,7 @@
 #include <limits>
 #include <numeric>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -496,6 +497,33 @@ TEST_CASE("the READMEs quote what the library says today", "[unit]") {
     quotes(b::to_text(b::certify(evidence_of(shipped(4)))));
     CHECK(read(TRM_EXAMPLES_DATA_DIR "/../../README.md").find("```\n" + b::to_text(older) + "```") !=
           std::string::npos);
+
+    // practice.md quotes single lines.
+    const std::string all = current + b::to_text(older) + b::to_text(b::certify(evidence_of(shipped(4))));
+    std::istringstream practice(read(TRM_EXAMPLES_DATA_DIR "/../../include/trm/bounds/practice.md"));
+    int quoted = 0;
+    bool inside = false;
+    for (std::string line; std::getline(practice, line);) {
+        if (line == "```") {
+            inside = !inside;
+        } else if (inside) {
+            CAPTURE(line);
+            CHECK(("\n" + all).find("\n" + line + "\n") != std::string::npos);
+            ++quoted;
+        }
+    }
+    CHECK(quoted == 9);
+
+    // Thresholds from two targets: ten rows.
+    const auto [choose, check] = b::split_groups(evidence_of(shipped(0)), b::threshold_options{}.seed);
+    for (const double target : {0.02, 0.05}) {
+        std::vector<b::threshold_choice> choices;
+        for (const auto m : {b::mask_statistic::max_k2, b::mask_statistic::mean_k3, b::mask_statistic::geometric,
+                             b::mask_statistic::max_kl, b::mask_statistic::mean_kl}) {
+            choices.push_back(b::choose_threshold(choose, check, m, target));
+        }
+        quotes(b::to_text(std::span<const b::threshold_choice>(choices)));
+    }
 
     const b::evidence seen = evidence_of(shipped(0));
     constexpr std::array<double, 6> fractions{0.25, 0.5, 0.75, 0.9, 0.97, 1.0};
