@@ -75,6 +75,7 @@ TEST_CASE("a threshold meets its target where it was chosen, and no larger one d
             if (!c.found) continue;
             CHECK(c.chosen.kept_error.range->high <= target);
             CHECK(c.chosen.kept_ess >= 0.3);
+            CHECK(c.chosen.kept_ess * c.chosen.kept_sequences * 128.0 >= 16.0);
             CHECK(c.chosen.threshold >= before);
             before = c.chosen.threshold;
             CHECK(c.checked.threshold == c.chosen.threshold);

@@ -92,27 +92,33 @@ inline void merge_levels(std::vector<block_level>& into, const std::vector<block
 
 /// One sequence, all block lengths. A level is summed from the cells of the longest earlier length that divides its own:
 /// with 1, 2, 4, ... that is linear in tokens for the whole grid, and unlike differences of prefix sums it does not
-/// lose small blocks behind a large log-ratio. One expm1 (or series) a block.
+/// lose small blocks behind a large log-ratio. One expm1 (or series) a block of two tokens or more.
 struct block_scratch {
     struct cell {
         double log_ratio = 0.0;  ///< sum over the block
         double k3 = 0.0;
     };
     std::vector<cell> tokens{};  ///< per position; zero where the policy did not produce the token
+    std::vector<double> step{};  ///< per position: rho - 1
     std::vector<double> tv_after{};  ///< per position: exact TV of all later ones
     std::vector<std::vector<cell>> cells;  ///< per level and block
 
     void resize(std::size_t n) {
         tokens.assign(n, {});
+        step.assign(n, 0.0);
         tv_after.resize(n);
     }
 
     /// Sums blocks of `to` positions out of cells of `from` positions.
     void coarsen(std::span<const cell> fine, std::size_t times, std::vector<cell>& out) {
-        out.assign((fine.size() + times - 1) / times, {});
-        for (std::size_t i = 0; i < fine.size(); ++i) {
-            out[i / times].log_ratio += fine[i].log_ratio;
-            out[i / times].k3 += fine[i].k3;
+        out.clear();
+        for (std::size_t i = 0; i < fine.size(); i += times) {
+            cell sum;
+            for (const cell& c : fine.subspan(i, std::min(times, fine.size() - i))) {
+                sum.log_ratio += c.log_ratio;
+                sum.k3 += c.k3;
+            }
+            out.push_back(sum);
         }
     }
 
@@ -141,26 +147,33 @@ struct block_scratch {
     }
 
 private:
+    /// `own` is P - 1, `last` the position of the block's last token; `later` is the sum of |P - 1| over the blocks after it.
+    void put(block_sums& b, double own, std::size_t last, double& later, double weight) const noexcept {
+        const double size = std::fabs(own);
+        b.excess += weight * own;
+        b.magnitude += weight * size;
+        b.square += weight * (own * own);
+        b.product_tv += weight * size * tv_after[last];
+        b.product_block += weight * size * later;
+        b.largest = std::max(b.largest, weight * (1.0 + own));
+        later += size;
+    }
+
     bool add_level(block_level& level, std::span<const cell> blocks, std::size_t length, double weight) const {
         if (level.at.size() < blocks.size()) level.at.resize(blocks.size());
+        double later = 0.0;
+        if (length == 1) {  // within is 0
+            for (std::size_t t = blocks.size(); t-- > 0;) put(level.at[t], step[t], t, later, weight);
+            return false;
+        }
         bool saturated = false;
         double within = 0.0;
-        double later = 0.0;
         for (std::size_t k = blocks.size(); k-- > 0;) {
             const double x = std::clamp(blocks[k].log_ratio, -log_limit, log_limit);
             saturated = saturated || x != blocks[k].log_ratio;
-            const auto [step, k3] = step_of(x);
-            within += k3 + (x - blocks[k].log_ratio) - blocks[k].k3;
-            const double size = std::fabs(step);
-            const std::size_t last = std::min((k + 1) * length, tokens.size()) - 1;
-            block_sums& b = level.at[k];
-            b.excess += weight * step;
-            b.magnitude += weight * size;
-            b.square += weight * (step * step);
-            b.product_tv += weight * size * tv_after[last];
-            b.product_block += weight * size * later;
-            b.largest = std::max(b.largest, weight * (1.0 + step));
-            later += size;
+            const ratio_step of = step_of(x);
+            within += of.k3 + (x - blocks[k].log_ratio) - blocks[k].k3;
+            put(level.at[k], of.step, std::min((k + 1) * length, tokens.size()) - 1, later, weight);
         }
         level.within += weight * std::fabs(within);
         return saturated;

@@ -178,6 +178,7 @@ status evidence::add(const trajectories<F>& b) {
             future_tv += tv;
             k3_sum += k3;
             scratch.tokens[t - first] = {x, k3};
+            scratch.step[t - first] = step;
             r.kl += kl;
             r.log_ratio += x;
             r.first_order += step;

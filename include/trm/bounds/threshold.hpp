@@ -59,9 +59,8 @@ template <class Evidence = evidence>
 struct threshold_options {
     sweep_options sweep{};
     double least_ess = 0.3;  ///< of prod rho among the kept: below it an error is not believed, however small
-    double least_kept =
-        16.0;  ///< effective sample size of prod rho among the kept as a number: with fewer the interval
-        ///< of a mean says little
+    /// Effective sample size of prod rho among the kept, as a number: with fewer the interval of a mean says little.
+    double least_kept = 16.0;
     std::uint64_t seed = 20251223;  ///< of the split
 };
 
