@@ -17,6 +17,7 @@
 #include <trm/bounds/report.hpp>
 #include <trm/bounds/rung.hpp>
 #include <trm/bounds/sweep.hpp>
+#include <trm/bounds/tables.hpp>
 #include <trm/bounds/threshold.hpp>
 #include <trm/bounds/trajectories.hpp>
 #include <trm/bounds/wire.hpp>
