@@ -8,7 +8,7 @@
 #include <variant>
 
 /// \file
-/// Types in a row, and what follows from one. Folds over packs throughout: they compile faster than recursion.
+/// Types in a row, and what follows from one.
 
 TRM_NAMESPACE_BEGIN
 
@@ -39,29 +39,40 @@ TRM_INLINE constexpr void at_type(type_list<Ts...>, std::size_t index, F&& f) {
 
 namespace detail {
 
-/// Lists that can be added up in a fold; never called.
-template <class... Ts>
-struct list_sum {
-    using type = type_list<Ts...>;
-    template <class... Us>
-    list_sum<Ts..., Us...> operator+(type_list<Us...>) const;
+template <class... Lists>
+struct list_join {
+    using type = type_list<>;
 };
+template <class... As>
+struct list_join<type_list<As...>> {
+    using type = type_list<As...>;
+};
+template <class... As, class... Bs, class... Rest>
+struct list_join<type_list<As...>, type_list<Bs...>, Rest...> : list_join<type_list<As..., Bs...>, Rest...> {};
+
+template <template <class> class Keep, class Kept, class... Ts>
+struct list_filter {
+    using type = Kept;
+};
+template <template <class> class Keep, class... Kept, class T, class... Rest>
+struct list_filter<Keep, type_list<Kept...>, T, Rest...>
+    : list_filter<Keep, std::conditional_t<Keep<T>::value, type_list<Kept..., T>, type_list<Kept...>>, Rest...> {};
+template <template <class> class Keep, class... Ts>
+typename list_filter<Keep, type_list<>, Ts...>::type filtered(type_list<Ts...>);
+
 template <class... Ts>
 std::variant<Ts...> variant_from(type_list<Ts...>);
 template <class... Ts>
 type_list<Ts...> list_from(std::variant<Ts...> const&);
-template <template <class> class Keep, class... Ts>
-auto filtered(type_list<Ts...>)
-    -> decltype((list_sum<>{} + ... + std::conditional_t<Keep<Ts>::value, type_list<Ts>, type_list<>>{}));
 
 }  // namespace detail
 
 /// The types of all lists, in order.
 template <class... Lists>
-using lists_joined = typename decltype((detail::list_sum<>{} + ... + Lists{}))::type;
+using lists_joined = typename detail::list_join<Lists...>::type;
 /// The types for which Keep<T>::value, in order.
 template <template <class> class Keep, class List>
-using list_filtered = typename decltype(detail::filtered<Keep>(List{}))::type;
+using list_filtered = decltype(detail::filtered<Keep>(List{}));
 /// A variant of the types of a list, and back.
 template <class List>
 using variant_of = decltype(detail::variant_from(List{}));

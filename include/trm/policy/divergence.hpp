@@ -241,11 +241,13 @@ template <class D>
 concept divergence_policy = std::copyable<D> && requires(D d) {
     { d.over } -> std::convertible_to<ratio_kind>;
 };
-/// A divergence that also serves as a KL penalty.
+namespace detail {
+struct some_register;
+}
+/// A divergence that also serves as a KL penalty: it has `slope`, a template that returns its parameter. (Named and not
+/// called: no register has to be instantiated for it.)
 template <class D>
-concept estimator_policy = divergence_policy<D> && requires(D d, log_ratio<simd::vec<float, simd::scalar>> const& l) {
-    { d.slope(l) } -> std::same_as<simd::vec<float, simd::scalar>>;
-};
+concept estimator_policy = requires { &D::template slope<detail::some_register>; };
 template <class D>
 struct is_estimator : std::bool_constant<estimator_policy<D>> {};
 
