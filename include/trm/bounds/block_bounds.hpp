@@ -54,7 +54,7 @@ namespace detail {
 [[nodiscard]] inline block_level level_total(const evidence& e, std::size_t level) {
     block_level sum;
     for (const group_sums& g : e.groups) {
-        if (!g.levels.empty()) sum.add(g.levels[std::min(level, g.levels.size() - 1)]);
+        if (!g.levels.empty()) sum.add(g.levels[(std::min)(level, g.levels.size() - 1)]);
     }
     return sum;
 }
@@ -78,7 +78,7 @@ namespace detail {
 /// Longest response, in positions.
 [[nodiscard]] inline std::int64_t longest_of(const evidence& e) noexcept {
     std::size_t n = 0;
-    for (const group_sums& g : e.groups) n = std::max(n, g.at.size());
+    for (const group_sums& g : e.groups) n = (std::max)(n, g.at.size());
     return static_cast<std::int64_t>(n);
 }
 
@@ -88,7 +88,7 @@ namespace detail {
     if (forms == block_forms::divergences) return second_moment(blocks, sequences, with_tv, r);
     double sum = 0.0;
     for (const position_sums& p : blocks) {
-        sum += std::min(terms_of(p, sequences).least(with_tv), sequences > 0.0 ? 0.5 * p.tv / sequences : 0.0);
+        sum += (std::min)(terms_of(p, sequences).least(with_tv), sequences > 0.0 ? 0.5 * p.tv / sequences : 0.0);
     }
     return scaled({r, constants::centred}, sum);
 }
@@ -98,8 +98,8 @@ inline void judge(block_row& row, const block_level& total, double sequences, do
         const double sum = sequences + b.excess;  // of weight * P
         const double square = sequences + 2.0 * b.excess + b.square;
         const double ess = square > 0.0 ? (sum / sequences) * (sum / square) : 0.0;
-        row.ess = std::min(row.ess, ess);
-        row.tail_share = std::max(row.tail_share, sum > 0.0 ? std::max(b.largest, heaviest) / sum : 1.0);
+        row.ess = (std::min)(row.ess, ess);
+        row.tail_share = (std::max)(row.tail_share, sum > 0.0 ? (std::max)(b.largest, heaviest) / sum : 1.0);
     }
 }
 
@@ -116,7 +116,7 @@ inline void judge(block_row& row, const block_level& total, double sequences, do
     double n = 0.0;
     bool saturated = false;
     for (const sequence_record& q : e.sequences) {
-        heaviest = std::max(heaviest, q.weight);
+        heaviest = (std::max)(heaviest, q.weight);
         n += q.weight;
         saturated = saturated || q.saturated;
     }

@@ -34,7 +34,7 @@ struct block_sums {
         square += o.square;
         product_tv += o.product_tv;
         product_block += o.product_block;
-        largest = std::max(largest, o.largest);
+        largest = (std::max)(largest, o.largest);
     }
 };
 
@@ -87,7 +87,7 @@ inline void extend(std::vector<block_level>& levels, std::size_t n) {
 inline void merge_levels(std::vector<block_level>& into, const std::vector<block_level>& from) {
     if (from.empty()) return;
     extend(into, from.size());
-    for (std::size_t j = 0; j < into.size(); ++j) into[j].add(from[std::min(j, from.size() - 1)]);
+    for (std::size_t j = 0; j < into.size(); ++j) into[j].add(from[(std::min)(j, from.size() - 1)]);
 }
 
 /// One sequence, all block lengths. A level is summed from the cells of the longest earlier length that divides its own:
@@ -114,7 +114,7 @@ struct block_scratch {
         out.clear();
         for (std::size_t i = 0; i < fine.size(); i += times) {
             cell sum;
-            for (const cell& c : fine.subspan(i, std::min(times, fine.size() - i))) {
+            for (const cell& c : fine.subspan(i, (std::min)(times, fine.size() - i))) {
                 sum.log_ratio += c.log_ratio;
                 sum.k3 += c.k3;
             }
@@ -129,7 +129,7 @@ struct block_scratch {
         if (cells.size() < levels.size()) cells.resize(levels.size());
         for (std::size_t j = 0; j < levels.size(); ++j) {
             const auto length = static_cast<std::size_t>(
-                std::min(grid.length(j), std::max<std::int64_t>(static_cast<std::int64_t>(tokens.size()), 1)));
+                (std::min)(grid.length(j), (std::max<std::int64_t>)(static_cast<std::int64_t>(tokens.size()), 1)));
             std::span<const cell> fine = tokens;
             std::size_t unit = 1;
             for (std::size_t i = j; i-- > 0 && unit == 1;) {
@@ -155,7 +155,7 @@ private:
         b.square += weight * (own * own);
         b.product_tv += weight * size * tv_after[last];
         b.product_block += weight * size * later;
-        b.largest = std::max(b.largest, weight * (1.0 + own));
+        b.largest = (std::max)(b.largest, weight * (1.0 + own));
         later += size;
     }
 
@@ -173,7 +173,7 @@ private:
             saturated = saturated || x != blocks[k].log_ratio;
             const ratio_step of = step_of(x);
             within += of.k3 + (x - blocks[k].log_ratio) - blocks[k].k3;
-            put(level.at[k], of.step, std::min((k + 1) * length, tokens.size()) - 1, later, weight);
+            put(level.at[k], of.step, (std::min)((k + 1) * length, tokens.size()) - 1, later, weight);
         }
         level.within += weight * std::fabs(within);
         return saturated;

@@ -76,7 +76,7 @@ struct certificate {
 namespace detail {
 
 inline void push(certificate& c, rung r) noexcept {
-    if (r.range) r.range->low = std::max(r.range->low, 0.0);
+    if (r.range) r.range->low = (std::max)(r.range->low, 0.0);
     r.vacuous = vacuous(r.upper(), c.options.reward);
     c.ladder[c.rungs++] = r;
 }

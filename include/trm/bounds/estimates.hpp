@@ -70,13 +70,13 @@ struct direct_sums {
         ratio_excess += w * step;
         ratio_square += w * ((1.0 + step) * (1.0 + step));
         absolute += w * std::fabs(r.excess);
-        below += w * std::max(-r.excess, 0.0);
+        below += w * (std::max)(-r.excess, 0.0);
         first_order += w * r.first_order;
         observed += gain * r.excess;
         improvement += gain * step;
         surrogate += gain * r.first_order;
-        largest_ratio = std::max(largest_ratio, w * (1.0 + step));
-        largest_below = std::max(largest_below, w * std::max(-r.excess, 0.0));
+        largest_ratio = (std::max)(largest_ratio, w * (1.0 + step));
+        largest_below = (std::max)(largest_below, w * (std::max)(-r.excess, 0.0));
     }
     void add(const direct_sums& o, double times = 1.0) noexcept {
         sequences += times * o.sequences;
@@ -88,8 +88,8 @@ struct direct_sums {
         observed += times * o.observed;
         improvement += times * o.improvement;
         surrogate += times * o.surrogate;
-        largest_ratio = std::max(largest_ratio, o.largest_ratio);
-        largest_below = std::max(largest_below, o.largest_below);
+        largest_ratio = (std::max)(largest_ratio, o.largest_ratio);
+        largest_below = (std::max)(largest_below, o.largest_below);
     }
 };
 

@@ -49,7 +49,7 @@ void resample_between(const std::type_identity_t<Groups>& groups, bool with_tv, 
                       const bootstrap_options& o, std::span<double> out) {
     constexpr std::size_t tile = 64;
     std::size_t positions = 0;
-    for (const group_sums& g : groups) positions = std::max(positions, g.at.size());
+    for (const group_sums& g : groups) positions = (std::max)(positions, g.at.size());
     std::vector<std::uint32_t> counts(groups.size());
     position_sums sums[tile];
     std::fill(out.begin(), out.end(), 0.0);
@@ -63,7 +63,7 @@ void resample_between(const std::type_identity_t<Groups>& groups, bool with_tv, 
                 const double times = counts[g];
                 const group_sums& from = groups[g];
                 sequences += times * from.sequences;
-                const std::size_t last = std::min(from.at.size(), first + tile);
+                const std::size_t last = (std::min)(from.at.size(), first + tile);
                 for (std::size_t t = first; t < last; ++t) sums[t - first].add(from.at[t], times);
             }
             out[b] += between(sums, sequences, with_tv, forms, r);
@@ -87,7 +87,7 @@ template <class Evidence = evidence>
         const group_sums& from = e.groups[g];
         blocks[g].sequences = from.sequences;
         if (from.levels.empty()) continue;
-        const block_level& own = from.levels[std::min(level, from.levels.size() - 1)];
+        const block_level& own = from.levels[(std::min)(level, from.levels.size() - 1)];
         blocks[g].at = detail::as_positions(own, e.grid.length(level), from.at);
         within[g] = own.within;
     }

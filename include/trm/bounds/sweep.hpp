@@ -36,7 +36,7 @@ enum class mask_statistic : std::uint8_t { max_kl, mean_kl, max_k2, max_tv, mean
         case mask_statistic::max_tv:
             return r.max_tv;
         case mask_statistic::mean_k3:
-            return r.tokens > 0 ? std::max(r.first_order - r.log_ratio, 0.0) / static_cast<double>(r.tokens) : 0.0;
+            return r.tokens > 0 ? (std::max)(r.first_order - r.log_ratio, 0.0) / static_cast<double>(r.tokens) : 0.0;
         case mask_statistic::geometric:
             return r.tokens > 0 ? std::fabs(r.log_ratio) / static_cast<double>(r.tokens) : 0.0;
     }

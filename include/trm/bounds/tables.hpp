@@ -27,7 +27,7 @@ namespace detail {
     va_start(args, format);
     const int n = std::vsnprintf(buffer, sizeof buffer, format, args);
     va_end(args);
-    return n > 0 ? std::string(buffer, std::min(static_cast<std::size_t>(n), sizeof buffer - 1)) : std::string();
+    return n > 0 ? std::string(buffer, (std::min)(static_cast<std::size_t>(n), sizeof buffer - 1)) : std::string();
 }
 
 [[nodiscard]] inline std::string text(const std::optional<interval>& range) {

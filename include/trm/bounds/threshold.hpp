@@ -103,7 +103,7 @@ template <class Evidence = evidence>
     for (const sequence_record& r : choose.sequences) values.push_back(statistic_of(r, m));
     std::sort(values.begin(), values.end());
     values.erase(std::unique(values.begin(), values.end()), values.end());
-    const std::size_t candidates = detail::known(target) ? std::min(values.size(), most) : 0;
+    const std::size_t candidates = detail::known(target) ? (std::min)(values.size(), most) : 0;
     for (std::size_t i = candidates; i > 0 && !out.found; --i) {
         out.chosen = detail::row_at<Evidence>(choose, m, values[values.size() * i / candidates - 1], o.sweep);
         out.found = detail::meets(out.chosen, choose.sequences.size(), target, o);
