@@ -15,6 +15,11 @@
 #error "trm needs C++20: add -std=c++20"
 #endif
 
+// The accuracy of every formula rests on float and double being rounded to float and double, which the x87 unit does not do.
+#if defined(__FLT_EVAL_METHOD__) && (__FLT_EVAL_METHOD__ < 0 || __FLT_EVAL_METHOD__ == 1 || __FLT_EVAL_METHOD__ == 2)
+#error "trm needs arithmetic in the precision of its types: on 32-bit x86 add -msse2 -mfpmath=sse"
+#endif
+
 #if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
     defined(__AVX512VL__)
 #define TRM_ISA_BASE avx512
@@ -34,8 +39,18 @@
 #define TRM_ISA_BASE sse3
 #elif defined(__SSE2__)
 #define TRM_ISA_BASE sse2
+#elif defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
+#define TRM_ISA_BASE TRM_JOIN(sve, __ARM_FEATURE_SVE_BITS)
+#elif defined(__ARM_FEATURE_SVE)
+#define TRM_ISA_BASE neon_sve
 #elif defined(__ARM_NEON)
 #define TRM_ISA_BASE neon
+#elif defined(__riscv_vector)
+#define TRM_ISA_BASE rvv
+#elif defined(__VSX__)
+#define TRM_ISA_BASE vsx
+#elif defined(__VEC__)
+#define TRM_ISA_BASE zvector
 #else
 #define TRM_ISA_BASE scalar
 #endif
@@ -72,6 +87,8 @@
 #define TRM_ABI_EXCEPTIONS noeh
 #endif
 
+#define TRM_JOIN_(a, b) a##b
+#define TRM_JOIN(a, b) TRM_JOIN_(a, b)
 #define TRM_PASTE_(a, b, c, d, e, f, g) v##a##_##b##_##c##_##d##_##e##_##f##_##g
 #define TRM_PASTE(a, b, c, d, e, f, g) TRM_PASTE_(a, b, c, d, e, f, g)
 #define TRM_ABI                                                                                             \

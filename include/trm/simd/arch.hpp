@@ -7,7 +7,9 @@
 
 /// \file
 /// The vector units. SSE2, AVX2 with FMA, and AVX-512 need nothing but the compiler's intrinsics; for the rest (other x86
-/// levels, NEON, ...) there is xsimd, which takes as long to compile as a loss and is included only where it is used.
+/// levels, 64-bit NEON, and with a recent xsimd SVE, RVV and VSX of a fixed width) there is xsimd, which takes as long to
+/// compile as a loss and is included only where it is used. What neither has (32-bit NEON, s390x, RISC-V without vectors)
+/// computes lane by lane, in the same arithmetic.
 
 #if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 #define TRM_SIMD_AVX512 1
@@ -24,10 +26,18 @@
 #else
 #define TRM_SIMD_SSE2 0
 #endif
-#if TRM_SIMD_AVX512 || TRM_SIMD_AVX2 || (TRM_SIMD_SSE2 && !defined(__SSE3__))
-#define TRM_SIMD_XSIMD 0
+// 32-bit NEON has no double and flushes subnormal numbers to zero.
+#if TRM_SIMD_AVX512 || TRM_SIMD_AVX2 || (TRM_SIMD_SSE2 && !defined(__SSE3__)) || \
+    (defined(__ARM_NEON) && !defined(__aarch64__))
+#define TRM_SIMD_MAYBE_XSIMD 0
 #else
-#define TRM_SIMD_XSIMD 1
+#define TRM_SIMD_MAYBE_XSIMD 1
+#endif
+// Does a fused multiply-add take one instruction?
+#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+#define TRM_SIMD_FMA 1
+#else
+#define TRM_SIMD_FMA 0
 #endif
 
 // GCC 12 reports false uninitialised reads inside its own AVX-512 intrinsics; the pragma keeps a consumer's -Werror build
@@ -42,7 +52,7 @@
 #elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
-#if TRM_SIMD_XSIMD
+#if TRM_SIMD_MAYBE_XSIMD
 #include <xsimd/xsimd.hpp>
 #if XSIMD_VERSION_MAJOR < 8 || (XSIMD_VERSION_MAJOR == 8 && XSIMD_VERSION_MINOR < 1)
 #error "trm needs xsimd 8.1 or newer"
@@ -51,6 +61,13 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+
+#if TRM_SIMD_MAYBE_XSIMD && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#define TRM_SIMD_XSIMD 1
+#else
+#define TRM_SIMD_XSIMD 0
+#endif
+#undef TRM_SIMD_MAYBE_XSIMD
 
 TRM_NAMESPACE_BEGIN
 namespace simd {
@@ -81,9 +98,11 @@ inline constexpr bool is_supported = A::supported();
 
 /// The widest instruction set that this translation unit was compiled for.
 #if TRM_SIMD_XSIMD
-using default_arch = std::conditional_t<xsimd::default_arch::supported(), xsimd::default_arch, scalar>;
+using default_arch = xsimd::default_arch;
 #else
-using default_arch = std::conditional_t<TRM_SIMD_AVX512, avx512, std::conditional_t<TRM_SIMD_AVX2, avx2, sse2>>;
+using default_arch = std::conditional_t<
+    TRM_SIMD_AVX512, avx512,
+    std::conditional_t<TRM_SIMD_AVX2, avx2, std::conditional_t<TRM_SIMD_SSE2, sse2, scalar>>>;
 #endif
 
 /// Lanes of T that one register of the default architecture holds: 16 floats for AVX-512, 8 for AVX2, 4 for SSE2. A

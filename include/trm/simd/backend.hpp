@@ -43,7 +43,7 @@ struct backend<T, scalar> {
     static TRM_INLINE bool equal(T a, T b) noexcept { return a == b; }
     static TRM_INLINE T select(bool m, T a, T b) noexcept { return m ? a : b; }
     static TRM_INLINE T fma(T a, T b, T c) noexcept {
-#if defined(__FMA__) || defined(__aarch64__)
+#if TRM_SIMD_FMA
         return std::fma(a, b, c);
 #else
         return a * b + c;

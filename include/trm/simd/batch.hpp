@@ -113,24 +113,38 @@ private:
     }
 };
 
+// Where the compiler is told that a number lives; memory where trm knows no better.
+#if defined(__SSE2__)
+#define TRM_SIMD_SCALAR_REGISTER "x"
+#elif defined(__aarch64__)
+#define TRM_SIMD_SCALAR_REGISTER "w"
+#elif defined(__riscv_flen) && __riscv_flen >= 64 || defined(__s390x__)
+#define TRM_SIMD_SCALAR_REGISTER "f"
+#elif defined(__powerpc64__)
+#define TRM_SIMD_SCALAR_REGISTER "d"
+#else
+#define TRM_SIMD_SCALAR_REGISTER "m"
+#endif
+#if defined(__AVX512F__)
+#define TRM_SIMD_VECTOR_REGISTER "v"
+#elif defined(__SSE2__)
+#define TRM_SIMD_VECTOR_REGISTER "x"
+#elif defined(__aarch64__)
+#define TRM_SIMD_VECTOR_REGISTER "w"
+#elif defined(__VSX__)
+#define TRM_SIMD_VECTOR_REGISTER "wa"
+#else
+#define TRM_SIMD_VECTOR_REGISTER "m"
+#endif
+
 /// An opaque register move: the optimiser may not contract, reassociate or hoist arithmetic across it. Between stages it
 /// makes the fused and the tile-by-tile pipeline round alike; inside `exp_k3` it keeps -ffast-math away.
 template <class T, class A>
 TRM_INLINE vec<T, A> pin(vec<T, A> v) noexcept {
     if constexpr (std::is_same_v<A, scalar>) {
-#if defined(__SSE2__)
-        __asm__("" : "+x"(v.r));
-#elif defined(__aarch64__)
-        __asm__("" : "+w"(v.r));
-#endif
+        __asm__("" : "+" TRM_SIMD_SCALAR_REGISTER(v.r));
     } else {
-#if defined(__AVX512F__)
-        __asm__("" : "+v"(v.r));
-#elif defined(__SSE2__)
-        __asm__("" : "+x"(v.r));
-#elif defined(__aarch64__)
-        __asm__("" : "+w"(v.r));
-#endif
+        __asm__("" : "+" TRM_SIMD_VECTOR_REGISTER(v.r));
     }
     return v;
 }
@@ -171,11 +185,7 @@ TRM_INLINE V zero_unless(typename V::mask m, V v) noexcept {
 }
 
 /// Does `fma` round once?
-#if defined(__FMA__) || defined(__aarch64__)
-inline constexpr bool has_fma = true;
-#else
-inline constexpr bool has_fma = false;
-#endif
+inline constexpr bool has_fma = TRM_SIMD_FMA;
 
 /// -(a * b), in one instruction where there are fused ones: 0 - a * b, whose zeros are positive.
 template <class V>
@@ -186,6 +196,9 @@ TRM_INLINE V negated_product(V a, V b) noexcept {
         return -(a * b);
     }
 }
+
+#undef TRM_SIMD_SCALAR_REGISTER
+#undef TRM_SIMD_VECTOR_REGISTER
 
 template <class T, class A>
 constexpr int width() noexcept {

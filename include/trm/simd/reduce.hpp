@@ -11,6 +11,11 @@ TRM_NAMESPACE_BEGIN
 namespace simd {
 namespace detail {
 
+/// So that the names exist where no register has sums and maxima of its own.
+struct no_register;
+void lane_sum(no_register const&);
+void lane_max(no_register const&);
+
 #if defined(__SSE2__)
 TRM_INLINE double lane_sum(__m128d v) noexcept { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
 TRM_INLINE double lane_sum(__m128 v) noexcept {
