@@ -63,7 +63,7 @@ struct block_grid {
     }
     [[nodiscard]] std::int64_t length(std::size_t level) const noexcept {
         if (!lengths.empty()) return lengths[level];
-        return level < 62 ? std::int64_t{1} << level : std::numeric_limits<std::int64_t>::max();
+        return level < 62 ? std::int64_t{1} << level : (std::numeric_limits<std::int64_t>::max)();
     }
     /// How many levels sequences of up to `tokens` tokens need. Of 1, 2, 4, ... those up to the first that holds all.
     [[nodiscard]] std::size_t levels(std::int64_t tokens) const noexcept {

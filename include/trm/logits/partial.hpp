@@ -47,7 +47,7 @@ struct logits_partial {
     }
     /// H = -sum_v p_v log p_v = log(sum_exp) - weighted_sum / sum_exp, in nats; 0 at least, and log(vocab) at most for the
     /// whole vocabulary.
-    [[nodiscard]] double entropy(std::int64_t vocab = std::numeric_limits<std::int64_t>::max()) const noexcept {
+    [[nodiscard]] double entropy(std::int64_t vocab = (std::numeric_limits<std::int64_t>::max)()) const noexcept {
         if (sum_exp == 0.0) return std::numeric_limits<double>::quiet_NaN();
         double const h = std::log(sum_exp) - weighted_sum / sum_exp, most = std::log(static_cast<double>(vocab));
         return h < 0.0 ? 0.0 : h > most ? most : h;

@@ -99,7 +99,7 @@ template <class S, class V>
 void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) noexcept {
     constexpr int width = sequence_sums_of<S>;
     if constexpr (width > 0) {
-        V local[width];
+        V local[static_cast<std::size_t>(width)];
         for (int k = 0; k < width; ++k) local[k] = sums[k];
         each_register(t, [&](auto const& k, int) __attribute__((always_inline)) { s.measure(k, k[over], local); });
         for (int k = 0; k < width; ++k) sums[k] = local[k];

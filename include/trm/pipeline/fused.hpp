@@ -38,7 +38,7 @@ public:
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
           prepared(core.template prepare<V>()),
           limit(simd::broadcast<V>(call.limit)),
-          most_small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, call.limit))),
           clamp(call.limit),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
@@ -88,7 +88,7 @@ private:
             if constexpr (in_pairs)
                 while (end - at >= 2 * width && pair(at, now, decided, lanes, counted)) at += 2 * width;
             for (std::int64_t const stop = (std::min)(end, at + 2 * width); at < stop; at += width) {
-                auto const n = static_cast<std::size_t>(std::min(width, stop - at));
+                auto const n = static_cast<std::size_t>((std::min)(width, stop - at));
                 token<V, Proximal> t;
                 register_counts const here =
                     read_tokens(want, io, at, n, now.advantage, limit, most_small, checks_all, diagnose, t);
@@ -114,7 +114,7 @@ private:
         V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
         bool const are_small = all(is_within(a, most_small) & is_within(b, most_small));
         if (!are_small && !all(is_within(a, limit) & is_within(b, limit))) return false;
-        if (diagnose && any(simd::max(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
+        if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
             return false;
         unrolled<2>([&](auto j) __attribute__((always_inline)) {

@@ -26,7 +26,7 @@ void score_run(Core const& core, stream_pointers<S, typename V::value_type> cons
             of_sequence = simd::broadcast<V>(advantage);
     std::int64_t const end = where.begin + where.size;
     for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
-        auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, end - at));
+        auto const n = static_cast<std::size_t>((std::min<std::int64_t>)(V::size, end - at));
         token<V, Proximal> t{};
         V out[Criterion::channels];
         bool const checks_all = io.token_weight != nullptr;

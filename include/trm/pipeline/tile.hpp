@@ -20,7 +20,7 @@ struct tile {
     static constexpr std::int64_t tokens = registers * width;
 
     struct row {
-        alignas(64) T values[tokens];
+        alignas(64) T values[registers * V::size];
         [[nodiscard]] TRM_INLINE V operator[](int j) const noexcept { return simd::load<V>(values + j * width); }
         TRM_INLINE void set(int j, V v) noexcept { simd::store(values + j * width, v); }
     };

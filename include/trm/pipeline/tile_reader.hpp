@@ -45,7 +45,7 @@ public:
         for (std::int64_t t = at + j * tile<V>::width; t < end; t += tile<V>::width) {
             clean = false;
             register_counts const here =
-                read_any(t, j++, static_cast<std::size_t>(std::min(tile<V>::width, end - t)), advantage);
+                read_any(t, j++, static_cast<std::size_t>((std::min)(tile<V>::width, end - t)), advantage);
             all = {all.selected + here.selected, all.active + here.active, all.positive + here.positive};
             if (!plain || j >= whole) continue;
             int const next = read_clean(at, j, whole, direct, advantage);

@@ -32,7 +32,7 @@ public:
           want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient()),
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
           limit(simd::broadcast<V>(call.limit)),
-          most_small(simd::broadcast<V>(std::min(simd::small_exponent, call.limit))),
+          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, call.limit))),
           clamp(call.limit),
           applies(apply),
           diagnose(call.diagnose),
@@ -127,7 +127,7 @@ private:
         [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
     };
     [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
-        return static_cast<std::size_t>(std::min(tile<V>::width, end - at));
+        return static_cast<std::size_t>((std::min)(tile<V>::width, end - at));
     }
     [[gnu::noinline]] void describe_measured() noexcept {
         V x = lanes.x, logp = lanes.logp;

@@ -80,7 +80,7 @@ struct reference_kl {
         set_log_ratio(l, t.ref_logp, t.logp, t.active, (simd::min)(limit, simd::broadcast<V>(input_clamp)));
         V const b = simd::broadcast<V>(beta), c = simd::broadcast<V>(output_clamp);
         V value = simd::pin(estimator(l)), slope = simd::pin(-estimator.slope(l));  // or any_loss rounds otherwise
-        V const largest(std::numeric_limits<typename V::value_type>::max());
+        V const largest((std::numeric_limits<typename V::value_type>::max)());
         auto alive = l.unclamped;
         if constexpr (reads_ratio) {
             auto const& y = ratio_of(*this, t);

@@ -78,13 +78,13 @@ inline long double k3_long(long double x) {
     for (int n = 2; n < 30; ++n) sum += term *= x / static_cast<long double>(n);
     return sum;
 }
-inline double k3_of(double x) { return static_cast<double>(k3_long(x)); }
+inline double k3_of(double x) { return static_cast<double>(k3_long(static_cast<long double>(x))); }
 /// KL(Bernoulli(p) || Bernoulli(q)) = p k3(log(q / p)) + (1 - p) k3(log((1 - q) / (1 - p))), which is
 /// p log(p / q) + (1 - p) log((1 - p) / (1 - q)) since both pairs sum to 1. Log-probabilities above 0 count as 0, and
 /// complements are kept above the smallest normal number.
 inline double bernoulli_kl(double log_p, double log_q) {
     constexpr long double tiny = static_cast<long double>((std::numeric_limits<double>::min)());
-    long double const a = std::fmin(log_p, 0), b = std::fmin(log_q, 0);
+    auto const a = static_cast<long double>(std::fmin(log_p, 0.0)), b = static_cast<long double>(std::fmin(log_q, 0.0));
     long double const rest = std::fmax(-std::expm1(a), tiny), other = std::fmax(-std::expm1(b), tiny);
     long double const gain = std::exp(a) * std::expm1(b - a) / rest;  // (q - p) / (1 - p)
     long double const y = std::fabs(gain) < 0.5L ? std::log1p(-gain) : std::log(other / rest);

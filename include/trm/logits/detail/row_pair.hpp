@@ -193,7 +193,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
                     V const d = tx - ty;
                     cx[lane] = fma(p, d, cx[lane]);
                     cy[lane] = fma(q, d, cy[lane]);
-                    if (any(simd::min(a, b) <= V(nothing<T>))) [[unlikely]]
+                    if (any((simd::min)(a, b) <= V(nothing<T>))) [[unlikely]]
                         out.holes.note(a, b);
                 }
                 ct[lane] = ct[lane] + abs(fma(ratio, -q, p));
