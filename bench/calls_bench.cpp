@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What surrounds the kernel: threads on small batches, memory that is touched for the first time, and sequences longer than
-// the cache, in one call and measured first. Rows are threads/<executor>/<busy or idle
-// before the call>/<tokens>, memory/<which>/<tokens> and
-// long/<criteria>/<strategy>/<sequence length>/r<percent rejected>.
+// What surrounds the kernel: threads on small batches, memory that is touched for the first time, sequences longer than
+// the cache, in one call and measured first, and selections. Rows are threads/<executor>/<busy or idle
+// before the call>/<tokens>, memory/<which>/<tokens>, long/<criteria>/<strategy>/<sequence length>/r<percent rejected> and
+// select/<selection>/<tokens>/<threads>T.
 #include "token_loss.hpp"
+
+#include <trm/policy/length_neutral_mask.hpp>
+#include <trm/policy/selection_batch.hpp>
 
 #ifdef _OPENMP
 #include <trm/interop/openmp.hpp>
@@ -87,6 +90,31 @@ void measure_first(benchmark::State& state, Loss const& loss, lengths shape, int
     if (!close(got, want, 0)) state.SkipWithError("the strategies disagree");
 }
 
+/// The first phase of a loss whose mask compares tokens with each other.
+template <class Mask>
+void selected(benchmark::State& state, Mask const& mask, int threads) {
+    auto& r = rollouts<float>::get(million, lengths::ragged, 10);
+    auto view = r.view();
+    std::vector<std::int32_t> prompts;
+    for (std::int64_t i = 0; i < view.layout.sequences(); ++i) prompts.push_back(static_cast<std::int32_t>(i / 8));
+    view.group_of = prompts;
+    trm::masked_loss const loss{mask, trm::importance_ratio{}, trm::token_mean{}};
+    trm::workspace scratch;
+    trm::selection serial, chosen;
+    bool ok = loss.select(view, serial, scratch).ok();
+    row(state, million, 14, threads, [&] {  // 12 bytes read, 2 written
+        auto const s = with_threads(threads, [&](auto const& run) { return loss.select(view, chosen, run, scratch); });
+        ok = ok && s.ok();
+    });
+    if (!ok || !std::ranges::equal(serial.reasons(), chosen.reasons())) state.SkipWithError("not the serial bits");
+}
+template <class Mask>
+void add_selection(std::string const& name, Mask const& mask) {
+    for (int const threads : {1, 2})
+        add_row("select/" + name + "/2^20/" + std::to_string(threads) + "T",
+                [=](benchmark::State& s) { selected(s, mask, threads); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -120,5 +148,12 @@ int main(int argc, char** argv) {
             add("max", ratio_max);
             add("max_and_mean", ppo);
         }
+    add_selection("prefix", trm::prefix_mask{trm::k2{}, trm::at_most(0.125)});
+    add_selection("signed", trm::signed_sequence_mask{trm::k1{}, trm::stat::mean, trm::at_most(1e-4)});
+    add_selection("group", trm::group_mask{trm::k2{}, trm::stat::max, trm::at_most(0.125)});
+    add_selection("quantile", trm::quantile_mask{trm::k2{}, 0.9, trm::at_most(2e-3)});
+    add_selection("top_mean", trm::top_mean_mask{trm::k2{}, 8, trm::at_most(3e-3)});
+    add_selection("length_neutral", trm::length_neutral_mask{0.03, 1 << 14});
+    add_selection("budget", trm::budget_mask{trm::k2{}, 3e-4});
     return run_rows(argc, argv);
 }

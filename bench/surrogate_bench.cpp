@@ -33,8 +33,13 @@ void one(benchmark::State& state, Surrogate surrogate, bool at_run_time, std::in
     auto const with_extra = [&](trm::batch_view<float> b) {
         auto const n = static_cast<std::size_t>(b.layout.extent());
         if ((Surrogate::needs() & trm::need::ref_logp) != 0) b.ref_logp = {extra.ref.data(), n};
-        if ((Surrogate::needs() & trm::need::marks) != 0) b.marks = {extra.marks.data(), n};
         return b;
+    };
+    auto const chosen_of = [&](trm::batch_view<float> const& b) {
+        trm::selection_view chosen;
+        auto const n = static_cast<std::size_t>(b.layout.extent());
+        if ((Surrogate::needs() & trm::need::marks) != 0) chosen.marks = {extra.marks.data(), n};
+        return chosen;
     };
     auto const loss = quiet(trm::masked_loss{max_k2, surrogate, trm::token_mean{}});
     trm::loss_spec spec;
@@ -43,14 +48,16 @@ void one(benchmark::State& state, Surrogate surrogate, bool at_run_time, std::in
     spec.aggregate = trm::token_mean{};
     auto const any = quiet(trm::any_loss{spec});
     auto const small = with_extra(small_batch<float>());
-    if (!matches_oracle(loss, small) ||
-        !agrees(loss, small, [&](auto const& b, auto grad) { return any(b, grad).loss; }))
+    auto const of_small = chosen_of(small);
+    auto const run = [&](auto const& l) { return [&](auto const& b, auto grad) { return l(b, of_small, grad).loss; }; };
+    if (!agrees(loss, small, run(loss), of_small) || !agrees(loss, small, run(any), of_small))
         return state.SkipWithError("not what the oracle says");
     auto& r = rollouts<float>::get(tokens, lengths::ragged, 10);
+    auto const chosen = chosen_of(r.view());
     if (at_run_time) {
-        pipeline_row(state, any, with_extra(r.view()), r.outputs(), bytes_of<Surrogate>(), 1);
+        pipeline_row(state, any, with_extra(r.view()), r.outputs(), bytes_of<Surrogate>(), 1, chosen);
     } else {
-        pipeline_row(state, loss, with_extra(r.view()), r.outputs(), bytes_of<Surrogate>(), 1);
+        pipeline_row(state, loss, with_extra(r.view()), r.outputs(), bytes_of<Surrogate>(), 1, chosen);
     }
 }
 

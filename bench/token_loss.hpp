@@ -29,8 +29,8 @@ trm::batch_view<S> small_batch() {
 }
 /// Does `run(batch, grad)`, which returns the loss, agree with `loss` on the batch?
 template <class Loss, class S, class Run>
-bool agrees(Loss const& loss, trm::batch_view<S> const& batch, Run const& run) {
-    auto const want = trm::reference::evaluate(loss, batch);
+bool agrees(Loss const& loss, trm::batch_view<S> const& batch, Run const& run, trm::selection_view const& chosen = {}) {
+    auto const want = trm::reference::evaluate(loss, batch, 1, chosen);
     std::vector<float> grad(want.grad.size(), 7);
     if (!close(run(batch, std::span<float>(grad)), want.loss, want.loss_size)) return false;
     for (std::size_t i = 0; i < grad.size(); ++i)
@@ -45,11 +45,11 @@ bool matches_oracle(Loss const& loss, trm::batch_view<S> const& batch) {
 /// One-call loss with a gradient.
 template <class Loss, class S>
 void pipeline_row(benchmark::State& state, Loss const& loss, trm::batch_view<S> const& view,
-                  trm::outputs<float> const& out, double bytes, int threads) {
+                  trm::outputs<float> const& out, double bytes, int threads, trm::selection_view const& chosen = {}) {
     trm::workspace scratch;
     bool ok = true;
     row(state, view.layout.extent(), bytes, threads, [&] {
-        auto r = with_threads(threads, [&](auto const& run) { return loss(view, out, run, scratch); });
+        auto r = with_threads(threads, [&](auto const& run) { return loss(view, chosen, out, run, scratch); });
         ok = ok && r.status.ok();
         benchmark::DoNotOptimize(r.loss);
     });

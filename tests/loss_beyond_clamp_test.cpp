@@ -48,7 +48,7 @@ void compare(Loss loss, std::uint64_t seed, bool product = false) {
     auto view = b.view();
     std::vector<std::uint8_t> marks(b.tokens());
     for (std::size_t t = 0; t < marks.size(); ++t) marks[t] = t % 7 == 3;
-    view.marks = marks;
+    selection_view const chosen{.marks = marks};
     view.token_weights = {};
     if ((needs_of(loss.surrogate) & need::advantage) == 0) view.advantages = {};
     for (bool const proximal : {true, false})
@@ -57,13 +57,13 @@ void compare(Loss loss, std::uint64_t seed, bool product = false) {
             if (!proximal) view.proximal_logp = {};
             loss.options.log_ratio_clamp = clamp;
             auto const bounds = bounds_at<T>(clamp);
-            auto const got = parity::run_of<T>(spec_loss(to_spec(loss)), view);
-            auto const want = reference::evaluate(loss, view);
+            auto const got = parity::run_of<T>(spec_loss(to_spec(loss)), view, 1, chosen);
+            auto const want = reference::evaluate(loss, view, 1, chosen);
             parity::check(got, want, view, product ? bounds.product : bounds.term, bounds);
             CHECK(want.diagnostics.max_x == clamp);
             CHECK(want.diagnostics.kept_tokens > 0);
             if constexpr (Compiled == compiled::yes)
-                CHECK(any_parity::difference(got, parity::run_of<T>(loss, view)) == "");
+                CHECK(any_parity::difference(got, parity::run_of<T>(loss, view, 1, chosen)) == "");
         }
 }
 template <compiled Compiled = compiled::yes, class Loss>

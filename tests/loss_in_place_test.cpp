@@ -17,12 +17,8 @@ struct inputs {
     std::vector<std::uint16_t> rejected;
     std::vector<std::uint8_t> marks;
 
-    [[nodiscard]] batch_view<float> view() const {
-        auto v = b.view();
-        if (!rejected.empty()) v.rejected = rejected;
-        if (!marks.empty()) v.marks = marks;
-        return v;
-    }
+    [[nodiscard]] batch_view<float> view() const { return b.view(); }
+    [[nodiscard]] selection_view chosen() const { return {rejected, marks}; }
 };
 
 template <class A>
@@ -36,9 +32,8 @@ void compare(Loss const& loss, inputs const& clean, char const* name) {
     auto const n = clean.b.tokens();
     parity::run<float> const want = [&] {
         parity::run<float> r(n);
-        auto const view = clean.view();
         auto const out = r.outputs();
-        r.result = loss(view, out);
+        r.result = loss(clean.view(), clean.chosen(), out);
         return r;
     }();
     REQUIRE(want.result.status.ok());
@@ -47,8 +42,7 @@ void compare(Loss const& loss, inputs const& clean, char const* name) {
         parity::run<float> r(n);
         auto out = r.outputs();
         alias(mine, out);
-        auto const view = mine.view();
-        result const got = loss(view, out);
+        result const got = loss(mine.view(), mine.chosen(), out);
         INFO(name << ": " << what);
         REQUIRE(got.status.ok());
         CHECK(got.loss == want.result.loss);
@@ -138,13 +132,12 @@ TEST_CASE("what was rejected beforehand is counted before it is overwritten", "[
     std::vector<std::uint16_t> rejected(200);
     for (std::size_t t : {3u, 4u, 150u, 199u}) rejected[t] = 1;
     std::fill(mask.begin(), mask.end(), std::uint8_t{1});
-    auto with = view;
-    with.rejected = rejected;
+    selection_view const chosen{.reasons = rejected};
     outputs<float> reasons;
     reasons.reasons = rejected;
     masked_loss const two{token_mask{k2{}, at_most(100)} && token_mask{k1{}, at_most(100)}, importance_ratio{},
                           token_mean{}};
-    result const again = two(with, reasons);
+    result const again = two(view, chosen, reasons);
     REQUIRE(again.status.ok());
     CHECK(again.diagnostics.rejected_tokens[0] == 4);
 }

@@ -48,9 +48,11 @@ struct run {
     std::vector<double> grad;
     diagnostics d;
 };
-run evaluate(spec_loss const& loss, batch_view<double> const& view) {
+run evaluate(spec_loss const& loss, batch_view<double> const& view, selection_view const& chosen = {}) {
     run r{0, std::vector<double>(static_cast<std::size_t>(view.layout.extent()), 7.0), {}};
-    auto const got = loss(view, r.grad);
+    outputs<double> out;
+    out.grad = r.grad;
+    auto const got = loss(view, chosen, out);
     INFO(got.status.what);
     REQUIRE(got.status.ok());
     r.loss = got.loss;
@@ -140,27 +142,29 @@ TEST_CASE("every surrogate: ranks that share sequences, statistics and counts re
     for (named const& s : surrogates()) {
         INFO(s.name);
         spec_loss const loss = loss_of(s);
-        auto view = b.view();
-        std::vector<std::uint8_t> marks(b.tokens());  // a covariance is of the whole batch
-        REQUIRE(loss.select(view, {}, marks).ok());
-        view.marks = marks;
-        run const want = evaluate(loss, view);
+        auto const view = b.view();
+        selection whole;  // a covariance is of the whole batch
+        REQUIRE(loss.select(view, whole).ok());
+        run const want = evaluate(loss, view, whole);
 
         batch_view<double> views[2] = {ranks[0].view(), ranks[1].view()};
         std::vector<std::uint8_t> own_marks[2];
+        selection_view chosen[2];
         sequence_totals stats;
         for (int k = 0; k < 2; ++k) {
-            for (std::int64_t o : ranks[k].origin) own_marks[k].push_back(marks[static_cast<std::size_t>(o)]);
-            views[k].marks = own_marks[k];
+            if (!whole.marks().empty())
+                for (std::int64_t o : ranks[k].origin)
+                    own_marks[k].push_back(whole.marks()[static_cast<std::size_t>(o)]);
+            chosen[k].marks = own_marks[k];
             sequence_totals own;
-            REQUIRE(loss.measure(views[k], own).ok());
+            REQUIRE(loss.measure(views[k], chosen[k], own).ok());
             if (k == 0) stats = own;
             else REQUIRE(stats.merge(own).ok());
         }
         counts total;
         for (int k = 0; k < 2; ++k) {
             counts part;
-            REQUIRE(loss.count(views[k], stats, part).ok());
+            REQUIRE(loss.count(views[k], chosen[k], stats, part).ok());
             total.merge(part);
         }
         double value = 0;
@@ -169,7 +173,7 @@ TEST_CASE("every surrogate: ranks that share sequences, statistics and counts re
             std::vector<double> own(ranks[k].tokens());
             outputs<double> out;
             out.grad = own;
-            result const part = loss.apply(views[k], stats, total, out);
+            result const part = loss.apply(views[k], chosen[k], stats, total, out);
             REQUIRE(part.status.ok());
             value += part.loss;
             for (std::size_t i = 0; i < own.size(); ++i) grad[static_cast<std::size_t>(ranks[k].origin[i])] = own[i];

@@ -20,8 +20,6 @@ struct streams {
     std::vector<std::int64_t> cu{0};
     std::vector<std::int32_t> groups;
     std::vector<float> logp, mu, advantages, grad;
-    std::vector<std::uint16_t> rejected;
-    std::vector<std::uint8_t> marks;
 
     explicit streams(std::int64_t sequences) {
         batches::random next(3);
@@ -35,8 +33,6 @@ struct streams {
             groups.push_back(static_cast<std::int32_t>(s / 4));
         }
         grad.resize(logp.size());
-        rejected.resize(logp.size());
-        marks.resize(logp.size());
     }
     [[nodiscard]] trm::batch_view<float> view() const {
         return {
@@ -92,6 +88,7 @@ TEST_CASE("No loss call allocates after the first", "[unit][memory]") {
     auto const out = s.outputs();
     trm::sequence_totals totals;
     trm::counts total;
+    trm::selection chosen;
     bool ok = true;
     std::size_t index = 0;
     for (trm::loss_spec const& spec : specs()) {
@@ -108,16 +105,30 @@ TEST_CASE("No loss call allocates after the first", "[unit][memory]") {
         if (!spec.mask.empty()) CHECK(kept < static_cast<double>(s.logp.size()));
         CHECK(scratch.bytes() <= s.logp.size() * (8 * 3 + 4 + 2 + 24) + 300 * 40 + 75 + 256 + 300 * 8 * 20);
         CHECK(steady([&] {
-                  auto chosen = view;
-                  ok = ok && loss.select(view, s.rejected, s.marks, scratch).ok();
-                  chosen.rejected = s.rejected;
-                  chosen.marks = s.marks;
-                  ok = ok && loss.measure(chosen, totals).ok();
-                  ok = ok && loss.count(chosen, totals, total).ok();
-                  ok = ok && loss.apply(chosen, totals, total, out).status.ok();
+                  ok = ok && loss.select(view, chosen, scratch).ok();
+                  ok = ok && loss.measure(view, chosen, totals).ok();
+                  ok = ok && loss.count(view, chosen, totals, total).ok();
+                  ok = ok && loss.apply(view, chosen, totals, total, out).status.ok();
               }) == 0);
         CHECK(ok);
     }
+}
+
+TEST_CASE("A selection that is filled again allocates nothing", "[unit][memory]") {
+    streams large(300), few(100);
+    trm::masked_loss const loss{trm::prefix_mask{trm::k2{}, small}, trm::kl_cov{}, trm::token_mean{}};
+    trm::workspace scratch;
+    trm::selection chosen;
+    bool ok = true;
+    auto const fill = [&](streams const& s) {
+        ok = ok && loss.select(s.view(), chosen, scratch).ok() && chosen.reasons().size() == s.logp.size() &&
+             chosen.marks().size() == s.logp.size();
+    };
+    CHECK(heap::of([&] { fill(few); }).calls > 0);  // the counter counts
+    CHECK(heap::of([&] { fill(large); }).calls > 0);
+    CHECK(heap::of([&] { fill(few); }).calls == 0);
+    CHECK(heap::of([&] { fill(large); }).calls == 0);
+    CHECK(ok);
 }
 
 TEST_CASE("Losses chosen at compile time allocate nothing", "[unit][memory]") {

@@ -24,11 +24,12 @@ struct run {
     trm::outputs<T> outputs() { return {grad, keep, reasons, weights, false, 1.0}; }
 };
 template <class T, class Loss, class S>
-run<T> run_of(Loss const& loss, trm::batch_view<S> const& view, double loss_scale = 1) {
+run<T> run_of(Loss const& loss, trm::batch_view<S> const& view, double loss_scale = 1,
+              trm::selection_view const& chosen = {}) {
     run<T> r(static_cast<std::size_t>(view.layout.extent()));
     auto out = r.outputs();
     out.loss_scale = loss_scale;
-    r.result = loss(view, out);
+    r.result = loss(view, chosen, out);
     REQUIRE(r.result.status.ok());
     return r;
 }
@@ -134,9 +135,9 @@ void check(run<T> const& r, trm::reference::evaluation const& want, trm::batch_v
 
 template <class T, class Loss, class S>
 trm::reference::evaluation compare(Loss const& loss, trm::batch_view<S> const& view, double bound = bounds_of<T>.term,
-                                   double loss_scale = 1) {
-    auto want = trm::reference::evaluate(loss, view, loss_scale);
-    check(run_of<T>(loss, view, loss_scale), want, view, bound);
+                                   double loss_scale = 1, trm::selection_view const& chosen = {}) {
+    auto want = trm::reference::evaluate(loss, view, loss_scale, chosen);
+    check(run_of<T>(loss, view, loss_scale, chosen), want, view, bound);
     return want;
 }
 

@@ -26,11 +26,11 @@ void compare(Loss const& loss, std::uint64_t seed, double zeros = 0, double boun
     }
     auto view = b.view();
     view.token_weights = {};
-    view.marks = marks;
-    parity::compare<T>(loss, view, bound);
+    selection_view const chosen{.marks = marks};
+    parity::compare<T>(loss, view, bound, 1, chosen);
     INFO("without proximal policy");
     view.proximal_logp = {};
-    parity::compare<T>(loss, view, bound);
+    parity::compare<T>(loss, view, bound, 1, chosen);
 }
 
 masked_loss const directed{dppo_tv(0.1, 0.07) && advantage_signed{binary_kl{}, within(1e-5, 0.2), at_most(0.1)} &&

@@ -39,7 +39,8 @@ void compare(Mask const& mask, int criteria, std::uint64_t seed) {
     }
 }
 
-/// A selection over scores and advantages given by hand: one sequence, or sequences of two tokens. Returns what it rejects.
+/// What a selection rejects of sequences of `length` tokens, each a prompt of its own, whose divergences are `given`: those
+/// of one sequence by the loss's `select`, those of the whole batch from scores by hand.
 template <class M>
 std::vector<int> rejected_by(M const& m, std::vector<double> const& scores, std::int64_t length,
                              std::vector<double> const& advantages = {}) {
@@ -50,14 +51,29 @@ std::vector<int> rejected_by(M const& m, std::vector<double> const& scores, std:
         cu.push_back(cu.back() + length);
     }
     auto const extent = static_cast<std::size_t>(cu.back());
-    std::vector<std::uint8_t> const active(extent, 1);
     std::vector<double> const a = advantages.empty() ? std::vector<double>(extent, 1.0) : advantages;
-    std::vector<std::uint16_t> reasons(extent);
-    std::vector<std::byte> memory(M::scratch.total(extent, groups.size(), groups.size()));
-    m.select({packed{cu}, groups, scores, active, a, extent, {}, selection_memory(memory.data())}, {reasons, 4});
+    selection chosen;
+    chosen.reset(extent, 0);
+    std::uint16_t bit = 1;
+    if constexpr (selects_by_sequence<M>) {
+        std::vector<double> const logp(extent, -1.0);
+        batch_view<double> const view{.logp = logp,
+                                      .rollout_logp = logp,
+                                      .advantages = a,
+                                      .given = scores,
+                                      .group_of = groups,
+                                      .layout = packed{cu}};
+        REQUIRE(masked_loss{m, importance_ratio{}, token_mean{}}.select(view, chosen).ok());
+    } else {
+        std::vector<std::uint8_t> const active(extent, 1);
+        std::vector<std::byte> memory(M::scratch.total(extent, groups.size(), groups.size()));
+        bit = 4;
+        m.select({packed{cu}, groups, scores, active, a, extent, {}, selection_memory(memory.data())},
+                 {chosen.reasons(), bit});
+    }
     std::vector<int> out;
     for (std::size_t i = 0; i < extent; ++i)
-        if (reasons[i] == 4) out.push_back(static_cast<int>(i));
+        if (chosen.reasons()[i] == bit) out.push_back(static_cast<int>(i));
     return out;
 }
 using ints = std::vector<int>;
@@ -82,7 +98,7 @@ TEST_CASE("selections match the oracle", "[loss][parity]") {
 TEST_CASE("quantiles do not interpolate, ranks are rounded up", "[loss][unit]") {
     std::vector<double> const d = {4, 1, 3, 2};
     auto const at = [&](double q, double limit) {
-        return rejected_by(quantile_mask{k2{}, q, at_most(limit)}, d, 4).empty();
+        return rejected_by(quantile_mask{given{}, q, at_most(limit)}, d, 4).empty();
     };
     CHECK(at(0, 1));
     CHECK(!at(0, 0.999));
@@ -96,9 +112,9 @@ TEST_CASE("quantiles do not interpolate, ranks are rounded up", "[loss][unit]") 
 }
 
 TEST_CASE("the mean of the largest takes what there is", "[loss][unit]") {
-    CHECK(rejected_by(top_mean_mask{k2{}, 3, at_most(3)}, {5, 1, 7, 9}, 2) == ints{2, 3});
-    CHECK(rejected_by(top_mean_mask{k2{}, 1, at_most(6)}, {5, 1, 7, 0}, 2) == ints{2, 3});
-    CHECK(rejected_by(top_mean_mask{k2{}, 2, at_most(2.99)}, {5, 1, 2, 2}, 2) == ints{0, 1});
+    CHECK(rejected_by(top_mean_mask{given{}, 3, at_most(3)}, {5, 1, 7, 9}, 2) == ints{2, 3});
+    CHECK(rejected_by(top_mean_mask{given{}, 1, at_most(6)}, {5, 1, 7, 0}, 2) == ints{2, 3});
+    CHECK(rejected_by(top_mean_mask{given{}, 2, at_most(2.99)}, {5, 1, 2, 2}, 2) == ints{0, 1});
 }
 
 TEST_CASE("a budget drops the largest, fewest first, until the mean is strictly below", "[loss][unit]") {
@@ -125,12 +141,13 @@ TEST_CASE("the top share of a batch: quantiles between ranks, ties stay", "[loss
 
 TEST_CASE("prefix, group and signed masks reject what they say", "[loss][unit]") {
     std::vector<double> const d = {0, 2, 0, 3, 0, 0};
-    CHECK(rejected_by(prefix_mask{k2{}, at_most(1)}, d, 3) == ints{1, 2, 3, 4, 5});
-    CHECK(rejected_by(prefix_mask{k2{}, at_most(2)}, d, 3) == ints{3, 4, 5});
-    CHECK(rejected_by(group_mask{k2{}, stat::max, at_most(2)}, d, 3) == ints{3, 4, 5});
+    CHECK(rejected_by(prefix_mask{given{}, at_most(1)}, d, 3) == ints{1, 2, 3, 4, 5});
+    CHECK(rejected_by(prefix_mask{given{}, at_most(2)}, d, 3) == ints{3, 4, 5});
+    CHECK(rejected_by(group_mask{given{}, stat::max, at_most(2)}, d, 3) == ints{3, 4, 5});
     std::vector<double> const a = {1, -1, 0, -1, 1, -1};
-    CHECK(rejected_by(signed_sequence_mask{k2{}, stat::max, at_most(1)}, d, 3, a) == ints{1, 3, 5});
-    CHECK(rejected_by(signed_sequence_mask{k2{}, stat::max, at_most(2), advantage_sign::positive}, d, 3, a) == ints{4});
+    CHECK(rejected_by(signed_sequence_mask{given{}, stat::max, at_most(1)}, d, 3, a) == ints{1, 3, 5});
+    CHECK(rejected_by(signed_sequence_mask{given{}, stat::max, at_most(2), advantage_sign::positive}, d, 3, a) ==
+          ints{4});
 }
 
 TEST_CASE("clip_cov chooses by its seed alone", "[loss][unit]") {
@@ -205,8 +222,10 @@ TEST_CASE("prompt ids may be hashes", "[loss][unit]") {
     CHECK(r.grad == small_prompt.grad);
     CHECK(r.result.loss == small_prompt.result.loss);
     CHECK(scratch.bytes() < 100 * b.tokens());  // proportional to the batch, not to the ids
-    std::vector<std::uint16_t> rejected(b.tokens());
-    REQUIRE(by_group.select(b.view(), rejected, {}, scratch).ok());
+    selection chosen;
+    REQUIRE(by_group.select(b.view(), chosen, scratch).ok());
+    auto const rejected = chosen.reasons();
+    REQUIRE(rejected.size() == b.tokens());
     for (std::size_t t = 0; t < rejected.size(); ++t)
         if (b.mask[t] != 0 && (small_group.reasons[t] & reason_nonfinite) == 0)
             CHECK(rejected[t] == small_group.reasons[t]);

@@ -39,10 +39,11 @@ void check(spec_loss const& loss, F&& f, std::span<double const> weights = {}) {
     std::array<std::int32_t, 2> const cu{0, n};
     batch_view<double> view{
         .logp = e.logp, .rollout_logp = e.rollout, .ref_logp = e.ref, .advantages = e.A, .layout = packed{cu}};
-    view.marks = e.marks;
     view.token_weights = weights;
     vector grad;
-    auto const got = loss(view, grad);
+    outputs<double> out;
+    out.grad = grad;
+    auto const got = loss(view, {.marks = e.marks}, out);
     REQUIRE(got.status.ok());
     auto const value = [&](vector const& l) { return mean([&](std::size_t t) { return f(l, e.logp, t); }); };
     CHECK(got.loss == Approx(value(e.logp)).epsilon(1e-13));

@@ -4,6 +4,7 @@
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/diagnostics.hpp>
 #include <trm/loss/result.hpp>
+#include <trm/pipeline/selection.hpp>
 #include <trm/pipeline/totals.hpp>
 
 #include <ranges>
@@ -17,7 +18,12 @@ public:
     explicit spec_loss(trm::loss_spec s) : spec(std::move(s)) {}
 
     template <class T>
-    [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch, trm::outputs<T> const& out) const;
+    [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch, trm::selection_view const& chosen,
+                                         trm::outputs<T> const& out) const;
+    template <class T>
+    [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch, trm::outputs<T> const& out) const {
+        return (*this)(batch, trm::selection_view{}, out);
+    }
     template <class T>
     [[nodiscard]] trm::result operator()(trm::batch_view<T> const& batch) const {
         return (*this)(batch, trm::outputs<T>{});
@@ -29,13 +35,14 @@ public:
         return (*this)(batch, out);
     }
     template <class T>
-    [[nodiscard]] trm::status select(trm::batch_view<T> const& batch, std::span<std::uint16_t> rejected,
-                                     std::span<std::uint8_t> marks) const;
+    [[nodiscard]] trm::status select(trm::batch_view<T> const& batch, trm::selection& to) const;
 
     // the phases, in double
-    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch, trm::sequence_totals& totals) const;
-    [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::sequence_totals const& totals,
-                                    trm::counts& total) const;
-    [[nodiscard]] trm::result apply(trm::batch_view<double> const& batch, trm::sequence_totals const& totals,
-                                    trm::counts const& total, trm::outputs<double> const& out) const;
+    [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch, trm::selection_view const& chosen,
+                                      trm::sequence_totals& totals) const;
+    [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::selection_view const& chosen,
+                                    trm::sequence_totals const& totals, trm::counts& total) const;
+    [[nodiscard]] trm::result apply(trm::batch_view<double> const& batch, trm::selection_view const& chosen,
+                                    trm::sequence_totals const& totals, trm::counts const& total,
+                                    trm::outputs<double> const& out) const;
 };

@@ -170,8 +170,6 @@ struct batch_view {
     stream_view<real> token_weights{};  ///< optional: factor of each token's surrogate
     stream_view<std::uint8_t> loss_mask{};  ///< optional: not 0 = the policy produced this token
     stream_view<std::int32_t> group_of{};  ///< optional: prompt id of each sequence, from 0
-    stream_view<std::uint16_t> rejected{};  ///< optional: not 0 = rejected beforehand, bits as in `outputs::reasons`
-    stream_view<std::uint8_t> marks{};  ///< optional: tokens that a surrogate treats specially (kl_cov)
     layout_view layout{};
     /// The layout must cover all elements of `logp` (padded: up to the end of the last row). True: it may end earlier, on
     /// purpose, and what follows is neither read nor written.

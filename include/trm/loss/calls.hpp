@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <type_traits>
+#include <utility>
 
 TRM_NAMESPACE_BEGIN
 
@@ -24,85 +25,115 @@ class loss_calls {
 public:
     // --- everything at once -------------------------------------------------------------------------------------
 
-    /// Loss, outputs and diagnostics of the whole batch. The executor spreads sequences over threads; the bits of the
+    /// Loss, outputs and diagnostics of the whole batch. `chosen`: tokens that were rejected or marked beforehand; what the
+    /// loss selects itself and is not given, it works out first. The executor spreads sequences over threads; the bits of the
     /// result do not depend on it. The workspace is only touched by losses that need one, see `workspace`.
     template <storage_type S, arithmetic_type T, executor E>
-    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, E const& execute,
-                                    workspace& scratch) const {
+    [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen, outputs<T> const& out,
+                                    E const& execute, workspace& scratch) const {
         auto const core = self().core();
         auto const call = call_of(core);
         if (status s = detail::validate(call, batch, out); !s.ok()) return {s, 0, {}};
-        return detail::run(call, batch, out, detail::executor_for(batch.layout.extent(), execute), scratch);
+        if (status s = detail::validate(call, batch, chosen); !s.ok()) return {s, 0, {}};
+        return detail::run(call, batch, chosen, out, detail::executor_for(batch.layout.extent(), execute), scratch);
     }
     template <storage_type S, arithmetic_type T>
-    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out,
+    [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen, outputs<T> const& out,
                                     workspace& scratch) const noexcept {
-        return (*this)(batch, out, serial_executor{}, scratch);
+        return (*this)(batch, chosen, out, serial_executor{}, scratch);
     }
     template <storage_type S, arithmetic_type T, executor E>
-    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, E const& execute) const {
+    [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen, outputs<T> const& out,
+                                    E const& execute) const {
         workspace scratch;
-        return (*this)(batch, out, execute, scratch);
+        return (*this)(batch, chosen, out, execute, scratch);
     }
     template <storage_type S, arithmetic_type T>
-    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out) const noexcept {
+    [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen,
+                                    outputs<T> const& out) const noexcept {
         workspace scratch;
-        return (*this)(batch, out, serial_executor{}, scratch);
+        return (*this)(batch, chosen, out, serial_executor{}, scratch);
+    }
+    /// The same where nothing was selected beforehand.
+    template <storage_type S, arithmetic_type T, class... Rest>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, outputs<T> const& out, Rest&&... rest) const
+        noexcept(noexcept((*this)(batch, selection_view{}, out, std::forward<Rest>(rest)...))) {
+        return (*this)(batch, selection_view{}, out, std::forward<Rest>(rest)...);
     }
     /// Only the gradient: `loss(batch, grad)` for a vector, array or span.
     template <storage_type S, gradient_range G>
     [[nodiscard]] result operator()(batch_view<S> const& batch, G&& grad) const noexcept {
+        return (*this)(batch, selection_view{}, grad);
+    }
+    template <storage_type S, gradient_range G>
+    [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen, G&& grad) const noexcept {
         using T = detail::element_of<G>;
         outputs<T> out;
         out.grad = std::span<T>(grad);
-        return (*this)(batch, out);
+        return (*this)(batch, chosen, out);
     }
     /// Only the loss and its diagnostics.
     template <storage_type S>
-    [[nodiscard]] result operator()(batch_view<S> const& batch) const noexcept {
-        return (*this)(batch, outputs<default_arithmetic_t<S>>{});
+    [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen = {}) const noexcept {
+        return (*this)(batch, chosen, outputs<default_arithmetic_t<S>>{});
     }
 
     // --- masks that compare tokens with each other ---------------------------------------------------------------
 
-    /// Phase 0, only for losses whose mask has selections (or whose surrogate has marks): writes rejection reasons and
-    /// marks per token, to be set as the batch's `rejected` and `marks` before the other phases. The one-call form does
-    /// this itself.
-    template <class T = void, storage_type S, executor E = serial_executor>
-    [[nodiscard]] status select(batch_view<S> const& batch, std::span<std::uint16_t> rejected,
-                                std::span<std::uint8_t> marks, workspace& scratch, E const& execute = {}) const {
+    /// Phase 0, only for losses whose mask has selections, or whose surrogate marks tokens: rejection reasons and marks per
+    /// token, to be given to the other phases. The one-call form does this itself. T is the arithmetic of phase 3. Allocates
+    /// when `to` or the workspace must grow. After an error `to` is empty, unless the error was misuse.
+    template <class T = void, storage_type S, executor E>
+    [[nodiscard]] status select(batch_view<S> const& batch, selection& to, E const& execute, workspace& scratch) const {
         using real = std::conditional_t<std::is_void_v<T>, default_arithmetic_t<S>, T>;
         auto const core = self().core();
         auto const call = call_of(core);
         if (status s = detail::validate(call, batch); !s.ok()) return s;
         auto const extent = static_cast<std::size_t>(batch.layout.extent());
-        if (core.has_selections())
-            if (status s = detail::check_size(rejected.size(), extent, "rejected"); !s.ok()) return s;
-        if (core.has_marker())
-            if (status s = detail::check_size(marks.size(), extent, "marks"); !s.ok()) return s;
         batch_view<S> numbered = batch;
         if (status s = detail::number_groups(call, numbered, scratch); !s.ok()) return s;
-        return detail::select<real>(call, numbered, rejected, marks,
-                                    detail::executor_for(batch.layout.extent(), execute), scratch);
+        status s =
+            guarded("selection", [&] { to.reset(core.has_selections() ? extent : 0, core.has_marker() ? extent : 0); });
+        if (s.ok())
+            s = detail::select<real>(call, numbered, to.reasons(), to.marks(),
+                                     detail::executor_for(batch.layout.extent(), execute), scratch);
+        if (!s.ok()) to.reset(0, 0);
+        return s;
+    }
+    template <class T = void, storage_type S>
+    [[nodiscard]] status select(batch_view<S> const& batch, selection& to, workspace& scratch) const noexcept {
+        return this->template select<T>(batch, to, serial_executor{}, scratch);
+    }
+    template <class T = void, storage_type S, executor E = serial_executor>
+    [[nodiscard]] status select(batch_view<S> const& batch, selection& to, E const& execute = {}) const {
+        workspace scratch;
+        return this->template select<T>(batch, to, execute, scratch);
     }
 
     // --- in three phases, for batches that are spread over ranks or micro-batches ---------------------------------
 
     /// Phase 1: statistics of all sequences from the tokens of this batch, overwriting `totals`. Ranks that share sequences then
-    /// merge theirs. T is the arithmetic of phase 3. Allocates when `totals` must grow.
+    /// merge theirs. T is the arithmetic of phase 3. Allocates when `totals` must grow. Here and below `chosen` is what phase 0
+    /// gave, or what the caller rejected and marked; losses that select nothing go without.
     template <class T = void, storage_type S, executor E = serial_executor>
-    [[nodiscard]] status measure(batch_view<S> const& batch, sequence_totals& totals, E const& execute = {}) const {
+    [[nodiscard]] status measure(batch_view<S> const& batch, selection_view const& chosen, sequence_totals& totals,
+                                 E const& execute = {}) const {
         using real = std::conditional_t<std::is_void_v<T>, default_arithmetic_t<S>, T>;
         auto const core = self().core();
         auto const call = call_of(core);
-        if (status s = check_phase(call, batch); !s.ok()) return s;
+        if (status s = check_phase(call, batch, chosen); !s.ok()) return s;
         detail::totals_view rows;
         if (status s = guarded(
+                "totals",
                 [&] { rows = totals.reset(batch.layout.sequences(), detail::sum_columns(core), core.max_width()); });
             !s.ok())
             return s;
-        detail::measure<real>(call, batch, rows, detail::executor_for(batch.layout.extent(), execute));
+        detail::measure<real>(call, batch, chosen, rows, detail::executor_for(batch.layout.extent(), execute));
         return {};
+    }
+    template <class T = void, storage_type S, executor E = serial_executor>
+    [[nodiscard]] status measure(batch_view<S> const& batch, sequence_totals& totals, E const& execute = {}) const {
+        return this->template measure<T>(batch, selection_view{}, totals, execute);
     }
     /// What criterion i, a sequence criterion, compares with its band for one sequence; 0 for other criteria. For `totals` that
     /// `measure` has filled, or ranks have merged.
@@ -115,14 +146,14 @@ public:
     }
     /// Phase 2: the counts that denominators are made of; merge them over ranks and micro-batches.
     template <storage_type S>
-    [[nodiscard]] status count(batch_view<S> const& batch, sequence_totals const& totals,
+    [[nodiscard]] status count(batch_view<S> const& batch, selection_view const& chosen, sequence_totals const& totals,
                                counts& total) const noexcept {
         auto const core = self().core();
         auto const call = call_of(core);
         detail::totals_view rows;
-        if (status s = check_phase(call, batch, totals, rows); !s.ok()) return s;
+        if (status s = check_phase(call, batch, chosen, totals, rows); !s.ok()) return s;
         bool const by_prompt = call.aggregate.which == aggregation::kind::prompt_mean;
-        return guarded([&] {
+        return guarded("totals", [&] {
             prompt_totals prompts = std::move(total.prompts);  // its memory is used again
             prompts.clear();
             total = detail::count(call, batch, rows, [&](std::int64_t sequence, double tokens) {
@@ -132,15 +163,20 @@ public:
             total.prompts = std::move(prompts);
         });
     }
+    template <storage_type S>
+    [[nodiscard]] status count(batch_view<S> const& batch, sequence_totals const& totals,
+                               counts& total) const noexcept {
+        return count(batch, selection_view{}, totals, total);
+    }
     /// Phase 3: this batch's part of loss, gradient and diagnostics. Parts add up to the whole.
     template <storage_type S, arithmetic_type T, executor E = serial_executor>
-    [[nodiscard]] result apply(batch_view<S> const& batch, sequence_totals const& totals, counts const& total,
-                               outputs<T> const& out, E const& execute = {}) const {
+    [[nodiscard]] result apply(batch_view<S> const& batch, selection_view const& chosen, sequence_totals const& totals,
+                               counts const& total, outputs<T> const& out, E const& execute = {}) const {
         auto const core = self().core();
         auto const call = call_of(core);
         detail::totals_view rows;
         if (status s = detail::validate(call, batch, out); !s.ok()) return {s, 0, {}};
-        if (status s = check_phase(call, batch, totals, rows); !s.ok()) return {s, 0, {}};
+        if (status s = check_phase(call, batch, chosen, totals, rows); !s.ok()) return {s, 0, {}};
         bool const by_prompt = call.aggregate.which == aggregation::kind::prompt_mean;
         double prompts = 0;
         for (auto const& p : total.prompts.entries()) prompts += p.tokens > 0;
@@ -149,8 +185,13 @@ public:
             return detail::prompt_share{total.prompts.tokens(batch.group_of[static_cast<std::size_t>(sequence)]),
                                         prompts};
         };
-        return detail::apply(call, batch, rows, total, prompt, out,
+        return detail::apply(call, batch, chosen, rows, total, prompt, out,
                              detail::executor_for(batch.layout.extent(), execute));
+    }
+    template <storage_type S, arithmetic_type T, executor E = serial_executor>
+    [[nodiscard]] result apply(batch_view<S> const& batch, sequence_totals const& totals, counts const& total,
+                               outputs<T> const& out, E const& execute = {}) const {
+        return apply(batch, selection_view{}, totals, total, out, execute);
     }
 
 private:
@@ -160,28 +201,31 @@ private:
         return detail::loss_call<Core, Arch>{core, self().denominators(), self().call_options()};
     }
     template <class Call, class S>
-    [[nodiscard]] static status check_phase(Call const& call, batch_view<S> const& batch) noexcept {
+    [[nodiscard]] static status check_phase(Call const& call, batch_view<S> const& batch,
+                                            selection_view const& chosen) noexcept {
         if (status s = detail::validate(call, batch); !s.ok()) return s;
-        if (detail::wants_selection(call, batch))
-            return {errc::missing_stream, -1, -1, "rejected, marks: call select first"};
+        if (status s = detail::validate(call, batch, chosen); !s.ok()) return s;
+        if (detail::wants_selection(call, batch, chosen))
+            return {errc::missing_stream, -1, -1, "selection: call select first and pass what it gives"};
         return {};
     }
     template <class Call, class S>
-    [[nodiscard]] static status check_phase(Call const& call, batch_view<S> const& batch, sequence_totals const& totals,
-                                            detail::totals_view& rows) noexcept {
-        if (status s = check_phase(call, batch); !s.ok()) return s;
+    [[nodiscard]] static status check_phase(Call const& call, batch_view<S> const& batch, selection_view const& chosen,
+                                            sequence_totals const& totals, detail::totals_view& rows) noexcept {
+        if (status s = check_phase(call, batch, chosen); !s.ok()) return s;
         return totals.view(batch.layout.sequences(), detail::sum_columns(call.core), call.core.max_width(), rows);
     }
-    /// Runs f, which may run out of memory.
+    /// Runs f, which may run out of memory for `what`.
     template <class F>
-    [[nodiscard]] static status guarded(F&& f) noexcept {
+    [[nodiscard]] static status guarded(char const* what, F&& f) noexcept {
 #if TRM_EXCEPTIONS
         try {
             f();
         } catch (std::bad_alloc const&) {
-            return {errc::out_of_memory, -1, -1, "totals"};
+            return {errc::out_of_memory, -1, -1, what};
         }
 #else
+        (void)what;
         f();
 #endif
         return {};

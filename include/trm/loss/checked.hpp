@@ -50,6 +50,10 @@ public:
         return r;
     }
     template <class... Args>
+    void select(Args&&... args) const {
+        throw_if(loss_.select(std::forward<Args>(args)...));
+    }
+    template <class... Args>
     void measure(Args&&... args) const {
         throw_if(loss_.measure(std::forward<Args>(args)...));
     }
@@ -57,6 +61,12 @@ public:
     [[nodiscard]] counts count(Batch const& batch, sequence_totals const& totals) const {
         counts n;
         throw_if(loss_.count(batch, totals, n));
+        return n;
+    }
+    template <class Batch>
+    [[nodiscard]] counts count(Batch const& batch, selection_view const& chosen, sequence_totals const& totals) const {
+        counts n;
+        throw_if(loss_.count(batch, chosen, totals, n));
         return n;
     }
     template <class... Args>

@@ -102,9 +102,12 @@ struct counts {
 /// Scratch that grows to the largest batch seen and is then reused: calls with the same workspace allocate nothing once they
 /// have seen their largest batch. Only losses whose decisions or denominators need the whole batch, and segmented layouts,
 /// use it: (sum_width + max_width) * sequences doubles for statistics, and 28 bytes a sequence where prompts are told apart,
-/// whatever their ids. Masks that compare tokens with each other (policy/selection.hpp) and surrogates that mark tokens take
-/// 8 * (channels + 1) + 4 bytes a token, 2 more for marks, and the largest `scratch` of their selections: at most 24
-/// bytes a token, 41 a sequence, and 256.
+/// whatever their ids. Masks that compare tokens with each other and surrogates that mark tokens take what the largest of their
+/// selections needs: 9 bytes a token for scores, 8 more for each further channel and for advantages, and its own `scratch`. One
+/// that looks at single sequences (policy/selection.hpp) takes at most that, 512 bytes a block (there are 128), 8 a run and a
+/// sequence with segments, and 2 a sequence for prompts; of a batch of shorter sequences, only what the longest of each block
+/// needs is touched. One of the whole batch (policy/selection_batch.hpp) takes at most 24 bytes a token more, and 256. In the
+/// one-call form what was selected is also kept here, 3 bytes a token.
 class workspace {
 public:
     enum class purpose : std::uint8_t { statistics, selection, streams, groups };

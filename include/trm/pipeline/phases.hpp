@@ -40,36 +40,38 @@ void begin_group(batch_view<S> const& batch, std::int64_t first, int n, run_work
     }
 }
 
-/// What the batch's `rejected` stream decided, by reason, over the loss_mask tokens of a run. Counted before anything is written:
-/// outputs may be the memory of `rejected` and of loss_mask.
+/// What was rejected beforehand, by reason, over the loss_mask tokens of a run. Counted before anything is written: outputs may be
+/// the memory of the selection and of loss_mask.
 template <class Core>
 struct rejected_counts {
     std::int64_t n[Core::criteria_capacity + 1];
-    int criteria;  ///< 0: there is no such stream
+    int criteria;  ///< 0: nothing was
     void add_to(run_tally<Core>& tally) const noexcept {
         for (int k = 0; k < criteria; ++k) tally.rejected[k] += n[k];
     }
 };
 template <class Core, class S>
-[[nodiscard]] rejected_counts<Core> count_rejected(Core const& core, batch_view<S> const& b, token_run run) noexcept {
+[[nodiscard]] rejected_counts<Core> count_rejected(Core const& core, batch_view<S> const& b, selection_view const& chosen,
+                                                   token_run run) noexcept {
     rejected_counts<Core> counted;
-    counted.criteria = b.rejected.empty() ? 0 : core.criteria();
+    counted.criteria = chosen.reasons.empty() ? 0 : core.criteria();
     if (counted.criteria == 0) return counted;
     std::fill_n(counted.n, counted.criteria, 0);
     for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
         auto const at = static_cast<std::size_t>(t);
-        if (b.rejected[at] == 0 || (!b.loss_mask.empty() && b.loss_mask[at] == 0)) continue;
-        for (int k = 0; k < counted.criteria; ++k) counted.n[k] += b.rejected[at] >> k & 1;
+        if (chosen.reasons[at] == 0 || (!b.loss_mask.empty() && b.loss_mask[at] == 0)) continue;
+        for (int k = 0; k < counted.criteria; ++k) counted.n[k] += chosen.reasons[at] >> k & 1;
     }
     return counted;
 }
 
 /// Phase 1: statistics of every sequence from the runs that this batch has of it.
 template <class T, class Call, class S, class Executor>
-void measure(Call const& call, batch_view<S> const& batch, totals_view const& totals, Executor&& execute) {
+void measure(Call const& call, batch_view<S> const& batch, selection_view const& chosen, totals_view const& totals,
+             Executor&& execute) {
     using Core = typename Call::core_type;
     totals.clear();
-    auto const io = pointers_of(batch, outputs<T>{});
+    auto const io = pointers_of(batch, chosen, outputs<T>{});
     auto const group = [&](std::int64_t first, int n) {
         run_work<Core> work[group_runs];
         begin_group(batch, first, n, work);
@@ -124,10 +126,11 @@ template <class Call, class S, class F>
 /// Phase 3: loss, gradient and outputs from totals and counts that cover the whole batch. `prompt(sequence)`: what prompt_mean
 /// knows of its prompt.
 template <class Call, class S, class T, class F, class Executor>
-[[nodiscard]] result apply(Call const& call, batch_view<S> const& batch, totals_view const& totals, counts const& n,
-                           F const& prompt, outputs<T> const& out, Executor&& execute) {
+[[nodiscard]] result apply(Call const& call, batch_view<S> const& batch, selection_view const& chosen,
+                           totals_view const& totals, counts const& n, F const& prompt, outputs<T> const& out,
+                           Executor&& execute) {
     using Core = typename Call::core_type;
-    auto const io = pointers_of(batch, out);
+    auto const io = pointers_of(batch, chosen, out);
     double const limit = call.options.log_ratio_clamp;
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
@@ -138,7 +141,7 @@ template <class Call, class S, class T, class F, class Executor>
             std::int64_t const sequence = work.where.sequence;
             sequence_total const whole = total_of(totals, sequence);
             work.decided = decide(call.core, call.aggregate, limit, out.loss_scale, whole, n, prompt(sequence));
-            rejected_counts<Core> const before = count_rejected(call.core, batch, work.where);
+            rejected_counts<Core> const before = count_rejected(call.core, batch, chosen, work.where);
             apply_runs(call, io, &work, 1);
             before.add_to(work.tally);
             part.loss += work.decided.scale * (work.tally.objective + work.tally.regulariser);

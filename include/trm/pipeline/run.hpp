@@ -31,16 +31,18 @@ class sequence_runner {
     using Core = typename Call::core_type;
     Call const& call;
     batch_view<S> const& batch;
+    selection_view const chosen;
     stream_pointers<storage_t<S>, T> const io;
     counts const n;
     double const loss_scale;
     bool const measure_first, by_length;
 
 public:
-    sequence_runner(Call const& c, batch_view<S> const& b, outputs<T> const& out) noexcept
+    sequence_runner(Call const& c, batch_view<S> const& b, selection_view const& s, outputs<T> const& out) noexcept
         : call(c),
           batch(b),
-          io(pointers_of(b, out)),
+          chosen(s),
+          io(pointers_of(b, s, out)),
           n(count_all(c.aggregate, b)),
           loss_scale(out.loss_scale),
           measure_first(c.core.two_pass() || (c.core.has_sequence_criteria() &&
@@ -52,12 +54,12 @@ public:
         run_work<Core> work[group_runs];
         rejected_counts<Core> before[group_runs];
         begin_group(batch, first, runs, work);
-        if (!batch.rejected.empty())
-            for (int i = 0; i < runs; ++i) before[i] = count_rejected(call.core, batch, work[i].where);
+        if (!chosen.reasons.empty())
+            for (int i = 0; i < runs; ++i) before[i] = count_rejected(call.core, batch, chosen, work[i].where);
         measure_first ? measure_then_apply(first, runs, work) : apply_then_undo(first, runs, work);
         for (int i = 0; i < runs; ++i) {
             auto& [where, advantage, decided, tally] = work[i];
-            if (!batch.rejected.empty()) before[i].add_to(tally);
+            if (!chosen.reasons.empty()) before[i].add_to(tally);
             part.loss += decided.scale * (tally.objective + tally.regulariser);
             if (call.options.diagnose)
                 describe_run(call.core, call.options.log_ratio_clamp, part.diagnostics, tally, decided, total_of(tally),
@@ -96,9 +98,9 @@ private:
     }
 };
 template <class Call, class S, class T, class Executor>
-[[nodiscard]] result run_by_sequence(Call const& call, batch_view<S> const& batch, outputs<T> const& out,
-                                     Executor&& execute) {
-    sequence_runner<Call, S, T> const runner(call, batch, out);
+[[nodiscard]] result run_by_sequence(Call const& call, batch_view<S> const& batch, selection_view const& chosen,
+                                     outputs<T> const& out, Executor&& execute) {
+    sequence_runner<Call, S, T> const runner(call, batch, chosen, out);
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
         partial& part = parts.begin(block);
@@ -109,8 +111,8 @@ template <class Call, class S, class T, class Executor>
 
 /// All phases, one after another over the whole batch, with statistics in the memory of `scratch`. Prompts are numbered.
 template <class Call, class S, class T, class Executor>
-[[nodiscard]] result run_in_phases(Call const& call, batch_view<S> const& batch, outputs<T> const& out,
-                                   Executor&& execute, workspace& scratch) {
+[[nodiscard]] result run_in_phases(Call const& call, batch_view<S> const& batch, selection_view const& chosen,
+                                   outputs<T> const& out, Executor&& execute, workspace& scratch) {
     auto const n = batch.layout.sequences();
     bool const by_prompt = call.aggregate.which == aggregation::kind::prompt_mean;
     auto const sums = static_cast<std::size_t>(n * sum_columns(call.core));
@@ -125,7 +127,7 @@ template <class Call, class S, class T, class Executor>
     auto const prompt_of = [&](std::int64_t sequence) -> double& {
         return prompt_tokens[batch.group_of[static_cast<std::size_t>(sequence)]];
     };
-    measure<T>(call, batch, totals, execute);
+    measure<T>(call, batch, chosen, totals, execute);
     counts const total = count(call, batch, totals, [&](std::int64_t sequence, double tokens) {
         if (by_prompt) prompt_of(sequence) += tokens;
     });
@@ -134,21 +136,21 @@ template <class Call, class S, class T, class Executor>
     auto const prompt = [&](std::int64_t sequence) {
         return by_prompt ? prompt_share{prompt_of(sequence), present} : prompt_share{};
     };
-    return apply(call, batch, totals, total, prompt, out, execute);
+    return apply(call, batch, chosen, totals, total, prompt, out, execute);
 }
 
-/// Everything at once.
+/// Everything at once. `chosen`: what the caller selected, if anything.
 template <class Call, class S, class T, class Executor>
-[[nodiscard]] result run(Call const& call, batch_view<S> batch, outputs<T> const& out, Executor&& execute,
-                         workspace& scratch) {
+[[nodiscard]] result run(Call const& call, batch_view<S> batch, selection_view chosen, outputs<T> const& out,
+                         Executor&& execute, workspace& scratch) {
     if (status const s = number_groups(call, batch, scratch); !s.ok()) return {s, 0, {}};
-    if (status const s = bring_selection<T>(call, batch, execute, scratch); !s.ok()) return {s, 0, {}};
+    if (status const s = bring_selection<T>(call, batch, chosen, execute, scratch); !s.ok()) return {s, 0, {}};
     bool const needs_counts = call.aggregate.divide_by.which == denominator::kind::kept &&
                               call.aggregate.which != aggregation::kind::token_sum;
     if (needs_counts || call.core.normalises() || call.aggregate.which == aggregation::kind::prompt_mean ||
         batch.layout.is_segments())
-        return run_in_phases(call, batch, out, execute, scratch);
-    return run_by_sequence(call, batch, out, execute);
+        return run_in_phases(call, batch, chosen, out, execute, scratch);
+    return run_by_sequence(call, batch, chosen, out, execute);
 }
 
 }  // namespace detail

@@ -1,55 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/pipeline/blocks.hpp>
-#include <trm/pipeline/call.hpp>
-#include <trm/pipeline/read.hpp>
-#include <trm/policy/selection_input.hpp>
+#include <trm/pipeline/select_sequences.hpp>
+#include <trm/pipeline/selection.hpp>
 
-#include <algorithm>
 #include <new>
 
 /// \file
 /// Selections, the step before all others: criteria that compare tokens with each other, and marks of tokens that a surrogate
-/// treats specially. Scores are taken in vector registers, over the executor; the criteria themselves are policy/selection.hpp.
+/// treats specially. The criteria themselves are policy/selection.hpp (by sequence, over the executor) and
+/// policy/selection_batch.hpp (of the whole batch: scores over the executor, the rest in one thread).
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Writes a criterion's scores, the advantages and the active lanes of a run of tokens. `extent`: distance of two channels.
-template <class V, bool Proximal, class Core, class S, class Criterion>
-void score_run(Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where,
-               double advantage, double clamp, Criterion const& criterion, selection_scores const& to) noexcept {
-    using T = typename V::value_type;
-    wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient());
-    V const limit = simd::broadcast<V>(clamp), most_small = simd::broadcast<V>((std::min)(simd::small_exponent, clamp)),
-            of_sequence = simd::broadcast<V>(advantage);
-    std::int64_t const end = where.begin + where.size;
-    for (std::int64_t at = where.begin; at < end; at += static_cast<std::int64_t>(V::size)) {
-        auto const n = static_cast<std::size_t>((std::min<std::int64_t>)(V::size, end - at));
-        token<V, Proximal> t{};
-        V out[Criterion::channels];
-        bool const checks_all = io.token_weight != nullptr;
-        (void)read_tokens(want, io, at, n, of_sequence, limit, most_small, checks_all, false, t);
-        if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
-        criterion.score(t, out);
-        alignas(64) T score[Criterion::channels][V::size], advantages[V::size];
-        for (int c = 0; c < Criterion::channels; ++c) out[c].write(score[c]);
-        t.advantage.write(advantages);
-        std::uint32_t const bits = to_bits(t.active);
-        for (std::size_t i = 0; i < n; ++i) {
-            auto const j = static_cast<std::size_t>(at) + i;
-            for (std::size_t c = 0; c < Criterion::channels; ++c)
-                to.scores[c * to.extent + j] = static_cast<double>(score[c][i]);
-            to.advantages[j] = static_cast<double>(advantages[i]);
-            to.active[j] = static_cast<std::uint8_t>(bits >> i & 1u);
-        }
-    }
-}
-
+/// Does the loss select something that it is not given?
 template <class Call, class S>
-[[nodiscard]] bool wants_selection(Call const& call, batch_view<S> const& batch) noexcept {
-    return (call.core.has_selections() && batch.rejected.empty()) || (call.core.has_marker() && batch.marks.empty());
+[[nodiscard]] bool wants_selection(Call const& call, batch_view<S> const& batch,
+                                   selection_view const& chosen) noexcept {
+    if (batch.layout.extent() == 0) return false;
+    return (call.core.has_selections() && chosen.reasons.empty()) || (call.core.has_marker() && chosen.marks.empty());
 }
 
 /// False: out of memory. trm's own selections live in the workspace; those of a caller may allocate.
@@ -68,90 +38,116 @@ template <class Criterion>
 #endif
 }
 
-/// Rejections that compare tokens with each other, one mask of reasons per token, and marks. Either span may be empty.
-template <class T, class Call, class S, class Executor>
-[[nodiscard]] status select(Call const& call, batch_view<S> const& batch, std::span<std::uint16_t> rejected,
-                            std::span<std::uint8_t> marks, Executor&& execute, workspace& scratch) {
-    auto const& core = call.core;
-    auto const extent = static_cast<std::size_t>(batch.layout.extent());
-    selection_input in;
-    in.layout = batch.layout;
-    in.group_of = batch.group_of;
-    std::size_t const sequences = in.sequences(), groups = in.groups();
-    std::size_t channels = 1, own = 0;
-    auto const ask = [&](auto const& c, int) {
-        channels = (std::max)(channels, static_cast<std::size_t>(c.channels));
-        if constexpr (requires { c.scratch; }) own = (std::max)(own, c.scratch.total(extent, sequences, groups));
-    };
-    core.each_selection(ask);
-    core.each_marker([&](auto const& m) { ask(m, 0); });
-    std::size_t const numbers_bytes = (channels + 1) * extent * sizeof(double);
-    std::size_t const marked_bytes = marks.empty() ? 0 : extent * sizeof(std::uint16_t);
-    std::byte* const memory =
-        scratch.reserve(workspace::purpose::selection, numbers_bytes + marked_bytes + extent + own + sizeof(double));
-    if (memory == nullptr) return {errc::out_of_memory, -1, -1, "selection"};
-    auto* const numbers = reinterpret_cast<double*>(memory);
-    selection_scores const scores{numbers, numbers + channels * extent,
-                                  reinterpret_cast<std::uint8_t*>(memory + numbers_bytes + marked_bytes), extent};
-    std::span<std::uint16_t> const marked{reinterpret_cast<std::uint16_t*>(memory + numbers_bytes),
-                                          marks.empty() ? 0 : extent};
-    in = {batch.layout,
-          batch.group_of,
-          {scores.scores, channels * extent},
-          {scores.active, extent},
-          {scores.advantages, extent},
-          extent,
-          batch.loss_mask,
-          selection_memory(memory + numbers_bytes + marked_bytes + extent)};
-    std::fill_n(scores.active, extent, std::uint8_t{0});  // padding between rows stays inactive
-    auto const io = pointers_of(batch, outputs<T>{});
-    bool memory_holds = true;
-    auto const work = [&](auto const& criterion, std::span<std::uint16_t> reasons, std::uint16_t bit) {
-        auto const& scored = scores_of(criterion);
-        for_blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
-            using V = simd::vec<T, typename Call::arch>;
-            for (std::int64_t i = begin; i < end; ++i) {
-                token_run const run = batch.layout.run(i);
-                double const advantage = advantage_of(batch, run), limit = call.options.log_ratio_clamp;
-                if (io.proximal != nullptr) {
-                    score_run<V, true>(core, io, run, advantage, limit, scored, scores);
-                } else {
-                    score_run<V, false>(core, io, run, advantage, limit, scored, scores);
-                }
-            }
-        });
-        memory_holds = memory_holds && select_with(criterion, in, {reasons, bit});
-    };
-    if (!rejected.empty()) {
-        std::fill(rejected.begin(), rejected.end(), std::uint16_t{0});
-        core.each_selection([&](auto const& c, int bit) { work(c, rejected, static_cast<std::uint16_t>(1u << bit)); });
+/// Scratch of a selection that sees the whole batch.
+template <class Criterion>
+struct batch_scratch {
+    static constexpr std::size_t doubles = sequence_scratch<Criterion>::doubles;
+    [[nodiscard]] static std::size_t total(std::size_t extent, std::size_t sequences, std::size_t groups) noexcept {
+        std::size_t own = 0;
+        if constexpr (requires { Criterion::scratch; }) own = Criterion::scratch.total(extent, sequences, groups);
+        return extent * sequence_scratch<Criterion>::per_slot + own;
     }
+};
+
+/// One criterion over the whole batch. False: out of memory.
+template <class T, class Call, class S, class Criterion, class Executor>
+[[nodiscard]] bool select_of_batch(Call const& call, batch_view<S> const& batch,
+                                   stream_pointers<storage_t<S>, T> const& io, Criterion const& criterion,
+                                   selection_output out, Executor&& execute, std::byte* memory) {
+    constexpr auto channels = static_cast<std::size_t>(Criterion::channels);
+    auto const extent = static_cast<std::size_t>(batch.layout.extent());
+    auto* const numbers = reinterpret_cast<double*>(memory);
+    double* const advantages = reads_advantages<Criterion> ? numbers + channels * extent : nullptr;
+    auto* const active = reinterpret_cast<std::uint8_t*>(numbers + batch_scratch<Criterion>::doubles * extent);
+    score_memory const to{numbers, extent, advantages, active};
+    for_blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+        clear_runs(batch.layout, begin, end, active);  // padding between rows is not active
+        for (std::int64_t i = begin; i < end; ++i) {
+            token_run const run = batch.layout.run(i);
+            (void)score_run(call, batch, io, run, scores_of(criterion), to.from(static_cast<std::size_t>(run.begin)));
+        }
+    });
+    selection_input const in{batch.layout,
+                             batch.group_of,
+                             {numbers, channels * extent},
+                             {active, extent},
+                             {advantages, advantages == nullptr ? 0 : extent},
+                             extent,
+                             batch.loss_mask,
+                             selection_memory(reinterpret_cast<std::byte*>(active + extent))};
+    return select_with(criterion, in, out);
+}
+
+/// Rejections that compare tokens with each other, one mask of reasons per token, and marks. Either span may be empty. Prompts
+/// are numbered.
+template <class T, class Call, class S, class Executor>
+[[nodiscard]] status select(Call const& call, batch_view<S> const& batch, std::span<std::uint16_t> reasons,
+                            std::span<std::uint8_t> marks, Executor&& execute, workspace& scratch) {
+    auto const& layout = batch.layout;
+    auto const extent = static_cast<std::size_t>(layout.extent());
+    auto const sequences = static_cast<std::size_t>(layout.sequences());
+    selection_input prompts;
+    prompts.group_of = batch.group_of;
+    std::size_t const groups = prompts.groups();
+    std::size_t bytes = 1;
+    auto const ask = [&](auto const& c, int) {
+        using C = std::remove_cvref_t<decltype(c)>;
+        if constexpr (selects_by_sequence<C>) {
+            bytes = (std::max)(bytes, sequence_scratch<C>::total(layout, sequences, groups));
+        } else {
+            bytes = (std::max)(bytes, batch_scratch<C>::total(extent, sequences, groups));
+        }
+    };
+    if (!reasons.empty()) call.core.each_selection(ask);
+    if (!marks.empty()) call.core.each_marker([&](auto const& m) { ask(m, 0); });
+    std::byte* const memory = scratch.reserve(workspace::purpose::selection, bytes);
+    if (memory == nullptr) return {errc::out_of_memory, -1, -1, "selection"};
+    auto const io = pointers_of(batch, {}, outputs<T>{});
+    auto const clear = [&](auto* to) {
+        for_blocks(layout.runs(), execute,
+                   [&](std::int64_t, std::int64_t begin, std::int64_t end) { clear_runs(layout, begin, end, to); });
+    };
+    bool fresh = true, memory_holds = true;  // fresh: reasons are still to be cleared
+    auto const work = [&](auto const& c, int bit) {
+        using C = std::remove_cvref_t<decltype(c)>;
+        auto const mine = static_cast<std::uint16_t>(1u << bit);
+        bool const clears_later = selects_by_sequence<C> && !layout.is_segments();
+        if (fresh && !clears_later) clear(reasons.data());
+        if constexpr (selects_by_sequence<C>) {
+            sequence_selector<Call, S, T, C>(call, batch, io, c, reasons.data(), mine, groups, memory)
+                .run(fresh && clears_later, execute);
+        } else {
+            memory_holds = select_of_batch<T>(call, batch, io, c, {reasons, mine}, execute, memory) && memory_holds;
+        }
+        fresh = false;
+    };
+    if (!reasons.empty()) call.core.each_selection(work);
     if (!marks.empty()) {
-        core.each_marker([&](auto const& m) {
-            std::fill(marked.begin(), marked.end(), std::uint16_t{0});
-            work(m, marked, 1);
-            for (std::size_t t = 0; t < extent; ++t) marks[t] = static_cast<std::uint8_t>(marked[t]);
+        clear(marks.data());
+        call.core.each_marker([&](auto const& m) {
+            memory_holds = select_of_batch<T>(call, batch, io, m, {{}, 0, marks}, execute, memory) && memory_holds;
         });
     }
     return memory_holds ? status{} : status{errc::out_of_memory, -1, -1, "selection"};
 }
 
-/// Works out what the loss's selections and marks are, unless the batch has them, in the memory of `scratch`.
+/// Works out what the loss selects and is not given, in the memory of `scratch`.
 template <class T, class Call, class S, class Executor>
-[[nodiscard]] status bring_selection(Call const& call, batch_view<S>& batch, Executor&& execute, workspace& scratch) {
+[[nodiscard]] status bring_selection(Call const& call, batch_view<S> const& batch, selection_view& chosen,
+                                     Executor&& execute, workspace& scratch) {
     auto const extent = static_cast<std::size_t>(batch.layout.extent());
-    if (!wants_selection(call, batch) || extent == 0) return {};
+    if (!wants_selection(call, batch, chosen)) return {};
     std::byte* const memory = scratch.reserve(workspace::purpose::streams, extent * 3);  // both kinds of streams
     if (memory == nullptr) return {errc::out_of_memory, -1, -1, "selection"};
     std::span<std::uint16_t> rejected;
     std::span<std::uint8_t> marks;
     auto* const reasons = reinterpret_cast<std::uint16_t*>(memory);
-    if (call.core.has_selections() && batch.rejected.empty()) rejected = {reasons, extent};
-    if (call.core.has_marker() && batch.marks.empty())
+    if (call.core.has_selections() && chosen.reasons.empty()) rejected = {reasons, extent};
+    if (call.core.has_marker() && chosen.marks.empty())
         marks = {reinterpret_cast<std::uint8_t*>(reasons + extent), extent};
     if (status const s = select<T>(call, batch, rejected, marks, execute, scratch); !s.ok()) return s;
-    if (!rejected.empty()) batch.rejected = rejected;
-    if (!marks.empty()) batch.marks = marks;
+    if (!rejected.empty()) chosen.reasons = rejected;
+    if (!marks.empty()) chosen.marks = marks;
     return {};
 }
 

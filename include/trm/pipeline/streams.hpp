@@ -3,13 +3,14 @@
 
 #include <trm/core/batch_view.hpp>
 #include <trm/loss/result.hpp>
+#include <trm/pipeline/selection.hpp>
 #include <trm/simd/memory.hpp>
 
 #include <algorithm>
 #include <type_traits>
 
 /// \file
-/// Where a pass reads and writes: the streams of a batch and the outputs of a call as pointers.
+/// Where a pass reads and writes: the streams of a batch, what was selected of it, and the outputs of a call as pointers.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -35,14 +36,15 @@ struct stream_pointers {
 inline constexpr std::size_t prefetch_from = std::size_t{1} << 20;
 
 template <class T, class S>
-[[nodiscard]] stream_pointers<storage_t<S>, T> pointers_of(batch_view<S> const& b, outputs<T> const& out) noexcept {
+[[nodiscard]] stream_pointers<storage_t<S>, T> pointers_of(batch_view<S> const& b, selection_view const& chosen,
+                                                           outputs<T> const& out) noexcept {
     using U = storage_t<S>;
     auto const raw = [](auto s) { return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data()); };
     auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
-    return {raw(b.logp),        raw(b.rollout_logp), raw(b.proximal_logp),  raw(b.ref_logp),
-            data(b.advantages), data(b.given),       data(b.token_weights), data(b.loss_mask),
-            data(b.rejected),   data(b.marks),       data(out.grad),        data(out.weights),
-            data(out.keep),     data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_from};
+    return {raw(b.logp),          raw(b.rollout_logp), raw(b.proximal_logp),  raw(b.ref_logp),
+            data(b.advantages),   data(b.given),       data(b.token_weights), data(b.loss_mask),
+            data(chosen.reasons), data(chosen.marks),  data(out.grad),        data(out.weights),
+            data(out.keep),       data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_from};
 }
 
 /// Is an output the memory of an input?

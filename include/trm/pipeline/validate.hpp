@@ -3,6 +3,7 @@
 
 #include <trm/loss/result.hpp>
 #include <trm/pipeline/call.hpp>
+#include <trm/pipeline/selection.hpp>
 #include <trm/policy/token.hpp>
 
 /// \file
@@ -94,8 +95,6 @@ template <class Call, class S>
     if (status s = stream(batch.given, (needs & need::given) != 0, "given"); !s.ok()) return s;
     if (status s = stream(batch.token_weights, false, "token_weights"); !s.ok()) return s;
     if (status s = stream(batch.loss_mask, false, "loss_mask"); !s.ok()) return s;
-    if (status s = stream(batch.rejected, false, "rejected"); !s.ok()) return s;
-    if (status s = stream(batch.marks, (needs & need::marks) != 0 && !core.has_marker(), "marks"); !s.ok()) return s;
     if (!batch.sequence_advantages.empty()) {
         if (!batch.advantages.empty())
             return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
@@ -112,6 +111,20 @@ template <class Call, class S>
             if (batch.group_of[i] < 0)
                 return {errc::bad_layout, static_cast<std::int64_t>(i), -1, "group_of must not be negative"};
     return options.strict ? first_bad_token(batch, core.needs()) : status{};
+}
+/// A selection covers the layout's extent, and no more than the batch's streams.
+template <class Call, class S>
+[[nodiscard]] status validate(Call const& call, batch_view<S> const& batch, selection_view const& chosen) noexcept {
+    auto const extent = static_cast<std::size_t>(batch.layout.extent());
+    auto const check = [&](auto const& stream, char const* name) {
+        bool const fits = stream.empty() || (stream.size() >= extent && stream.size() <= batch.logp.size());
+        return fits ? status{} : size_mismatch(name, extent, stream.size());
+    };
+    if (status s = check(chosen.reasons, "selection reasons"); !s.ok()) return s;
+    if (status s = check(chosen.marks, "selection marks"); !s.ok()) return s;
+    bool const wants_marks = (call.core.needs() & need::marks) != 0 && !call.core.has_marker();
+    if (wants_marks && chosen.marks.empty() && extent > 0) return {errc::missing_stream, -1, -1, "selection marks"};
+    return {};
 }
 template <class Call, class S, class T>
 [[nodiscard]] status validate(Call const& call, batch_view<S> const& batch, outputs<T> const& out) noexcept {

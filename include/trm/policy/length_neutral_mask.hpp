@@ -43,24 +43,14 @@ struct length_neutral_mask {
     TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
         out[0] = abs(ratio_of(*this, t).expm1);
     }
-    static constexpr selection_bytes scratch{0, sizeof(bounds::length_neutral_sum) + sizeof(std::int64_t), 0};
-    void select(selection_input const& in, selection_output out) const noexcept {
+    static constexpr bool reads_advantages = false;
+    [[nodiscard]] bool violates(selection_sequence const& s) const noexcept {
         auto const weights = rule();
-        auto memory = in.memory;
-        auto const w = memory.take<bounds::length_neutral_sum>(in.sequences());
-        auto const position = memory.take<std::int64_t>(in.sequences());
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            token_run const run = in.layout.run(i);
-            auto const s = static_cast<std::size_t>(run.sequence);
-            for (std::int64_t t = run.begin; t < run.begin + run.size; ++t, ++position[s]) {
-                auto const at = static_cast<std::size_t>(t);
-                if (in.is_active(at)) w[s].value += in.scores[at] * weights.weight(position[s]);
-                if (in.is_nonfinite(at)) w[s].finite = false;
-            }
-        }
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i)
-            if (!bounds::keep(weights, w[static_cast<std::size_t>(in.layout.run(i).sequence)], threshold))
-                in.for_each(i, [&](std::size_t t) { out.reject(t); });
+        bounds::length_neutral_sum w;
+        s.for_each_active(
+            [&](std::size_t i) { w.value += s.scores[i] * weights.weight(static_cast<std::int64_t>(i)); });
+        w.finite = !s.has_nonfinite();
+        return !bounds::keep(weights, w, threshold);
     }
 };
 

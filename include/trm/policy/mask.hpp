@@ -225,6 +225,7 @@ struct scored_by {
     D divergence;
     static constexpr bool is_sequence = false, is_selection = true;
     static constexpr int sums = 0, maxima = 0, channels = 1;
+    static constexpr bool reads_advantages = false;
     template <class V, bool P>
     TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
         out[0] = divergence_of(divergence, t);

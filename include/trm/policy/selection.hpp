@@ -2,53 +2,69 @@
 #pragma once
 
 #include <trm/policy/mask.hpp>
-#include <trm/policy/selection_input.hpp>
+#include <trm/policy/selection_sequence.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <utility>
 
 /// \file
-/// Criteria that compare tokens, or sequences, with each other. They are worked out before the kernel runs: every token gets
-/// its scores, `select` then writes rejection bits. They see what one process has of the batch; ranks that share a prompt
-/// group or a budget call `select` on gathered scores instead.
+/// Criteria that compare the tokens of a sequence, or the sequences of a prompt, with each other. They are worked out before
+/// the other phases: the tokens of a sequence get their scores, `select` or `violates` then says which are rejected. They see
+/// what one process has of the batch; ranks that share a sequence or a prompt group call the loss's `select` on what they
+/// gathered.
 
 TRM_NAMESPACE_BEGIN
 
 namespace detail {
 
-/// Value of the statistic over the tokens of each sequence, runs merged in order; n = finite tokens.
+/// Value of the statistic over the active tokens of a sequence.
 template <class Stat>
-struct statistic_of_sequence {
-    static constexpr double infinity = std::numeric_limits<double>::infinity();
+[[nodiscard]] double statistic_of_sequence(selection_sequence const& s, std::int64_t& n) noexcept {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
     double sum = 0, extreme = std::is_same_v<Stat, stat::min_t> ? infinity : -infinity;
-    std::int64_t n = 0;
-    bool finite = true;
-    void add(double d) noexcept {
-        sum += d;
-        if constexpr (std::is_same_v<Stat, stat::min_t>) extreme = d < extreme ? d : extreme;
-        if constexpr (std::is_same_v<Stat, stat::max_t>) extreme = d > extreme ? d : extreme;
+    n = 0;
+    s.for_each_active([&](std::size_t i) {
+        double const d = s.scores[i];
         ++n;
-    }
-    [[nodiscard]] double value() const noexcept {
-        if constexpr (std::is_same_v<Stat, stat::sum_t>) return sum;
-        if constexpr (std::is_same_v<Stat, stat::mean_t>) return n > 0 ? sum / static_cast<double>(n) : 0.0;
-        return extreme;
-    }
-    [[nodiscard]] bool violates(band keep) const noexcept { return n > 0 && !(finite && keep.contains(value())); }
-};
+        if constexpr (std::is_same_v<Stat, stat::min_t>) extreme = d < extreme ? d : extreme;
+        else if constexpr (std::is_same_v<Stat, stat::max_t>) extreme = d > extreme ? d : extreme;
+        else sum += d;
+    });
+    if constexpr (std::is_same_v<Stat, stat::sum_t>) return sum;
+    if constexpr (std::is_same_v<Stat, stat::mean_t>) return n > 0 ? sum / static_cast<double>(n) : 0.0;
+    return extreme;
+}
+/// Has the sequence tokens, and a statistic outside the band?
 template <class Stat>
-[[nodiscard]] auto statistics_of(selection_input const& in, selection_memory& memory) noexcept {
-    auto const all = memory.take<statistic_of_sequence<Stat>>(in.sequences());
-    for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-        auto& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
-        in.for_each_slot(i, [&](std::size_t t) {
-            if (in.is_active(t)) s.add(in.scores[t]);
-            if (in.is_nonfinite(t)) s.finite = false;
-        });
+[[nodiscard]] bool violates_band(selection_sequence const& s, band keep) noexcept {
+    std::int64_t n = 0;
+    double const value = statistic_of_sequence<Stat>(s, n);
+    return n > 0 && !(keep.contains(value) && !s.has_nonfinite());
+}
+/// First slot before `end` that is active and outside the band, or `end`.
+[[nodiscard]] inline std::size_t first_outside(selection_sequence const& s, band keep, std::size_t end) noexcept {
+    auto const is_outside = [&](std::size_t i) {
+        bool const inside = (keep.lower <= s.scores[i]) & (s.scores[i] <= keep.upper);
+        return s.active[i] & static_cast<unsigned>(!inside);
+    };
+    constexpr std::size_t step = 64;  // without a branch
+    std::size_t at = 0;
+    for (; at + step <= end; at += step) {
+        unsigned outside = 0;
+        for (std::size_t i = at; i < at + step; ++i) outside |= is_outside(i);
+        if (outside != 0) break;
     }
-    return all;
+    while (at < end && is_outside(at) == 0) ++at;
+    return at;
+}
+/// The scores of the active slots, in order.
+[[nodiscard]] inline std::span<double> active_scores(selection_sequence const& s) noexcept {
+    auto memory = s.memory;
+    auto const values = memory.take<double>(s.size());
+    std::size_t n = 0;
+    s.for_each_active([&](std::size_t i) { values[n++] = s.scores[i]; });
+    return values.first(n);
 }
 [[nodiscard]] constexpr status bad(char const* what) noexcept { return {errc::bad_threshold, -1, -1, what}; }
 
@@ -66,18 +82,8 @@ struct prefix_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("prefix_mask");
     }
-    static constexpr selection_bytes scratch{0, sizeof(bool), 0};
-    void select(selection_input const& in, selection_output out) const noexcept {
-        auto memory = in.memory;
-        auto const violated = memory.take<bool>(in.sequences());
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
-            in.for_each_slot(i, [&](std::size_t t) {
-                bool const active = in.is_active(t);
-                if (in.is_nonfinite(t) || (active && !keep.contains(in.scores[t]))) violated[s] = true;
-                if (active && violated[s]) out.reject(t);
-            });
-        }
+    void select(selection_sequence const& s, sequence_output out) const noexcept {
+        out.reject_from(detail::first_outside(s, keep, s.first_nonfinite));
     }
 };
 
@@ -95,18 +101,9 @@ struct group_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("group_mask");
     }
-    static constexpr selection_bytes scratch{0, sizeof(detail::statistic_of_sequence<Stat>), sizeof(bool)};
-    void select(selection_input const& in, selection_output out) const noexcept {
-        auto memory = in.memory;
-        auto const all = detail::statistics_of<Stat>(in, memory);
-        auto const dropped = memory.take<bool>(in.groups());
-        for (std::size_t i = 0; i < all.size(); ++i)
-            if (all[i].violates(keep)) dropped[static_cast<std::size_t>(in.group_of[i])] = true;
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
-            if (dropped[static_cast<std::size_t>(in.group_of[s])])
-                in.for_each(i, [&](std::size_t t) { out.reject(t); });
-        }
+    static constexpr bool drops_group = true;
+    [[nodiscard]] bool violates(selection_sequence const& s) const noexcept {
+        return detail::violates_band<Stat>(s, keep);
     }
 };
 
@@ -131,18 +128,13 @@ struct signed_sequence_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() ? status{} : detail::bad("signed_sequence_mask");
     }
-    static constexpr selection_bytes scratch{0, sizeof(detail::statistic_of_sequence<Stat>), 0};
-    void select(selection_input const& in, selection_output out) const noexcept {
-        auto memory = in.memory;
-        auto const all = detail::statistics_of<Stat>(in, memory);
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            auto const& s = all[static_cast<std::size_t>(in.layout.run(i).sequence)];
-            if (!s.violates(keep)) continue;
-            in.for_each(i, [&](std::size_t t) {
-                double const a = in.advantages[t];
-                if (sign == advantage_sign::negative ? a < 0 : a > 0) out.reject(t);
-            });
-        }
+    static constexpr bool reads_advantages = true;
+    void select(selection_sequence const& s, sequence_output out) const noexcept {
+        if (!detail::violates_band<Stat>(s, keep)) return;
+        out.reject_if([&](std::size_t i) {
+            double const a = s.advantages[i];
+            return sign == advantage_sign::negative ? a < 0 : a > 0;
+        });
     }
 };
 
@@ -163,39 +155,13 @@ struct quantile_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() && q >= 0 && q <= 1 ? status{} : detail::bad("quantile_mask");
     }
-    static constexpr selection_bytes scratch{sizeof(double), 2 * sizeof(std::size_t), 0};
-    void select(selection_input const& in, selection_output out) const noexcept {
-        by_sequence(in, out, keep, [&](std::span<double> d) {
-            auto const rank = static_cast<std::size_t>((std::max)(1.0, std::ceil(q * static_cast<double>(d.size()))));
-            std::nth_element(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(rank - 1), d.end());
-            return d[rank - 1];
-        });
-    }
-    /// Rejects the sequences whose f(divergences) is outside the band.
-    template <class F>
-    static void by_sequence(selection_input const& in, selection_output out, band keep, F&& f) noexcept {
-        auto memory = in.memory;
-        auto const end = memory.take<std::size_t>(in.sequences());  // of the sequence's tokens in `values`
-        auto const rejected = memory.take<bool>(in.sequences());
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
-            in.for_each_slot(i, [&](std::size_t t) {
-                end[s] += in.is_active(t);
-                if (in.is_nonfinite(t)) rejected[s] = true;
-            });
-        }
-        std::size_t count = 0;
-        for (std::size_t& e : end) count = std::exchange(e, count) + count;
-        auto const values = memory.take<double>(count);
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i) {
-            auto const s = static_cast<std::size_t>(in.layout.run(i).sequence);
-            in.for_each(i, [&](std::size_t t) { values[end[s]++] = in.scores[t]; });
-        }
-        for (std::size_t s = 0, begin = 0; s < end.size(); begin = end[s++])
-            if (end[s] > begin && !rejected[s]) rejected[s] = !keep.contains(f(values.subspan(begin, end[s] - begin)));
-        for (std::int64_t i = 0; i < in.layout.runs(); ++i)
-            if (rejected[static_cast<std::size_t>(in.layout.run(i).sequence)])
-                in.for_each(i, [&](std::size_t t) { out.reject(t); });
+    static constexpr selection_bytes scratch{sizeof(double), 0, 0};
+    [[nodiscard]] bool violates(selection_sequence const& s) const noexcept {
+        auto const d = detail::active_scores(s);
+        if (s.has_nonfinite() || d.empty()) return s.has_nonfinite();
+        auto const rank = static_cast<std::size_t>((std::max)(1.0, std::ceil(q * static_cast<double>(d.size()))));
+        std::nth_element(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(rank - 1), d.end());
+        return !keep.contains(d[rank - 1]);
     }
 };
 
@@ -216,16 +182,16 @@ struct top_mean_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return keep.ok() && m >= 1 ? status{} : detail::bad("top_mean_mask");
     }
-    static constexpr selection_bytes scratch = quantile_mask<D>::scratch;
-    void select(selection_input const& in, selection_output out) const noexcept {
-        quantile_mask<D>::by_sequence(in, out, keep, [&](std::span<double> d) {
-            auto const k = (std::min)(static_cast<std::size_t>(m), d.size());
-            std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(),
-                              [](double a, double b) { return a > b; });
-            double sum = 0;
-            for (std::size_t i = 0; i < k; ++i) sum += d[i];
-            return sum / static_cast<double>(k);
-        });
+    static constexpr selection_bytes scratch{sizeof(double), 0, 0};
+    [[nodiscard]] bool violates(selection_sequence const& s) const noexcept {
+        auto const d = detail::active_scores(s);
+        if (s.has_nonfinite() || d.empty()) return s.has_nonfinite();
+        auto const k = (std::min)(static_cast<std::size_t>(m), d.size());
+        std::partial_sort(d.begin(), d.begin() + static_cast<std::ptrdiff_t>(k), d.end(),
+                          [](double a, double b) { return a > b; });
+        double sum = 0;
+        for (std::size_t i = 0; i < k; ++i) sum += d[i];
+        return !keep.contains(sum / static_cast<double>(k));
     }
 };
 

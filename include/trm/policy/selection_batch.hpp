@@ -191,7 +191,6 @@ struct top_covariance {
     TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
         out[0] = t.logp;
     }
-    /// Bit 0 of the output reasons is the mark.
     static constexpr selection_bytes scratch{sizeof(double) + 2 * sizeof(std::size_t), 0, 0};
     void select(selection_input const& in, selection_output out) const noexcept {
         auto memory = in.memory;
@@ -204,7 +203,7 @@ struct top_covariance {
         auto const k = (std::min)(wanted, order.size());
         std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(),
                           [&](std::size_t a, std::size_t b) { return c[a] != c[b] ? c[a] > c[b] : a < b; });
-        for (std::size_t i = 0; i < k; ++i) out.reject(tokens[order[i]]);
+        for (std::size_t i = 0; i < k; ++i) out.mark(tokens[order[i]]);
     }
 };
 

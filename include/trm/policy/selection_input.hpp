@@ -8,7 +8,8 @@
 #include <type_traits>
 
 /// \file
-/// What a selection (policy/selection.hpp) is given: the batch, the scores of its tokens, memory, and where to write.
+/// What a selection that compares the tokens of the whole batch is given: the batch, the scores of its tokens, memory, and
+/// where to write. For those of one sequence see selection_sequence.hpp.
 
 TRM_NAMESPACE_BEGIN
 
@@ -45,25 +46,13 @@ private:
     std::byte* at_ = nullptr;
 };
 
-namespace detail {
-
-/// Where scores of tokens are written: channel c of token t at scores[c * extent + t].
-struct selection_scores {
-    double* scores;
-    double* advantages;
-    std::uint8_t* active;
-    std::size_t extent;
-};
-
-}  // namespace detail
-
 /// The batch as a selection sees it. Tokens are addressed by their place in the batch's streams.
 struct selection_input {
     layout_view layout;
     stream_view<std::int32_t> group_of;
     stream_view<double> scores;  ///< channel-major: channel c of token t is scores[c * extent + t]
     stream_view<std::uint8_t> active;  ///< 1 where loss_mask selects a finite token
-    stream_view<double> advantages;  ///< per token
+    stream_view<double> advantages;  ///< per token, if the selection's `reads_advantages` is true
     std::size_t extent = 0;
     stream_view<std::uint8_t> loss_mask{};
     selection_memory memory{};  ///< what the selection's `scratch` asks for; a copy starts at the front
@@ -99,11 +88,13 @@ struct selection_input {
     }
 };
 
-/// Where a selection writes: or `bit` into the reasons of what it rejects.
+/// Where a selection writes: `bit` into the reasons of what it rejects, or 1 into the marks of what it marks.
 struct selection_output {
     std::span<std::uint16_t> reasons;
     std::uint16_t bit = 0;
+    std::span<std::uint8_t> marks{};
     void reject(std::size_t token) const noexcept { reasons[token] = static_cast<std::uint16_t>(reasons[token] | bit); }
+    void mark(std::size_t token) const noexcept { marks[token] = 1; }
 };
 
 TRM_NAMESPACE_END

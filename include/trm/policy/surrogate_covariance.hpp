@@ -9,7 +9,7 @@ TRM_NAMESPACE_BEGIN
 /// -r A, plus coefficient |x| on marked tokens. Slope -r A + coefficient sign x; 0 where the log-ratio clamp acts; error
 /// ((4 + |x|) r |A| + 2 coefficient) u. KL-Cov,
 /// arXiv 2505.22617: marked is the given fraction of the batch whose (A - mean A)(logp - mean logp) is largest;
-/// `top_covariance` of selection_batch.hpp works it out unless the batch brings its own `marks`. verl: fraction 2e-4,
+/// `top_covariance` of selection_batch.hpp works it out unless the caller brings marks of its own. verl: fraction 2e-4,
 /// coefficient 0.1; SkyRL: 0.2 and 1, with an |x| term that it does not divide by the token count. A weight multiplies both
 /// parts. 1 transcendental.
 struct kl_cov {

@@ -112,8 +112,8 @@ struct token {
     V divergence;  ///< that of the criterion at hand, if its divergence is chosen at run time
     V factor;  ///< the batch's token_weights; only set for surrogates that share a gradient
     mask active;
-    mask allowed;  ///< not in the batch's `rejected`
-    mask marked;  ///< the batch's `marks`
+    mask allowed;  ///< not rejected beforehand, see `selection_view`
+    mask marked;  ///< in the marks of a `selection_view`
     log_ratio<V> current_over_rollout, proximal_over_rollout, current_over_proximal;
     // decisions and loss
     mask keep;  ///< passes every token criterion

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/core/batch_view.hpp>
+#include <trm/pipeline/selection.hpp>
 #include <trm/reference/diagnostics.hpp>
 #include <trm/reference/policy_methods.hpp>
 #include <trm/reference/reads.hpp>
@@ -45,7 +46,7 @@ inline constexpr bool judges_passing<passing_sequence_mask<D, S>> = true;
 
 /// Every sequence of the batch, its runs joined.
 template <storage_type S>
-std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit) {
+std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit, selection_view const& chosen = {}) {
     std::vector<sequence> all(static_cast<std::size_t>(b.layout.sequences()));
     for (std::size_t i = 0; i < b.group_of.size() && i < all.size(); ++i) all[i].group = b.group_of[i];
     std::vector<std::int64_t> places(all.size());
@@ -64,7 +65,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
             t.position = position;
             t.limit = limit;
             t.has_proximal = !b.proximal_logp.empty();
-            t.marked = !b.marks.empty() && b.marks[at] != 0;
+            t.marked = !chosen.marks.empty() && chosen.marks[at] != 0;
             t.logp = read(b.logp, at);
             t.rollout = read(b.rollout_logp, at);
             t.proximal = read(b.proximal_logp, at);
@@ -127,9 +128,11 @@ inline double divisor(aggregation const& a, std::vector<sequence> const& all, st
 
 /// The specification of a loss:
 /// loss = loss_scale * sum_it (keep_it (w_it l_it + p_it) + q_it) / divisor_i.
+/// `chosen`: what was rejected and marked beforehand; reasons stand for all criteria that select.
 template <class Loss, storage_type S>
-evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_scale = 1) {
-    std::vector<sequence> all = gather(batch, reads(loss), loss.options.log_ratio_clamp);
+evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_scale = 1,
+                    selection_view const& chosen = {}) {
+    std::vector<sequence> all = gather(batch, reads(loss), loss.options.log_ratio_clamp, chosen);
     auto const extent = static_cast<std::size_t>(batch.layout.extent());
     evaluation e;
     e.grad.assign(extent, 0);
@@ -138,7 +141,7 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     e.keep.assign(extent, 0);
     e.reasons.assign(extent, 0);
     decisions decide;
-    if (batch.marks.empty()) mark(loss.surrogate, all, decide);
+    if (chosen.marks.empty()) mark(loss.surrogate, all, decide);
 
     // decide: criteria of passing tokens after all others
     bool whole_sequences = false;
@@ -146,7 +149,8 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     int bit = 0;
     auto const apply_criterion = [&](auto const& criterion, bool late) {
         using M = std::remove_cvref_t<decltype(criterion)>;
-        if (late != judges_passing<M>) {
+        bool const given = selects<M> && !chosen.reasons.empty();
+        if (late != judges_passing<M> || given) {
             ++bit;
             return;
         }
@@ -164,9 +168,13 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
         whole_sequences = whole_sequences || judges_sequences<M>;
         ++bit;
     };
+    auto const beforehand = [&](std::size_t at) { return chosen.reasons.empty() ? 0 : chosen.reasons[at]; };
     std::apply([&](auto const&... m) { (apply_criterion(m, false), ...); }, loss.mask.criteria);
     for (sequence& s : all)
-        for (token& t : s.tokens) t.passes = (e.reasons[t.at] & of_tokens) == 0;
+        for (token& t : s.tokens) {
+            t.passes = (e.reasons[t.at] & of_tokens) == 0 && beforehand(t.at) == 0;
+            e.reasons[t.at] |= static_cast<std::uint16_t>(beforehand(t.at));
+        }
     bit = 0;
     std::apply([&](auto const&... m) { (apply_criterion(m, true), ...); }, loss.mask.criteria);
     std::vector<double> kept;

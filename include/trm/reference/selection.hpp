@@ -174,7 +174,7 @@ inline flags rejected(clip_cov const& c, std::vector<sequence> const& batch, dec
     return f;
 }
 
-/// The marks of kl_cov where the batch brings none: the largest covariances of advantage and log-probability.
+/// The marks of kl_cov where the caller brings none: the largest covariances of advantage and log-probability.
 template <class S>
 void mark(S const&, std::vector<sequence>&, decisions&) {}
 template <std::derived_from<kl_cov> S>

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/blocks.hpp>
+#include <trm/pipeline/call.hpp>
+#include <trm/pipeline/read.hpp>
+#include <trm/policy/selection_sequence.hpp>
+
+#include <algorithm>
+
+/// \file
+/// Scores of tokens for selections, in vector registers.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where the scores of a run of tokens are written: channel c of its token k at scores[c * channel + k].
+struct score_memory {
+    double* scores;
+    std::size_t channel;
+    double* advantages;  ///< null: nobody looks at them
+    std::uint8_t* active;
+
+    [[nodiscard]] score_memory from(std::size_t token) const noexcept {
+        return {scores + token, channel, advantages == nullptr ? nullptr : advantages + token, active + token};
+    }
+};
+
+/// Writes the first n of a register as doubles.
+template <class V>
+TRM_INLINE void write_doubles(V const& v, double* to, std::size_t n) noexcept {
+    alignas(64) typename V::value_type lanes[V::size];
+    v.write(lanes);
+    if (n == V::size) {
+        for (std::size_t i = 0; i < V::size; ++i) to[i] = static_cast<double>(lanes[i]);
+    } else {
+        for (std::size_t i = 0; i < n; ++i) to[i] = static_cast<double>(lanes[i]);
+    }
+}
+
+/// Scores a run of tokens. Returns its first token that loss_mask selects but that is not finite, or the run's size.
+template <class V, bool Proximal, class Core, class S, class Criterion>
+std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where,
+                          double advantage, double clamp, Criterion const& criterion, score_memory const& to) noexcept {
+    wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient());
+    V const limit = simd::broadcast<V>(clamp), most_small = simd::broadcast<V>((std::min)(simd::small_exponent, clamp)),
+            of_sequence = simd::broadcast<V>(advantage);
+    bool const checks_all = io.token_weight != nullptr;
+    std::int64_t nonfinite = where.size;
+    for (std::int64_t k = 0; k < where.size; k += static_cast<std::int64_t>(V::size)) {
+        auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, where.size - k));
+        std::int64_t const at = where.begin + k;
+        token<V, Proximal> t{};
+        V out[Criterion::channels];
+        register_counts const counted =
+            read_tokens(want, io, at, n, of_sequence, limit, most_small, checks_all, false, t);
+        if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
+        criterion.score(t, out);
+        for (int c = 0; c < Criterion::channels; ++c)
+            write_doubles(out[c], to.scores + static_cast<std::size_t>(c) * to.channel + k, n);
+        if (to.advantages != nullptr) write_doubles(t.advantage, to.advantages + k, n);
+        simd::store_mask(to.active + k, t.active, n);
+        if (counted.active == counted.selected || nonfinite < where.size) continue;
+        for (nonfinite = k; to.active[nonfinite] != 0 || (io.mask != nullptr && io.mask[where.begin + nonfinite] == 0);)
+            ++nonfinite;
+    }
+    return nonfinite;
+}
+template <class Call, class S, class T, class Criterion>
+std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_pointers<storage_t<S>, T> const& io,
+                       token_run where, Criterion const& criterion, score_memory const& to) noexcept {
+    using V = simd::vec<T, typename Call::arch>;
+    double const advantage = advantage_of(batch, where), clamp = call.options.log_ratio_clamp;
+    if (io.proximal != nullptr) return score_tokens<V, true>(call.core, io, where, advantage, clamp, criterion, to);
+    return score_tokens<V, false>(call.core, io, where, advantage, clamp, criterion, to);
+}
+
+/// Zeros at the tokens of runs [begin, end), and in the padding after them.
+template <class T>
+void clear_runs(layout_view const& layout, std::int64_t begin, std::int64_t end, T* to) noexcept {
+    if (begin == end) return;
+    std::fill(to + layout.run(begin).begin, to + (end < layout.runs() ? layout.run(end).begin : layout.extent()), T(0));
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END
