@@ -174,8 +174,14 @@ TEST_CASE("A workspace for selections is as large as documented", "[unit][memory
     trm::masked_loss const loss{trm::budget_mask{trm::k2{}, 0.004}, trm::kl_cov{}, trm::token_mean{}};
     trm::workspace scratch;
     REQUIRE(loss(s.view(), s.outputs(), scratch).status.ok());
-    std::size_t const tokens = s.logp.size(), channels = 1, largest = 24;
-    std::size_t const stated = tokens * (8 * (channels + 1) + 4 + 2 + largest) + 256;
+    std::size_t const tokens = s.logp.size(), scores = 9, advantages = 8, largest = 24, chosen = 3;
+    std::size_t const stated = tokens * (scores + advantages + largest + chosen) + 256;
     CHECK(scratch.bytes() <= stated + 2 * sizeof(double));  // rounded up to doubles
     CHECK(scratch.bytes() + 2 * sizeof(double) >= stated);
+
+    trm::masked_loss const by_sequence{trm::prefix_mask{trm::k2{}, small}, trm::importance_ratio{}, trm::token_mean{}};
+    trm::workspace other;
+    REQUIRE(by_sequence(s.view(), s.outputs(), other).status.ok());
+    CHECK(other.bytes() <= tokens * (scores + chosen) + 512 * 128);
+    CHECK(other.bytes() >= tokens * (scores + chosen));
 }

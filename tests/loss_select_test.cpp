@@ -114,7 +114,7 @@ void check(Loss const& loss, int selections, std::uint64_t seed) {
         REQUIRE(loss.measure(view, chosen, totals, two_threads{}).ok());
         CHECK(loss.count(view, totals, n).code == errc::missing_stream);
         REQUIRE(loss.count(view, chosen, totals, n).ok());
-        parity::run<double> parts(l.tokens());
+        parity::run<double> parts(whole.grad.size());
         CHECK(loss.apply(view, totals, n, parts.outputs()).status.code == errc::missing_stream);
         parts.result = loss.apply(view, chosen, totals, n, parts.outputs(), two_threads{});
         REQUIRE(parts.result.status.ok());
@@ -143,26 +143,27 @@ TEST_CASE("selections over executors and layouts, in one call and in phases", "[
 }
 
 TEST_CASE("a caller's own rejections and marks, against the oracle", "[loss][parity]") {
-    auto const b = sample(54);
-    std::vector<std::uint16_t> reasons(b.tokens());
+    auto const b = batches::make<double>({batches::short_lengths(300, 54), true, 0.3, 0}, 54);
     std::vector<std::uint8_t> marks(b.tokens());
-    for (std::size_t t = 0; t < b.tokens(); ++t) {
-        reasons[t] = t % 9 == 4 ? 1 : 0;
-        marks[t] = t % 5 == 2;
-    }
-    auto const compare = [&](auto const& loss) {
-        auto const without = parity::run_of<double>(loss, b.view());
+    for (std::size_t t = 0; t < b.tokens(); ++t) marks[t] = t % 5 == 2;
+    // `bit`: of the prefix mask, for which the reasons stand; itself it would reject everything
+    prefix_mask const nothing{k2{}, at_most(-1)};
+    auto const compare = [&](auto const& loss, int bit) {
+        std::vector<std::uint16_t> reasons(b.tokens());
+        for (std::size_t t = 0; t < b.tokens(); ++t)
+            reasons[t] = static_cast<std::uint16_t>(t % 9 == 4 ? 1u << bit : 0u);
         auto const want = parity::compare<double>(loss, b.view(), 1e-11, 1, {reasons, marks});
-        CHECK(want.diagnostics.kept_tokens < 0.97 * without.result.diagnostics.kept_tokens);
+        CHECK(want.diagnostics.rejected_tokens[bit] > 0.09 * want.diagnostics.tokens);
+        CHECK(want.diagnostics.rejected_tokens[bit] < 0.13 * want.diagnostics.tokens);
         CHECK(want.diagnostics.kept_tokens > 0.5 * want.diagnostics.tokens);
+        CHECK(parity::run_of<double>(loss, b.view()).result.diagnostics.kept_tokens == 0);
     };
-    compare(masked_loss{token_mask{ratio{}, within(0.5, 2)}, kl_cov{0.3, 0.05}, token_mean{over_kept}});
-    compare(masked_loss{
-        token_mask{ratio{}, within(0.4, 2.5)} && over_passing(sequence_mask{k2{}, stat::mean, at_most(0.3)}),
-        ppo_clip{}, seq_mean_token_mean{}});
-    // reasons stand for the criteria that select: this prefix would reject everything
-    compare(masked_loss{token_mask{k2{}, at_most(8)} && prefix_mask{k2{}, at_most(0)}, importance_ratio{}, token_mean{},
-                        no_weight{}, kl_penalty{k3{}, 0.1}});
+    compare(masked_loss{token_mask{ratio{}, within(0.5, 2)} && nothing, kl_cov{0.3, 0.05}, token_mean{over_kept}}, 1);
+    compare(masked_loss{token_mask{ratio{}, within(0.4, 2.5)} &&
+                            over_passing(sequence_mask{k2{}, stat::mean, at_most(0.3)}) && nothing,
+                        ppo_clip{}, seq_mean_token_mean{}},
+            2);
+    compare(masked_loss{nothing, importance_ratio{}, token_mean{}, no_weight{}, kl_penalty{k3{}, 0.1}}, 0);
 }
 
 TEST_CASE("a selection of another batch is refused, with both numbers", "[loss][unit]") {

@@ -13,7 +13,9 @@ TRM_NAMESPACE_BEGIN
 /// What was selected of a batch before the other phases, one element per token; nothing is owned. The calls of a loss take it
 /// beside the batch. Either stream may be absent: a loss works out in the one-call form what it needs and is not given.
 struct selection_view {
-    stream_view<std::uint16_t> reasons{};  ///< not 0: rejected beforehand, bits as in `outputs::reasons`
+    /// Not 0: rejected beforehand. Bit i counts as rejected by criterion i in the diagnostics, and should be a criterion that
+    /// selects: a token that a token criterion i rejects again counts twice there.
+    stream_view<std::uint16_t> reasons{};
     stream_view<std::uint8_t> marks{};  ///< not 0: a token that the surrogate treats specially (kl_cov)
 };
 

@@ -39,19 +39,27 @@ struct budget_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return !is_nan(limit) ? status{} : detail::bad("budget_mask");
     }
-    static constexpr selection_bytes scratch{sizeof(std::size_t) + sizeof(double), 0, 0};
+    struct ranked {
+        double value;
+        std::size_t token;
+    };
+    static constexpr selection_bytes scratch{sizeof(ranked) + sizeof(double), 0, 0};
     void select(selection_input const& in, selection_output out) const noexcept {
         auto memory = in.memory;
-        auto const order = detail::active_tokens(in, memory);
-        std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-            return in.scores[a] != in.scores[b] ? in.scores[a] > in.scores[b] : a < b;
+        std::size_t n = 0;
+        in.for_each([&](std::size_t) { ++n; });
+        auto const order = memory.take<ranked>(n);
+        n = 0;
+        in.for_each([&](std::size_t t) { order[n++] = {in.scores[t], t}; });
+        std::sort(order.begin(), order.end(), [](ranked const& a, ranked const& b) {
+            return a.value != b.value ? a.value > b.value : a.token < b.token;
         });
         auto const rest =
             memory.take<double>(order.size() + 1);  // [k]: sum without the k largest, smallest terms first
-        for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + in.scores[order[k]];
+        for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + order[k].value;
         for (std::size_t k = 0; k + 1 < order.size(); ++k) {
             if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
-            out.reject(order[k]);
+            out.reject(order[k].token);
         }
     }
 };

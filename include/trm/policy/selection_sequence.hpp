@@ -72,13 +72,13 @@ struct sequence_output {
             begin += size;
         });
     }
-    /// Rejects the active slots for which f(slot) holds.
+    /// Rejects the active slots for which f(slot) holds; f is asked of every slot.
     template <class F>
     void reject_if(F&& f) const {
         std::size_t slot = 0;
         runs.for_each([&](token_run run) {
             for (std::int64_t t = run.begin; t < run.begin + run.size; ++t, ++slot)
-                if (active[slot] != 0 && f(slot)) reasons[t] = static_cast<std::uint16_t>(reasons[t] | bit);
+                reasons[t] = static_cast<std::uint16_t>(reasons[t] | (bit & -(active[slot] & int(f(slot)))));
         });
     }
 };
