@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// The calls of losses: everything at once, and in phases.
+#include <trm/interop/c/batch.hpp>
+#include <trm/interop/c/diagnostics.hpp>
+#include <trm/interop/c/loss.hpp>
+
+struct trm_totals {
+    trm::sequence_totals value;
+};
+struct trm_counts {
+    trm::counts value;
+};
+
+TRM_NAMESPACE_BEGIN
+namespace c_api {
+namespace {
+
+/// f(batch_of<S>) for a caller's batch.
+template <class F>
+[[nodiscard]] status with_batch(trm_batch const* given, trm_scratch& scratch, F const& f) {
+    trm_batch batch;
+    if (status s = read_struct(given, batch); !s.ok()) return s;
+    return at_dtype(batch.dtype, [&]<class S>(std::type_identity<S>) {
+        batch_of<S> in;
+        if (status s = in.read(batch, scratch); !s.ok()) return s;
+        return f(in, batch.tokens);
+    });
+}
+/// A result to where the caller wants it.
+template <class T>
+[[nodiscard]] status deliver(result const& r, outputs_of<T> const& out, layout_view const& layout, double* loss_value,
+                             trm_diagnostics* diagnostics) noexcept {
+    if (!r.status.ok()) return r.status;
+    out.write_back(layout);
+    if (loss_value != nullptr) *loss_value = r.loss;
+    if (diagnostics != nullptr) write_struct(to_c(r.diagnostics), diagnostics);
+    return {};
+}
+
+}  // namespace
+}  // namespace c_api
+TRM_NAMESPACE_END
+
+using namespace trm::c_api;
+
+trm_scratch* trm_scratch_new(void) { return make<trm_scratch>(); }
+void trm_scratch_free(trm_scratch* scratch) { delete scratch; }
+size_t trm_scratch_bytes(trm_scratch const* scratch) { return scratch == nullptr ? 0 : scratch->bytes(); }
+
+int trm_loss_call(trm_loss const* loss, trm_batch const* batch, trm_outputs const* out, trm_executor const* execute,
+                  trm_scratch* scratch, double* loss_value, trm_diagnostics* diagnostics, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (loss == nullptr) return bad_argument("loss is a null pointer");
+        if (trm::status s = check_struct(diagnostics); !s.ok()) return s;
+        scratch_of const memory(scratch);
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
+            outputs_of<typename batch_of<S>::real> to;
+            if (trm::status s = to.read(out, tokens, *memory); !s.ok()) return s;
+            trm::any_loss const& f = diagnostics != nullptr ? loss->with_diagnostics : loss->without;
+            trm::result const r = f(in.view, to.view, executor_of{execute}, (*memory).work);
+            return deliver(r, to, in.view.layout, loss_value, diagnostics);
+        });
+    });
+}
+
+// --- phases ---------------------------------------------------------------------------------------------------------------
+
+int trm_loss_select(trm_loss const* loss, trm_batch const* batch, uint16_t* rejected, uint8_t* marks,
+                    trm_executor const* execute, trm_scratch* scratch, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (loss == nullptr) return bad_argument("loss is a null pointer");
+        if (!is_aligned<std::uint16_t>(rejected)) return bad_argument("a pointer is not aligned for its type");
+        scratch_of const memory(scratch);
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
+            auto const n = static_cast<std::size_t>(tokens);
+            return loss->with_diagnostics.select(
+                in.view, std::span<std::uint16_t>(rejected, rejected != nullptr ? n : 0),
+                std::span<std::uint8_t>(marks, marks != nullptr ? n : 0), (*memory).work, executor_of{execute});
+        });
+    });
+}
+
+int trm_loss_measure(trm_loss const* loss, trm_batch const* batch, trm_executor const* execute, trm_scratch* scratch,
+                     trm_totals* totals, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (loss == nullptr || totals == nullptr) return bad_argument("loss or totals is a null pointer");
+        scratch_of const memory(scratch);
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t) {
+            return loss->with_diagnostics.measure(in.view, totals->value, executor_of{execute});
+        });
+    });
+}
+
+int trm_loss_count(trm_loss const* loss, trm_batch const* batch, trm_scratch* scratch, trm_totals const* totals,
+                   trm_counts* counts, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (loss == nullptr || totals == nullptr || counts == nullptr)
+            return bad_argument("loss, totals or counts is a null pointer");
+        scratch_of const memory(scratch);
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t) {
+            return loss->with_diagnostics.count(in.view, totals->value, counts->value);
+        });
+    });
+}
+
+int trm_loss_apply(trm_loss const* loss, trm_batch const* batch, trm_totals const* totals, trm_counts const* counts,
+                   trm_outputs const* out, trm_executor const* execute, trm_scratch* scratch, double* loss_value,
+                   trm_diagnostics* diagnostics, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (loss == nullptr || totals == nullptr || counts == nullptr)
+            return bad_argument("loss, totals or counts is a null pointer");
+        if (trm::status s = check_struct(diagnostics); !s.ok()) return s;
+        scratch_of const memory(scratch);
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
+            outputs_of<typename batch_of<S>::real> to;
+            if (trm::status s = to.read(out, tokens, *memory); !s.ok()) return s;
+            trm::any_loss const& f = diagnostics != nullptr ? loss->with_diagnostics : loss->without;
+            trm::result const r = f.apply(in.view, totals->value, counts->value, to.view, executor_of{execute});
+            return deliver(r, to, in.view.layout, loss_value, diagnostics);
+        });
+    });
+}
+
+// --- totals and counts ------------------------------------------------------------------------------------------------------
+
+trm_totals* trm_totals_new(void) { return make<trm_totals>(); }
+void trm_totals_free(trm_totals* totals) { delete totals; }
+double* trm_totals_sums(trm_totals* totals, int64_t* n) {
+    if (n != nullptr) *n = totals == nullptr ? 0 : std::ssize(totals->value.sums());
+    return totals == nullptr ? nullptr : totals->value.sums().data();
+}
+double* trm_totals_maxima(trm_totals* totals, int64_t* n) {
+    if (n != nullptr) *n = totals == nullptr ? 0 : std::ssize(totals->value.maxima());
+    return totals == nullptr ? nullptr : totals->value.maxima().data();
+}
+int trm_totals_merge(trm_totals* into, trm_totals const* from, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (into == nullptr || from == nullptr) return bad_argument("totals is a null pointer");
+        return into->value.merge(from->value);
+    });
+}
+
+trm_counts* trm_counts_new(void) { return make<trm_counts>(); }
+void trm_counts_free(trm_counts* counts) { delete counts; }
+int trm_counts_merge(trm_counts* into, trm_counts const* from, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (into == nullptr || from == nullptr) return bad_argument("counts is a null pointer");
+        if (into == from) {  // prompts would be inserted into themselves
+            trm::counts const twice = from->value;
+            into->value.merge(twice);
+        } else {
+            into->value.merge(from->value);
+        }
+        return {};
+    });
+}
+int trm_counts_get(trm_counts const* counts, double values[TRM_COUNTS], trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (counts == nullptr || values == nullptr) return bad_argument("counts or values is a null pointer");
+        trm::counts const& n = counts->value;
+        double const all[TRM_COUNTS] = {n.tokens,         n.kept_tokens, n.sequences,
+                                        n.kept_sequences, n.weight_sum,  n.weight_units};
+        std::memcpy(values, all, sizeof all);
+        return {};
+    });
+}
+int64_t trm_counts_prompts(trm_counts const* counts, trm_prompt_tokens* prompts, int64_t room) {
+    if (counts == nullptr) return 0;
+    auto const all = counts->value.prompts.entries();
+    for (std::int64_t i = 0; prompts != nullptr && i < room && i < std::ssize(all); ++i)
+        prompts[i] = {all[static_cast<std::size_t>(i)].id, all[static_cast<std::size_t>(i)].tokens};
+    return std::ssize(all);
+}
+int trm_counts_add(trm_counts* counts, double const values[TRM_COUNTS], trm_prompt_tokens const* prompts, int64_t n,
+                   trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (counts == nullptr || values == nullptr) return bad_argument("counts or values is a null pointer");
+        if (trm::status s = check_array<trm_prompt_tokens>(prompts, n, "prompts is a null pointer"); !s.ok()) return s;
+        trm::counts more;
+        more.tokens = values[0];
+        more.kept_tokens = values[1];
+        more.sequences = values[2];
+        more.kept_sequences = values[3];
+        more.weight_sum = values[4];
+        more.weight_units = values[5];
+        for (std::int64_t i = 0; i < n; ++i) more.prompts.add(prompts[i].id, prompts[i].tokens);
+        counts->value.merge(more);
+        return {};
+    });
+}
