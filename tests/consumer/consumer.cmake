@@ -1,4 +1,4 @@
-# cmake -DSTEP=install|find_package|subdirectory|fetch_content|pkg_config ... -P consumer.cmake
+# cmake -DSTEP=install|find_package|subdirectory|fetch_content|pkg_config|c ... -P consumer.cmake
 set(project "${SOURCE_DIR}/tests/consumer/project")
 set(prefix "${WORK_DIR}/prefix")
 
@@ -33,8 +33,8 @@ if(STEP STREQUAL "install")
   file(REMOVE_RECURSE "${prefix}")
   run("${CMAKE_COMMAND}" --install "${BINARY_DIR}" --prefix "${prefix}")
   # What is installed is what is in the source tree, and nothing names the build or the source directory.
-  file(GLOB_RECURSE source RELATIVE "${SOURCE_DIR}/include" "${SOURCE_DIR}/include/*.hpp")
-  file(GLOB_RECURSE installed RELATIVE "${prefix}/include" "${prefix}/include/trm/*.hpp")
+  file(GLOB_RECURSE source RELATIVE "${SOURCE_DIR}/include" "${SOURCE_DIR}/include/*.[hc]*")
+  file(GLOB_RECURSE installed RELATIVE "${prefix}/include" "${prefix}/include/trm/*.[hc]*")
   if(NOT source STREQUAL installed)
     message(FATAL_ERROR "installed headers differ from include/:\n${source}\n${installed}")
   endif()
@@ -94,6 +94,20 @@ elseif(STEP STREQUAL "pkg_config")
     run("${CXX}" -std=c++20 -O2 -march=${march} ${warnings} -c "${project}/main.cpp" ${flags}
       -o "${build}/${march}.o")
   endforeach()
+elseif(STEP STREQUAL "c")
+  # A project without C++, by CMake and by one line. Sanitizers' programs are C++.
+  file(REMOVE_RECURSE "${WORK_DIR}/c")
+  run("${CMAKE_COMMAND}" -S "${SOURCE_DIR}/tests/consumer/c_project" -B "${WORK_DIR}/c" -G "${GENERATOR}"
+    -DCMAKE_C_COMPILER=${CC} -DCMAKE_PREFIX_PATH=${prefix})
+  run("${CMAKE_COMMAND}" --build "${WORK_DIR}/c")
+  run("${WORK_DIR}/c/consumer")
+  set(ENV{PKG_CONFIG_PATH} "${prefix}/${LIBDIR}/pkgconfig")
+  execute_process(COMMAND pkg-config --cflags --libs trm_c OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE
+    COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(flags UNIX_COMMAND "${flags}")
+  run("${CC}" -std=c99 -O2 "${SOURCE_DIR}/examples/c/train.c" ${flags} -lm -o "${WORK_DIR}/c/train")
+  set(ENV{LD_LIBRARY_PATH} "${prefix}/${LIBDIR}")
+  run("${WORK_DIR}/c/train")
 else()
   message(FATAL_ERROR "unknown step ${STEP}")
 endif()
