@@ -91,7 +91,8 @@ struct results {
 };
 
 inline batches::shape shape() {
-    return {{0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 300, 1, 200, 12, 1030, 40, 41, 42, 5}, true, 0.3, 0.004};
+    return {
+        {0, 1, 16, 17, 5, 31, 0, 33, 64, 2, 3, 50, 90, 7, 130, 300, 1, 200, 12, 1030, 40, 41, 42, 5}, true, 0.3, 0.004};
 }
 template <class S>
 std::vector<batches::ragged<S>> layouts(std::uint64_t seed) {

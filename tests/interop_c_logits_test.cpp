@@ -118,8 +118,8 @@ TEST_CASE("C: logits refuse what they cannot read") {
     CHECK(trm_exact_divergence(&l, nullptr, logp, nullptr, nullptr, nullptr, &error) == TRM_BAD_ARGUMENT);
     double const lse[2] = {1, 1};
     auto const gradient = [&](double const* logsumexp, int write) {
-        return trm_logits_gradient(&l, targets.data(), TRM_I32, logsumexp, x.data(), nullptr, nullptr, y.data(), 0, write,
-                                   nullptr, &error);
+        return trm_logits_gradient(&l, targets.data(), TRM_I32, logsumexp, x.data(), nullptr, nullptr, y.data(), 0,
+                                   write, nullptr, &error);
     };
     CHECK(gradient(lse, TRM_OVERWRITE) == TRM_OK);
     CHECK(gradient(lse, 3) == TRM_BAD_ARGUMENT);

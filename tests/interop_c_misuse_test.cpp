@@ -102,7 +102,8 @@ TEST_CASE("C: batches that are refused") {
     CHECK(s.call() == TRM_BAD_ARGUMENT);
     CHECK(s.error.code == 0);
     CHECK(s.grad[0] == -7.0f);
-    CHECK(trm_loss_call(s.loss.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr) == TRM_BAD_ARGUMENT);
+    CHECK(trm_loss_call(s.loss.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr) ==
+          TRM_BAD_ARGUMENT);
 }
 
 TEST_CASE("C: structs of another version") {
@@ -140,8 +141,8 @@ TEST_CASE("C: phases, slices and handles refuse nothing and nonsense") {
     CHECK(trm_totals_merge(totals.get(), others.get(), e) == TRM_SIZE_MISMATCH);
     CHECK(trm_totals_merge(totals.get(), nullptr, e) == TRM_BAD_ARGUMENT);
     CHECK(trm_loss_count(s.loss.get(), &s.batch, nullptr, totals.get(), nullptr, e) == TRM_BAD_ARGUMENT);
-    CHECK(trm_loss_apply(s.loss.get(), &s.batch, totals.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, e) ==
-          TRM_BAD_ARGUMENT);
+    CHECK(trm_loss_apply(s.loss.get(), &s.batch, totals.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+                         e) == TRM_BAD_ARGUMENT);
     CHECK(trm_loss_select(nullptr, &s.batch, nullptr, nullptr, nullptr, nullptr, e) == TRM_BAD_ARGUMENT);
     c::loss const budget = c::from_text("mask: budget(k2, limit=0.02)");
     CHECK(trm_loss_select(budget.get(), &s.batch, nullptr, nullptr, nullptr, nullptr, e) == TRM_SIZE_MISMATCH);
@@ -251,9 +252,9 @@ TEST_CASE("C: text, JSON and names that describe no loss") {
 
 TEST_CASE("C: sentences are those of C++") {
     using trm::errc;
-    for (trm::status const& s : {trm::status{errc::size_mismatch, -1, -1, "grad", 5, 4},
-                                 trm::status{errc::nonfinite_input, 3, 9, "logp"}, trm::status{errc::bad_layout, -1, 4, "x"},
-                                 trm::status{errc::decreasing_offsets, 3, -1, ""}}) {
+    for (trm::status const& s :
+         {trm::status{errc::size_mismatch, -1, -1, "grad", 5, 4}, trm::status{errc::nonfinite_input, 3, 9, "logp"},
+          trm::status{errc::bad_layout, -1, 4, "x"}, trm::status{errc::decreasing_offsets, 3, -1, ""}}) {
         char text[512];
         trm::c_api::print_status(s, text, sizeof text);
         CHECK(text == to_string(s));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C interface gives the bits of the C++ calls, whole, in phases, in slices and on threads.
-#include "catch.hpp"
 #include "interop_c.hpp"
+#include "catch.hpp"
 #include "spec_loss.hpp"
 
 #include <trm/interop/c/diagnostics.hpp>
@@ -17,7 +17,8 @@ using namespace trm;
 namespace {
 
 constexpr char const* texts[] = {
-    "mask: seq_max_k2 <= 0.3 && ratio in [0.5, 2]; weight: token(truncate_above=2); surrogate: ppo_clip; divide_by: kept",
+    "mask: seq_max_k2 <= 0.3 && ratio in [0.5, 2]; weight: token(truncate_above=2); surrogate: ppo_clip; divide_by: "
+    "kept",
     "mask: seq_mean_k1 in [-0.02, 0.02]; surrogate: policy_gradient; aggregate: seq_mean_token_mean; "
     "penalty: reference_kl(k3, beta=0.01)",
     "mask: budget(k2, limit=0.02); weight: normalised_token(truncate_above=2); surrogate: gspo; aggregate: prompt_mean",
@@ -178,7 +179,8 @@ TEST_CASE("C: two threads share a loss") {
             wrong += trm_loss_call(loss.get(), &batch, &out, nullptr, scratch.get(), &r.loss, &r.diagnostics, &error);
             wrong += !(r == want);
             wrong += trm_loss_from_text(i % 2 == 0 ? "mask: nonsense" : "surrogate: 1", &error) != nullptr;
-            wrong += std::string(error.message).find(i % 2 == 0 ? "nonsense" : "line 1, column 12") == std::string::npos;
+            wrong +=
+                std::string(error.message).find(i % 2 == 0 ? "nonsense" : "line 1, column 12") == std::string::npos;
         }
     };
     std::thread other(work);
@@ -202,7 +204,8 @@ TEST_CASE("C: phases give what one call gives") {
             trm_outputs const out = got.view();
             trm_error error = trm_error_init();
             if (text == texts[2] || text == texts[3]) {
-                CHECK(trm_loss_measure(loss.get(), &batch, nullptr, nullptr, totals.get(), &error) == TRM_MISSING_STREAM);
+                CHECK(trm_loss_measure(loss.get(), &batch, nullptr, nullptr, totals.get(), &error) ==
+                      TRM_MISSING_STREAM);
                 REQUIRE(trm_loss_select(loss.get(), &batch, rejected.data(), marks.data(), nullptr, nullptr, &error) ==
                         TRM_OK);
                 if (text == texts[2]) batch.rejected = rejected.data();
@@ -213,7 +216,8 @@ TEST_CASE("C: phases give what one call gives") {
             // over some other network
             double values[TRM_COUNTS];
             REQUIRE(trm_counts_get(counts.get(), values, &error) == TRM_OK);
-            std::vector<trm_prompt_tokens> prompts(static_cast<std::size_t>(trm_counts_prompts(counts.get(), nullptr, 0)));
+            std::vector<trm_prompt_tokens> prompts(
+                static_cast<std::size_t>(trm_counts_prompts(counts.get(), nullptr, 0)));
             CHECK(prompts.empty() == (text != texts[2]));
             trm_counts_prompts(counts.get(), prompts.data(), std::ssize(prompts));
             REQUIRE(trm_counts_add(moved.get(), values, prompts.data(), std::ssize(prompts), &error) == TRM_OK);
@@ -272,7 +276,8 @@ TEST_CASE("C: slices on threads, merged, are the whole") {
                 parallel([&](std::size_t i) {
                     return trm_loss_count(loss.get(), &batch[i], nullptr, totals_of(i), counts[i].get(), nullptr);
                 });
-                for (std::size_t i = 1; i < n; ++i) wrong += trm_counts_merge(counts[0].get(), counts[i].get(), nullptr);
+                for (std::size_t i = 1; i < n; ++i)
+                    wrong += trm_counts_merge(counts[0].get(), counts[i].get(), nullptr);
                 parallel([&](std::size_t i) {
                     return trm_loss_apply(loss.get(), &batch[i], totals_of(i), counts[0].get(), &to[i], nullptr,
                                           nullptr, &loss_value[i], &seen[i], nullptr);

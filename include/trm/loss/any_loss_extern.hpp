@@ -19,9 +19,9 @@
 #define TRM_ANY_LOSS_TEMPLATE extern template
 #endif
 // The function behind the call, which is no member: compilers look into members even if they are compiled elsewhere.
-#define TRM_ANY_LOSS_CALL(S, T)                                                                      \
-    TRM_ANY_LOSS_TEMPLATE result detail::run(                                                        \
-        detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, \
+#define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
+    TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \
+        detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, selection_view, \
         outputs<T> const&, serial_executor const&, workspace&);
 
 TRM_NAMESPACE_BEGIN

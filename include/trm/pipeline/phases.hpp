@@ -51,8 +51,8 @@ struct rejected_counts {
     }
 };
 template <class Core, class S>
-[[nodiscard]] rejected_counts<Core> count_rejected(Core const& core, batch_view<S> const& b, selection_view const& chosen,
-                                                   token_run run) noexcept {
+[[nodiscard]] rejected_counts<Core> count_rejected(Core const& core, batch_view<S> const& b,
+                                                   selection_view const& chosen, token_run run) noexcept {
     rejected_counts<Core> counted;
     counted.criteria = chosen.reasons.empty() ? 0 : core.criteria();
     if (counted.criteria == 0) return counted;

@@ -48,7 +48,7 @@ std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value
     bool const checks_all = io.token_weight != nullptr;
     std::int64_t nonfinite = where.size;
     for (std::int64_t k = 0; k < where.size; k += static_cast<std::int64_t>(V::size)) {
-        auto const n = static_cast<std::size_t>(std::min<std::int64_t>(V::size, where.size - k));
+        auto const n = static_cast<std::size_t>((std::min<std::int64_t>)(V::size, where.size - k));
         std::int64_t const at = where.begin + k;
         token<V, Proximal> t{};
         V out[Criterion::channels];

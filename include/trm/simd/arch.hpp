@@ -100,9 +100,9 @@ inline constexpr bool is_supported = A::supported();
 #if TRM_SIMD_XSIMD
 using default_arch = xsimd::default_arch;
 #else
-using default_arch = std::conditional_t<
-    TRM_SIMD_AVX512, avx512,
-    std::conditional_t<TRM_SIMD_AVX2, avx2, std::conditional_t<TRM_SIMD_SSE2, sse2, scalar>>>;
+using default_arch =
+    std::conditional_t<TRM_SIMD_AVX512, avx512,
+                       std::conditional_t<TRM_SIMD_AVX2, avx2, std::conditional_t<TRM_SIMD_SSE2, sse2, scalar>>>;
 #endif
 
 /// Lanes of T that one register of the default architecture holds: 16 floats for AVX-512, 8 for AVX2, 4 for SSE2. A
