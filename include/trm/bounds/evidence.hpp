@@ -87,7 +87,7 @@ struct evidence {
     /// log-ratio, KL or TV at a sampled token, or a non-finite reward, or a weight that is not positive, is left out
     /// and counted in `excluded`. Exact KL below 0 and TV outside [0, 1] are rounding and are clamped.
     template <storage_type F>
-    status add(const trajectories<F>& batch);
+    [[nodiscard]] status add(const trajectories<F>& batch);
 
     /// Everything `other` has seen. Totals do not depend on the order of merging beyond double rounding; groups split
     /// between ranks are joined by id. Block sums survive only if both were made with the same grid.

@@ -87,8 +87,8 @@ template <arithmetic_type F>
 /// W and decision for a ragged batch; `w` and `kept` are empty or hold one element a sequence. A sequence's own horizon,
 /// where the batch gives one, replaces the rule's.
 template <storage_type F>
-status decide(const trajectories<F>& b, const length_neutral& rule, double threshold, std::span<double> w,
-              std::span<std::uint8_t> kept) noexcept {
+[[nodiscard]] status decide(const trajectories<F>& b, const length_neutral& rule, double threshold, std::span<double> w,
+                            std::span<std::uint8_t> kept) noexcept {
     if (const status s = check(b); !s.ok()) return s;
     if (!detail::known(threshold)) return {errc::bad_threshold, -1, -1, "threshold"};
     if (!w.empty() && w.size() != b.size()) return {errc::size_mismatch, -1, -1, "w"};

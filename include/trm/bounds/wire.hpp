@@ -108,7 +108,7 @@ inline void pack(const evidence& e, std::vector<std::uint64_t>& out) {
 }
 
 /// Merges what `pack` wrote into `into`. bad_layout, with nothing merged, if the words are not what pack writes.
-inline status unpack(std::span<const std::uint64_t> words, evidence& into) {
+[[nodiscard]] inline status unpack(std::span<const std::uint64_t> words, evidence& into) {
     const status bad{errc::bad_layout, -1, -1, "packed evidence"};
     detail::wire_reader r{words};
     if (!r.has(detail::wire_header) || words[0] != detail::wire_mark) return bad;

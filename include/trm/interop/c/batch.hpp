@@ -4,6 +4,7 @@
 #include <trm/core/batch_view.hpp>
 #include <trm/interop/c/support.hpp>
 #include <trm/loss/result.hpp>
+#include <trm/pipeline/selection.hpp>
 
 #include <memory>
 #include <span>
@@ -15,6 +16,7 @@
 struct trm_scratch {
     enum : std::size_t { inputs = 8, results = 4 };
     trm::workspace work;
+    trm::selection chosen;  ///< of trm_loss_select
     std::vector<std::byte> copies[inputs + results];  ///< of strided streams
 
     [[nodiscard]] std::size_t bytes() const noexcept {
@@ -46,6 +48,7 @@ template <class S>
 struct batch_of {
     using real = default_arithmetic_t<S>;
     batch_view<S> view;
+    selection_view chosen;
 
     [[nodiscard]] status read(trm_batch const& b, trm_scratch& scratch) {
         if (status s = read_layout(b); !s.ok()) return s;
@@ -63,8 +66,8 @@ struct batch_of {
         if (status s = stream(b.loss_mask, view.loss_mask); !s.ok()) return s;
         if (status s = array(b.sequence_advantages, b.sequences, view.sequence_advantages); !s.ok()) return s;
         if (status s = array(b.group_of, b.sequences, view.group_of); !s.ok()) return s;
-        if (status s = array(b.rejected, b.tokens, view.rejected); !s.ok()) return s;
-        if (status s = array(b.marks, b.tokens, view.marks); !s.ok()) return s;
+        if (status s = array(b.rejected, b.tokens, chosen.reasons); !s.ok()) return s;
+        if (status s = array(b.marks, b.tokens, chosen.marks); !s.ok()) return s;
         view.partial = b.partial != 0;
         return {};
     }

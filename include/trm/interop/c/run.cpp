@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The calls of losses: everything at once, and in phases.
+#include <algorithm>
 #include <trm/interop/c/batch.hpp>
 #include <trm/interop/c/diagnostics.hpp>
 #include <trm/interop/c/loss.hpp>
@@ -57,7 +58,7 @@ int trm_loss_call(trm_loss const* loss, trm_batch const* batch, trm_outputs cons
             outputs_of<typename batch_of<S>::real> to;
             if (trm::status s = to.read(out, tokens, *memory); !s.ok()) return s;
             trm::any_loss const& f = diagnostics != nullptr ? loss->with_diagnostics : loss->without;
-            trm::result const r = f(in.view, to.view, executor_of{execute}, (*memory).work);
+            trm::result const r = f(in.view, in.chosen, to.view, executor_of{execute}, (*memory).work);
             return deliver(r, to, in.view.layout, loss_value, diagnostics);
         });
     });
@@ -71,11 +72,18 @@ int trm_loss_select(trm_loss const* loss, trm_batch const* batch, uint16_t* reje
         if (loss == nullptr) return bad_argument("loss is a null pointer");
         if (!is_aligned<std::uint16_t>(rejected)) return bad_argument("a pointer is not aligned for its type");
         scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
-            auto const n = static_cast<std::size_t>(tokens);
-            return loss->with_diagnostics.select(
-                in.view, std::span<std::uint16_t>(rejected, rejected != nullptr ? n : 0),
-                std::span<std::uint8_t>(marks, marks != nullptr ? n : 0), (*memory).work, executor_of{execute});
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) -> trm::status {
+            trm::selection& chosen = (*memory).chosen;
+            if (trm::status s = loss->with_diagnostics.select(in.view, chosen, executor_of{execute}, (*memory).work);
+                !s.ok())
+                return s;
+            if ((!chosen.reasons().empty() && rejected == nullptr) || (!chosen.marks().empty() && marks == nullptr))
+                return bad_argument("the loss selects, but rejected or marks is a null pointer");
+            auto const n = std::min(static_cast<std::size_t>(tokens), chosen.reasons().size());
+            auto const marked = std::min(static_cast<std::size_t>(tokens), chosen.marks().size());
+            std::copy_n(chosen.reasons().data(), n, rejected);
+            std::copy_n(chosen.marks().data(), marked, marks);
+            return {};
         });
     });
 }
@@ -86,7 +94,7 @@ int trm_loss_measure(trm_loss const* loss, trm_batch const* batch, trm_executor 
         if (loss == nullptr || totals == nullptr) return bad_argument("loss or totals is a null pointer");
         scratch_of const memory(scratch);
         return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t) {
-            return loss->with_diagnostics.measure(in.view, totals->value, executor_of{execute});
+            return loss->with_diagnostics.measure(in.view, in.chosen, totals->value, executor_of{execute});
         });
     });
 }
@@ -98,7 +106,7 @@ int trm_loss_count(trm_loss const* loss, trm_batch const* batch, trm_scratch* sc
             return bad_argument("loss, totals or counts is a null pointer");
         scratch_of const memory(scratch);
         return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t) {
-            return loss->with_diagnostics.count(in.view, totals->value, counts->value);
+            return loss->with_diagnostics.count(in.view, in.chosen, totals->value, counts->value);
         });
     });
 }
@@ -115,7 +123,8 @@ int trm_loss_apply(trm_loss const* loss, trm_batch const* batch, trm_totals cons
             outputs_of<typename batch_of<S>::real> to;
             if (trm::status s = to.read(out, tokens, *memory); !s.ok()) return s;
             trm::any_loss const& f = diagnostics != nullptr ? loss->with_diagnostics : loss->without;
-            trm::result const r = f.apply(in.view, totals->value, counts->value, to.view, executor_of{execute});
+            trm::result const r =
+                f.apply(in.view, in.chosen, totals->value, counts->value, to.view, executor_of{execute});
             return deliver(r, to, in.view.layout, loss_value, diagnostics);
         });
     });
