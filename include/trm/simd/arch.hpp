@@ -7,9 +7,9 @@
 
 /// \file
 /// The vector units. SSE2, AVX2 with FMA, and AVX-512 need nothing but the compiler's intrinsics; for the rest (other x86
-/// levels, 64-bit NEON, and with a recent xsimd SVE, RVV and VSX of a fixed width) there is xsimd, which takes as long to
-/// compile as a loss and is included only where it is used. What neither has (32-bit NEON, s390x, RISC-V without vectors)
-/// computes lane by lane, in the same arithmetic.
+/// levels, 64-bit NEON, and with xsimd 14 VSX and SVE of a width that the flags fix) there is xsimd, which takes as long to
+/// compile as a loss and is included only where it is used. The rest (32-bit NEON, RISC-V, s390x) computes lane by lane,
+/// in the same arithmetic.
 
 #if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 #define TRM_SIMD_AVX512 1
@@ -26,9 +26,9 @@
 #else
 #define TRM_SIMD_SSE2 0
 #endif
-// 32-bit NEON has no double and flushes subnormal numbers to zero.
+// 32-bit NEON has no double and flushes subnormal numbers to zero; the registers of RVV in xsimd have no operators.
 #if TRM_SIMD_AVX512 || TRM_SIMD_AVX2 || (TRM_SIMD_SSE2 && !defined(__SSE3__)) || \
-    (defined(__ARM_NEON) && !defined(__aarch64__))
+    (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv)
 #define TRM_SIMD_MAYBE_XSIMD 0
 #else
 #define TRM_SIMD_MAYBE_XSIMD 1

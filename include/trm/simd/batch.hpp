@@ -129,7 +129,7 @@ private:
 #define TRM_SIMD_VECTOR_REGISTER "v"
 #elif defined(__SSE2__)
 #define TRM_SIMD_VECTOR_REGISTER "x"
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !(defined(__clang__) && defined(__ARM_FEATURE_SVE_BITS))  // clang has no name for these
 #define TRM_SIMD_VECTOR_REGISTER "w"
 #elif defined(__VSX__)
 #define TRM_SIMD_VECTOR_REGISTER "wa"
