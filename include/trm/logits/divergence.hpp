@@ -21,8 +21,8 @@ struct divergence_out {
 
 /// logsumexp of both rows, when `log_prob` has been there before: one read instead of two for TV. One element per row.
 struct known_logsumexp {
-    std::span<double const> mu{};
-    std::span<double const> pi{};
+    stream_view<double> mu{};
+    stream_view<double> pi{};
 };
 
 namespace logits_detail {

@@ -11,10 +11,10 @@ TRM_NAMESPACE_BEGIN
 /// Inputs of the backward pass, one element per row. `logsumexp` and `entropy` come from `log_prob` on the same view.
 template <arithmetic_type T>
 struct logits_gradient_in {
-    std::span<double const> logsumexp{};
-    std::span<T const> d_logp{};
-    std::span<T const> d_entropy{};  ///< optional
-    std::span<T const> entropy{};    ///< needed with d_entropy
+    stream_view<double> logsumexp{};
+    stream_view<T> d_logp{};
+    stream_view<T> d_entropy{};  ///< optional
+    stream_view<T> entropy{};    ///< needed with d_entropy
 };
 
 /// What happens to the output.

@@ -14,7 +14,7 @@ TRM_NAMESPACE_BEGIN
 /// Log-probabilities of further tokens, such as those of the rollout's stored top-k.
 template <arithmetic_type T>
 struct linear_gather {
-    std::span<std::int32_t const> ids{};  ///< [rows, per_row]; an id outside the vocabulary gives -inf
+    stream_view<std::int32_t> ids{};  ///< [rows, per_row]; an id outside the vocabulary gives -inf
     std::int64_t per_row = 0;
     std::span<T> logp{};  ///< [rows, per_row]
 };

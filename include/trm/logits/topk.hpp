@@ -87,12 +87,12 @@ template <arithmetic_type T>
 struct topk_view {
     std::int64_t rows = 0;
     std::int64_t k = 0;
-    std::span<std::int32_t const> ids{};  ///< the rollout's top-k
-    std::span<T const> mu_logp{};  ///< stored by the rollout
-    std::span<T const> pi_logp{};  ///< the current policy at the same ids: `gather_log_prob` or `linear_gather`
-    std::span<std::int32_t const> targets{};
-    std::span<T const> mu_target_logp{};
-    std::span<T const> pi_target_logp{};
+    stream_view<std::int32_t> ids{};  ///< the rollout's top-k
+    stream_view<T> mu_logp{};  ///< stored by the rollout
+    stream_view<T> pi_logp{};  ///< the current policy at the same ids: `gather_log_prob` or `linear_gather`
+    stream_view<std::int32_t> targets{};
+    stream_view<T> mu_target_logp{};
+    stream_view<T> pi_target_logp{};
     std::uint8_t const* row_mask = nullptr;  ///< rows with 0 are not read, their results are 0
 };
 

@@ -4,6 +4,7 @@
 #include <trm/core/dtype.hpp>
 #include <trm/core/executor.hpp>
 #include <trm/core/status.hpp>
+#include <trm/core/stream_view.hpp>
 #include <trm/simd/batch.hpp>
 
 #include <concepts>
