@@ -17,6 +17,9 @@ using namespace trm;
 
 namespace {
 
+static_assert(std::is_convertible_v<selection const&, selection_view>);
+static_assert(!std::is_convertible_v<selection, selection_view>);  // a temporary
+
 using batch = batches::ragged<double>;
 batch sample(std::uint64_t seed) {
     auto b = batches::make<double>({batches::short_lengths(300, seed), true, 0.3, 0.001}, seed);

@@ -31,9 +31,10 @@ public:
     [[nodiscard]] std::span<std::uint8_t> marks() noexcept { return marks_; }
     [[nodiscard]] std::span<std::uint8_t const> marks() const noexcept { return marks_; }
     /// Valid as long as the selection is, and until it is filled again.
-    [[nodiscard]] operator selection_view() const noexcept {
+    [[nodiscard]] operator selection_view() const& noexcept {
         return {std::span<std::uint16_t const>(reasons_), std::span<std::uint8_t const>(marks_)};
     }
+    operator selection_view() const&& = delete;  // gone before its view is read
 
     /// For `select`: room for so many of each, contents unspecified. May throw std::bad_alloc.
     void reset(std::size_t reasons, std::size_t marks) {

@@ -62,7 +62,7 @@ struct selection_input {
     [[nodiscard]] std::size_t groups() const noexcept {
         std::int32_t last = -1;
         for (std::int32_t g : group_of) last = g > last ? g : last;
-        return static_cast<std::size_t>(last + 1);
+        return static_cast<std::size_t>(static_cast<std::int64_t>(last) + 1);
     }
     [[nodiscard]] bool is_active(std::size_t token) const noexcept { return active[token] != 0; }
     /// Selected by loss_mask, but not finite: no statistic of its sequence is in any band.
