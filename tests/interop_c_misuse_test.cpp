@@ -242,7 +242,7 @@ TEST_CASE("C: text, JSON and names that describe no loss") {
     c::loss const prime(trm_loss_from_preset("prime_rl( 0.1, 0.3 )", &e));
     REQUIRE(prime);
     for (char const* wrong : {"", "(", ")", "trm_max(", "trm_max(a)", "trm_max()", "trm_max(1,2,3,4,5)", "trl_depo",
-                              "trl_sapo(1)", "trm_max(0.05", "trm_max(0.05,)"})
+                              "trl_sapo(1)", "trm_max(0.05", "trm_max(0.05,)", "trm_max(0.05 1)", "trm_max(,1)"})
         CHECK(trm_loss_from_preset(wrong, &e) == nullptr);
     CHECK(trm_loss_from_preset("trl_depo", &e) == nullptr);
     CHECK(std::string(e.suggestion) == "trl_dapo");

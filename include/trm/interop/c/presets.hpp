@@ -5,6 +5,7 @@
 #include <trm/loss/spec.hpp>
 #include <trm/loss/to_spec.hpp>
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <string_view>
@@ -88,14 +89,17 @@ inline constexpr named_preset presets_by_name[] = {
     std::string_view const name = text.substr(0, open);
     std::vector<double> parameters;
     if (open != std::string_view::npos) {
-        if (text.back() != ')') return wrong(text.size(), "preset: expected \")\"");
-        for (std::size_t at = open + 1; at < text.size() - 1;) {
-            std::size_t end = text.find(',', at);
-            if (end == std::string_view::npos) end = text.size() - 1;
+        std::size_t const close = text.size() - 1;
+        if (text[close] != ')') return wrong(text.size(), "preset: expected \")\"");
+        bool more = text.find_first_not_of(' ', open + 1) != close;
+        for (std::size_t at = open + 1; more;) {
+            std::size_t const end = (std::min)(text.find(',', at), close);
+            more = end < close;
             while (at < end && text[at] == ' ') ++at;
+            std::string_view number = text.substr(at, end - at);
+            while (!number.empty() && number.back() == ' ') number.remove_suffix(1);
             double value = 0;
-            if (trm::detail::to_number(std::string(text.substr(at, end - at)), value) != std::errc{})
-                return wrong(at, "preset: expected a number");
+            if (trm::detail::to_number(number, value) != std::errc{}) return wrong(at, "preset: expected a number");
             parameters.push_back(value);
             at = end + 1;
         }
