@@ -7,25 +7,21 @@
 TRM_NAMESPACE_BEGIN
 namespace c_api {
 
-#define TRM_C_STORED(X)                                                                                              \
-    X(tokens)                                                                                                        \
-    X(nonfinite_tokens)                                                                                              \
-    X(positive_logp_tokens)                                                                                          \
-    X(kept_tokens)                                                                                                   \
-    X(sum_x) X(sum_k3) X(sum_r_squared) X(sum_logp) X(kept_x) X(kept_k3) X(max_x) X(min_x) X(positive_tokens)        \
-        X(negative_tokens) X(clipped_positive) X(clipped_negative) X(sum_weight) X(sum_weight_squared) X(max_weight) \
-            X(sequences) X(kept_sequences) X(measured_sequences) X(sum_log_ppl) X(sum_rollout_log_ppl) X(sum_ppl)    \
-                X(sum_rollout_ppl) X(sum_ppl_ratio) X(sum_log_ppl_abs_diff) X(max_log_ppl_diff) X(min_log_ppl_diff)  \
-                    X(sum_seq_ratio) X(sum_seq_ratio_squared)
-#define TRM_C_DERIVED(X)                                                                                              \
-    X(kept_fraction)                                                                                                  \
-    X(kept_sequence_fraction)                                                                                         \
-    X(kl_k1)                                                                                                          \
-    X(kl_k3)                                                                                                          \
-    X(kl_k1_kept) X(kl_k3_kept) X(kl_k1_masked) X(kl_k3_masked) X(mean_ratio) X(max_ratio) X(min_ratio) X(max_k2)     \
-        X(max_k3) X(chi2_token) X(chi2_sequence) X(ess) X(ess_sequence) X(ess_weight) X(mean_weight) X(clip_fraction) \
-            X(clip_fraction_positive) X(clip_fraction_negative) X(log_ppl) X(rollout_log_ppl) X(ppl) X(rollout_ppl)   \
-                X(ppl_ratio) X(log_ppl_diff) X(log_ppl_abs_diff)
+// clang-format off
+#define TRM_C_STORED(X) \
+    X(tokens) X(nonfinite_tokens) X(positive_logp_tokens) X(kept_tokens) X(sum_x) X(sum_k3) X(sum_r_squared) \
+    X(sum_logp) X(kept_x) X(kept_k3) X(max_x) X(min_x) X(positive_tokens) X(negative_tokens) \
+    X(clipped_positive) X(clipped_negative) X(sum_weight) X(sum_weight_squared) X(max_weight) X(sequences) \
+    X(kept_sequences) X(measured_sequences) X(sum_log_ppl) X(sum_rollout_log_ppl) X(sum_ppl) \
+    X(sum_rollout_ppl) X(sum_ppl_ratio) X(sum_log_ppl_abs_diff) X(max_log_ppl_diff) X(min_log_ppl_diff) \
+    X(sum_seq_ratio) X(sum_seq_ratio_squared)
+#define TRM_C_DERIVED(X) \
+    X(kept_fraction) X(kept_sequence_fraction) X(kl_k1) X(kl_k3) X(kl_k1_kept) X(kl_k3_kept) X(kl_k1_masked) \
+    X(kl_k3_masked) X(mean_ratio) X(max_ratio) X(min_ratio) X(max_k2) X(max_k3) X(chi2_token) X(chi2_sequence) \
+    X(ess) X(ess_sequence) X(ess_weight) X(mean_weight) X(clip_fraction) X(clip_fraction_positive) \
+    X(clip_fraction_negative) X(log_ppl) X(rollout_log_ppl) X(ppl) X(rollout_ppl) X(ppl_ratio) X(log_ppl_diff) \
+    X(log_ppl_abs_diff)
+// clang-format on
 
 #define TRM_C_COUNT(member) +1
 inline constexpr std::size_t stored_numbers = 0 TRM_C_STORED(TRM_C_COUNT),
