@@ -5,7 +5,7 @@
     bench/instructions.py --flags "-O3 -march=x86-64-v3"
 
 Valgrind 3.19 knows no AVX-512. Counted is the whole call, in sequences of 16384 and of 16 tokens; the kernel is what
-`run_tokens` takes of it."""
+`run_fused`, or `run_tiles` of a loss chosen at run time, takes of it."""
 
 import argparse
 import os
@@ -102,7 +102,7 @@ def main():
             cells = []
             for length, unit in ((16384, 1 << 15), (16, 1 << 11)):
                 whole = instructions(directory, program, which, length, "*counted*")
-                inside = instructions(directory, program, which, length, "*run_tokens*")
+                inside = instructions(directory, program, which, length, "*run_fused*")
                 cells += [f"{whole / unit:.2f}" if length > 16 else f"{whole / unit:.0f}", f"{100 * (1 - inside / whole):.1f} %"]
             print(f"| {text} | " + " | ".join(cells) + " |")
 

@@ -147,7 +147,7 @@ TEST_CASE("Exact mask, loss and d logits agree with enumeration and automatic di
     CHECK(rejected > 50);
 }
 
-TEST_CASE("The throwing door names the row of a bad target", "[logits][unit]") {
+TEST_CASE("The calls that throw name the row of a bad target", "[logits][unit]") {
     std::vector<float> const x(6);
     std::vector<float> logp(2);
     std::vector<std::int32_t> const ids{0, 3};

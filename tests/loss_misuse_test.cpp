@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every kind of misuse is named, writes nothing, and becomes a sentence at the throwing door. And a call in steady state
+// Every kind of misuse is named, writes nothing, and becomes a sentence where `checked` throws. And a call in steady state
 // allocates nothing.
 #include "loss_parity.hpp"
 

@@ -14,7 +14,7 @@ namespace {
 
 using T = float;
 
-/// Optimistic pass, undone on rejection; gradient from all stages.
+/// Optimistic pass, undone on rejection; gradient from all steps.
 masked_loss const one_pass{token_mask{ratio{}, within(0.6, 1.7)} && sequence_mask{k2{}, stat::max, at_most(0.26)},
                            ppo_clip{0.2, 0.28, 3.0}, token_mean{}, token_weight{truncate_above(1.7)},
                            kl_penalty{k3{}, 0.1}};
