@@ -5,7 +5,7 @@
     bench/instructions.py --flags "-O3 -march=x86-64-v3"
 
 Valgrind 3.19 knows no AVX-512. Counted is the whole call, in sequences of 16384 and of 16 tokens; the kernel is what
-`run_fused`, or `run_tiles` of a loss chosen at run time, takes of it."""
+`run_fused` takes of it; losses chosen at run time do not go through it."""
 
 import argparse
 import os
