@@ -59,8 +59,8 @@ template <class Stat>
 /// First slot before `end` that is active and outside the band, or `end`.
 [[nodiscard]] inline std::size_t first_outside(selection_sequence const& s, band keep, std::size_t end) noexcept {
     auto const is_outside = [&](std::size_t i) {
-        bool const inside = (keep.lower <= s.scores[i]) & (s.scores[i] <= keep.upper);
-        return s.active[i] & static_cast<unsigned>(!inside);
+        auto const inside = unsigned{keep.lower <= s.scores[i]} & unsigned{s.scores[i] <= keep.upper};
+        return s.active[i] & (inside ^ 1u);
     };
     constexpr std::size_t step = 64;  // without a branch
     std::size_t at = 0;

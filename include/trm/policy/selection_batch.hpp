@@ -41,7 +41,7 @@ struct budget_mask : detail::scored_by<D> {
     }
     struct ranked {
         double value;
-        std::size_t token;
+        std::size_t place;
     };
     static constexpr selection_bytes scratch{sizeof(ranked) + sizeof(double), 0, 0};
     void select(selection_input const& in, selection_output out) const noexcept {
@@ -52,14 +52,14 @@ struct budget_mask : detail::scored_by<D> {
         n = 0;
         in.for_each([&](std::size_t t) { order[n++] = {in.scores[t], t}; });
         std::sort(order.begin(), order.end(), [](ranked const& a, ranked const& b) {
-            return a.value != b.value ? a.value > b.value : a.token < b.token;
+            return a.value != b.value ? a.value > b.value : a.place < b.place;
         });
         auto const rest =
             memory.take<double>(order.size() + 1);  // [k]: sum without the k largest, smallest terms first
         for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + order[k].value;
         for (std::size_t k = 0; k + 1 < order.size(); ++k) {
             if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
-            out.reject(order[k].token);
+            out.reject(order[k].place);
         }
     }
 };
