@@ -164,6 +164,14 @@ TEST_CASE("C: phases, slices and handles refuse nothing and nonsense") {
     CHECK(slice(1, 2) == TRM_OK);
     CHECK(part.sequences == 1);
     CHECK(out.grad.data == s.grad.data() + 5);
+    CHECK(part.logp.data == s.b.logp.data() + 5);
+    s.batch.logp.stride = 2;
+    s.batch.sequence_advantages = s.b.sequence_advantages.data();
+    CHECK(slice(1, 2) == TRM_OK);
+    CHECK(part.logp.data == static_cast<void const*>(s.b.logp.data() + 5 + 5));
+    CHECK(part.sequence_advantages == s.b.sequence_advantages.data() + 2);
+    CHECK(part.group_of == s.b.groups.data() + 2);
+    s.batch.logp.stride = 0;
     CHECK(slice(2, 2) == TRM_BAD_ARGUMENT);
     CHECK(slice(-1, 2) == TRM_BAD_ARGUMENT);
     CHECK(slice(0, 0) == TRM_BAD_ARGUMENT);
