@@ -51,8 +51,8 @@ struct sequence_scratch {
     static constexpr std::size_t doubles =
         static_cast<std::size_t>(Criterion::channels) + (reads_advantages<Criterion> ? 1 : 0);
     static constexpr std::size_t per_slot = doubles * sizeof(double) + 1;
-    [[nodiscard]] static constexpr std::size_t bytes_of(std::size_t slots) noexcept {
-        std::size_t const n = slots * per_slot + own().total(slots, 1, 0);
+    [[nodiscard]] static constexpr std::size_t bytes_of(std::size_t tokens) noexcept {
+        std::size_t const n = tokens * per_slot + own().total(tokens, 1, 0);
         return (n + align - 1) / align * align;
     }
     /// Bytes for the verdict on each sequence and prompt.
@@ -104,7 +104,7 @@ public:
         block_begin[0] = 0;
         for_blocks(sequences(), serial_executor{}, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
             std::size_t longest = 0;
-            for (std::int64_t s = begin; s < end; ++s) longest = (std::max)(longest, index.of(s).slots());
+            for (std::int64_t s = begin; s < end; ++s) longest = (std::max)(longest, index.of(s).slot_count());
             block_begin[block + 1] = block_begin[block] + scratch::bytes_of(longest);
         });
     }
@@ -125,7 +125,7 @@ private:
 
     void select(std::int64_t s, std::byte* at) const noexcept {
         sequence_runs const runs = index.of(s);
-        std::size_t const n = runs.slots();
+        std::size_t const n = runs.slot_count();
         auto* const numbers = reinterpret_cast<double*>(at);
         auto* const active = reinterpret_cast<std::uint8_t*>(numbers + scratch::doubles * n);
         double* const advantages =

@@ -41,7 +41,7 @@ public:
         if (layout_ == nullptr) return f(whole_);
         for (std::int64_t i : runs_) f(layout_->run(i));
     }
-    [[nodiscard]] std::size_t slots() const noexcept {
+    [[nodiscard]] std::size_t slot_count() const noexcept {
         std::size_t n = 0;
         for_each([&](token_run r) { n += static_cast<std::size_t>(r.size); });
         return n;
