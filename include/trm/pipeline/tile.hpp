@@ -3,6 +3,8 @@
 
 #include <trm/pipeline/read.hpp>
 
+#include <algorithm>
+
 /// \file
 /// Tokens between two steps of the pipeline, where each step is a loop of its own: for policies chosen at run time.
 
@@ -45,6 +47,14 @@ struct tile {
     stream target_of[3], behaviour_of[3];
     mask keep[registers], clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
+
+    tile() noexcept {
+        if constexpr (V::is_scalar) {  // a bool must hold a value, even one that nobody looks at
+            for (auto* masks : {active, allowed, marked, keep, clipped})
+                std::fill_n(masks, registers, !mask::everywhere());
+            for (auto& r : ratios) std::fill_n(r.unclamped, registers, !mask::everywhere());
+        }
+    }
 
     TRM_INLINE void store_ratio(ratio_kind kind, int j, log_ratio<V> const& l) noexcept {
         ratio_rows& r = ratios[static_cast<int>(kind)];
