@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <new>
+
 /// \file
 /// Losses as JSON (nlohmann), with the names of the text form:
 ///
@@ -169,20 +171,38 @@ template <class Json = nlohmann::ordered_json>
     return document;
 }
 
-/// The loss that an object describes. The message of a failure starts with the JSON pointer of the place.
+namespace detail {
+
 template <class Json>
-[[nodiscard]] spec_result spec_from_json(Json const& document) {
-    spec_result r;
-    detail::spec_problem problem;
-    detail::json_reader reader(problem);
+void read_json(Json const& document, spec_result& r) {
+    spec_problem problem;
+    json_reader reader(problem);
     auto const sections = reader.sections(document);
     if (!problem.found) detail::read_sections(sections, r.spec, problem);
-    if (!problem.found) return r;
+    if (!problem.found) return;
     std::string const& at = reader.places[problem.at];
     r.spec = {};
     r.status = {errc::bad_spec, -1, -1, "spec"};
     r.message = (at.empty() ? "the document" : at) + ": " + problem.message;
     r.suggestion = problem.suggestion;
+}
+
+}  // namespace detail
+
+/// The loss that an object describes. Never throws. The message of a failure starts with the JSON pointer of the place.
+template <class Json>
+[[nodiscard]] spec_result spec_from_json(Json const& document) noexcept {
+    spec_result r;
+#if TRM_EXCEPTIONS
+    try {
+        detail::read_json(document, r);
+    } catch (std::bad_alloc const&) {
+        r = {};
+        r.status = {errc::out_of_memory, -1, -1, "spec"};
+    }
+#else
+    detail::read_json(document, r);
+#endif
     return r;
 }
 
