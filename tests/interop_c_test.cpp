@@ -232,6 +232,13 @@ TEST_CASE("C: phases give what one call gives") {
             trm_totals_maxima(totals.get(), &maxima);
             CHECK(sums >= 5 * batch.sequences);
             CHECK(maxima == (text == texts[0] ? batch.sequences : 0));
+            REQUIRE(trm_counts_merge(moved.get(), moved.get(), &error) == TRM_OK);  // with itself
+            double doubled[TRM_COUNTS];
+            REQUIRE(trm_counts_get(moved.get(), doubled, &error) == TRM_OK);
+            for (std::size_t i = 0; i < TRM_COUNTS; ++i) CHECK(doubled[i] == 2 * values[i]);
+            auto both = prompts;
+            REQUIRE(trm_counts_prompts(moved.get(), both.data(), std::ssize(both)) == std::ssize(prompts));
+            for (std::size_t i = 0; i < prompts.size(); ++i) CHECK(both[i].tokens == 2 * prompts[i].tokens);
         }
 }
 

@@ -7,6 +7,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <limits>
 #include <span>
@@ -56,14 +57,10 @@ inline int all_reduce(MPI_Comm comm, sequence_totals& totals) {
 
 /// After `count`: sizes of the whole batch, and the tokens of each prompt, whatever prompts each rank has.
 inline int all_reduce(MPI_Comm comm, counts& n) {
-    std::vector<double> numbers{n.tokens, n.kept_tokens, n.sequences, n.kept_sequences, n.weight_sum, n.weight_units};
+    std::array<double, counts::numbers.size()> numbers;
+    for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = n.*counts::numbers[i];
     if (int const e = all_reduce(comm, numbers, MPI_SUM); e != MPI_SUCCESS) return e;
-    n.tokens = numbers[0];
-    n.kept_tokens = numbers[1];
-    n.sequences = numbers[2];
-    n.kept_sequences = numbers[3];
-    n.weight_sum = numbers[4];
-    n.weight_units = numbers[5];
+    for (std::size_t i = 0; i < numbers.size(); ++i) n.*counts::numbers[i] = numbers[i];
     int ranks = 1;
     if (int const e = MPI_Comm_size(comm, &ranks); e != MPI_SUCCESS) return e;
     using entry = prompt_totals::entry;

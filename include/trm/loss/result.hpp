@@ -6,6 +6,7 @@
 #include <trm/loss/diagnostics.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <limits>
 #include <new>
@@ -66,7 +67,9 @@ public:
         all_.resize(n);
     }
     void merge(prompt_totals const& o) {
-        all_.insert(all_.end(), o.all_.begin(), o.all_.end());
+        std::size_t const mine = all_.size(), more = o.all_.size();  // before the growth: o may be *this
+        all_.resize(mine + more);
+        std::copy_n(o.all_.data(), more, all_.data() + mine);
         settle();
     }
 
@@ -88,13 +91,12 @@ struct counts {
     double weight_sum = 0;  ///< what a normalised weight averages: sum of weights,
     double weight_units = 0;  ///< over this many tokens or sequences
     prompt_totals prompts;  ///< for prompt_mean only
+    /// All but the prompts, in the order in which they travel between ranks and languages.
+    static constexpr std::array<double counts::*, 6> numbers{&counts::tokens,     &counts::kept_tokens,
+                                                             &counts::sequences,  &counts::kept_sequences,
+                                                             &counts::weight_sum, &counts::weight_units};
     void merge(counts const& o) {
-        tokens += o.tokens;
-        kept_tokens += o.kept_tokens;
-        sequences += o.sequences;
-        kept_sequences += o.kept_sequences;
-        weight_sum += o.weight_sum;
-        weight_units += o.weight_units;
+        for (auto const number : numbers) this->*number += o.*number;
         prompts.merge(o.prompts);
     }
 };

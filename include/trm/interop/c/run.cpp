@@ -38,11 +38,27 @@ template <class T>
     return {};
 }
 
+/// run(loss, batch_of<S>, outputs, scratch) with the form of the loss that computes what is asked for, to where it is wanted.
+template <class F>
+[[nodiscard]] status run_loss(trm_loss const& loss, trm_batch const* batch, trm_outputs const* out,
+                              trm_scratch* scratch, double* loss_value, trm_diagnostics* diagnostics, F const& run) {
+    if (status s = check_struct(diagnostics); !s.ok()) return s;
+    scratch_of const memory(scratch);
+    return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
+        outputs_of<typename batch_of<S>::real> to;
+        if (status s = to.read(out, tokens, *memory); !s.ok()) return s;
+        any_loss const& f = diagnostics != nullptr ? loss.with_diagnostics : loss.without;
+        return deliver(run(f, in, to.view, *memory), to, in.view.layout, loss_value, diagnostics);
+    });
+}
+
 }  // namespace
 }  // namespace c_api
 TRM_NAMESPACE_END
 
 using namespace trm::c_api;
+
+static_assert(trm::counts::numbers.size() == TRM_COUNTS);
 
 trm_scratch* trm_scratch_new(void) { return make<trm_scratch>(); }
 void trm_scratch_free(trm_scratch* scratch) { delete scratch; }
@@ -52,15 +68,10 @@ int trm_loss_call(trm_loss const* loss, trm_batch const* batch, trm_outputs cons
                   trm_scratch* scratch, double* loss_value, trm_diagnostics* diagnostics, trm_error* error) {
     return call(error, [&]() -> trm::status {
         if (loss == nullptr) return bad_argument("loss is a null pointer");
-        if (trm::status s = check_struct(diagnostics); !s.ok()) return s;
-        scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
-            outputs_of<typename batch_of<S>::real> to;
-            if (trm::status s = to.read(out, tokens, *memory); !s.ok()) return s;
-            trm::any_loss const& f = diagnostics != nullptr ? loss->with_diagnostics : loss->without;
-            trm::result const r = f(in.view, in.chosen, to.view, executor_of{execute}, (*memory).work);
-            return deliver(r, to, in.view.layout, loss_value, diagnostics);
-        });
+        return run_loss(*loss, batch, out, scratch, loss_value, diagnostics,
+                        [&](trm::any_loss const& f, auto const& in, auto const& to, trm_scratch& memory) {
+                            return f(in.view, in.chosen, to, executor_of{execute}, memory.work);
+                        });
     });
 }
 
@@ -117,16 +128,10 @@ int trm_loss_apply(trm_loss const* loss, trm_batch const* batch, trm_totals cons
     return call(error, [&]() -> trm::status {
         if (loss == nullptr || totals == nullptr || counts == nullptr)
             return bad_argument("loss, totals or counts is a null pointer");
-        if (trm::status s = check_struct(diagnostics); !s.ok()) return s;
-        scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
-            outputs_of<typename batch_of<S>::real> to;
-            if (trm::status s = to.read(out, tokens, *memory); !s.ok()) return s;
-            trm::any_loss const& f = diagnostics != nullptr ? loss->with_diagnostics : loss->without;
-            trm::result const r =
-                f.apply(in.view, in.chosen, totals->value, counts->value, to.view, executor_of{execute});
-            return deliver(r, to, in.view.layout, loss_value, diagnostics);
-        });
+        return run_loss(*loss, batch, out, scratch, loss_value, diagnostics,
+                        [&](trm::any_loss const& f, auto const& in, auto const& to, trm_scratch&) {
+                            return f.apply(in.view, in.chosen, totals->value, counts->value, to, executor_of{execute});
+                        });
     });
 }
 
@@ -154,22 +159,14 @@ void trm_counts_free(trm_counts* counts) { delete counts; }
 int trm_counts_merge(trm_counts* into, trm_counts const* from, trm_error* error) {
     return call(error, [&]() -> trm::status {
         if (into == nullptr || from == nullptr) return bad_argument("counts is a null pointer");
-        if (into == from) {  // prompts would be inserted into themselves
-            trm::counts const twice = from->value;
-            into->value.merge(twice);
-        } else {
-            into->value.merge(from->value);
-        }
+        into->value.merge(from->value);
         return {};
     });
 }
 int trm_counts_get(trm_counts const* counts, double values[TRM_COUNTS], trm_error* error) {
     return call(error, [&]() -> trm::status {
         if (counts == nullptr || values == nullptr) return bad_argument("counts or values is a null pointer");
-        trm::counts const& n = counts->value;
-        double const all[TRM_COUNTS] = {n.tokens,         n.kept_tokens, n.sequences,
-                                        n.kept_sequences, n.weight_sum,  n.weight_units};
-        std::memcpy(values, all, sizeof all);
+        for (std::size_t i = 0; i < TRM_COUNTS; ++i) values[i] = counts->value.*trm::counts::numbers[i];
         return {};
     });
 }
@@ -186,12 +183,7 @@ int trm_counts_add(trm_counts* counts, double const values[TRM_COUNTS], trm_prom
         if (counts == nullptr || values == nullptr) return bad_argument("counts or values is a null pointer");
         if (trm::status s = check_array<trm_prompt_tokens>(prompts, n, "prompts is a null pointer"); !s.ok()) return s;
         trm::counts more;
-        more.tokens = values[0];
-        more.kept_tokens = values[1];
-        more.sequences = values[2];
-        more.kept_sequences = values[3];
-        more.weight_sum = values[4];
-        more.weight_units = values[5];
+        for (std::size_t i = 0; i < TRM_COUNTS; ++i) more.*trm::counts::numbers[i] = values[i];
         for (std::int64_t i = 0; i < n; ++i) more.prompts.add(prompts[i].id, prompts[i].tokens);
         counts->value.merge(more);
         return {};
