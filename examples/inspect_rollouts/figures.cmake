@@ -1,7 +1,7 @@
 cmake_minimum_required(VERSION 3.25)
 # cmake -DPROGRAM=<inspect_rollouts> -DROOT=<repository> -DWORK=<scratch directory> [-DGNUPLOT=<program>] -P figures.cmake
 # The numbers that examples/data/README.md and the library's bounds promise for the shipped rollouts, the output that
-# README.md shows, and the plots.
+# the pages show, and the plots.
 file(REMOVE_RECURSE "${WORK}")
 execute_process(COMMAND "${PROGRAM}" examples/data/rollouts.jsonl --plots "${WORK}/plots" WORKING_DIRECTORY "${ROOT}"
   RESULT_VARIABLE result OUTPUT_VARIABLE out ERROR_VARIABLE err)
@@ -11,10 +11,11 @@ endif()
 
 set(mark "<!-- output: inspect_rollouts -->\n```\n")
 string(LENGTH "${mark}" mark_length)
-file(READ "${ROOT}/README.md" rest)
+foreach(page IN ITEMS README.md examples/README.md)
+file(READ "${ROOT}/${page}" rest)
 string(FIND "${rest}" "${mark}" at)
 if(at EQUAL -1)
-  message(SEND_ERROR "README.md shows no output")
+  message(SEND_ERROR "${page} shows no output")
 endif()
 while(NOT at EQUAL -1)
   math(EXPR at "${at} + ${mark_length}")
@@ -23,10 +24,11 @@ while(NOT at EQUAL -1)
   string(SUBSTRING "${rest}" 0 ${end} shown)
   string(FIND "${out}" "${shown}" at)
   if(at EQUAL -1)
-    message(SEND_ERROR "README.md shows\n${shown}\nand the output is\n${out}")
+    message(SEND_ERROR "${page} shows\n${shown}\nand the output is\n${out}")
   endif()
   string(FIND "${rest}" "${mark}" at)
 endwhile()
+endforeach()
 
 string(REGEX REPLACE " +" " " out "${out}")
 foreach(line IN ITEMS

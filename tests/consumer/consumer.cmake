@@ -59,12 +59,12 @@ elseif(STEP STREQUAL "find_package")
 elseif(STEP STREQUAL "subdirectory")
   build_and_run(-DTRM_SOURCE_DIR=${SOURCE_DIR} -DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD})
 elseif(STEP STREQUAL "fetch_content")
-  # README.md's words, with this repository's address and last commit. Configured only: what is built is a subdirectory.
+  # The words of cmake/README.md, with this repository's address and last commit. Configured only: what is built is a subdirectory.
   execute_process(COMMAND "${GIT}" -C "${SOURCE_DIR}" rev-parse HEAD OUTPUT_VARIABLE commit
     OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-  file(READ "${SOURCE_DIR}/README.md" declare)
+  file(READ "${SOURCE_DIR}/cmake/README.md" declare)
   if(NOT declare MATCHES "FetchContent_Declare\\(trm [^)]*<url of this repository>[^)]*<commit>[^)]*\\)")
-    message(FATAL_ERROR "README.md does not say how to fetch trm")
+    message(FATAL_ERROR "cmake/README.md does not say how to fetch trm")
   endif()
   string(REPLACE "<url of this repository>" "file://${SOURCE_DIR}" declare "${CMAKE_MATCH_0}")
   string(REPLACE "<commit>" "${commit}" declare "${declare}")

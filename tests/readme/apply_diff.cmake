@@ -1,11 +1,11 @@
 cmake_minimum_required(VERSION 3.25)
 # cmake -DROOT=<repository> -DTO=<directory> [-DGIT=<git>] [-DPATCH=<patch>] -P apply_diff.cmake
-# Copies include/ and applies the ```diff block that follows <!-- diff --> in README.md to the copy.
-file(READ "${ROOT}/README.md" rest)
+# Copies include/ and applies the ```diff block that follows <!-- diff --> in include/trm/policy/README.md to the copy.
+file(READ "${ROOT}/include/trm/policy/README.md" rest)
 set(mark "<!-- diff -->\n```diff\n")
 string(FIND "${rest}" "${mark}" at)
 if(at EQUAL -1)
-  message(FATAL_ERROR "README.md has no diff")
+  message(FATAL_ERROR "policy/README.md has no diff")
 endif()
 string(LENGTH "${mark}" length)
 math(EXPR at "${at} + ${length}")
@@ -25,5 +25,5 @@ else()
 endif()
 execute_process(COMMAND ${command} WORKING_DIRECTORY "${TO}" RESULT_VARIABLE failed)
 if(failed)
-  message(FATAL_ERROR "the diff in README.md does not fit the library")
+  message(FATAL_ERROR "the diff in policy/README.md does not fit the library")
 endif()

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Built against a copy of the library to which the diff in README.md has been applied: the new divergence is known to text, to
+// Built against a copy of the library to which the diff in policy/README.md has been applied: the new divergence is known to text, to
 // both kinds of loss, and to the oracle.
 #include "any_loss_parity.hpp"
 
 using namespace trm;
 
-TEST_CASE("the divergence of README.md is known everywhere", "[readme]") {
+TEST_CASE("the divergence of policy/README.md is known everywhere", "[readme]") {
     CHECK(is_listed<catalogue::divergences, jeffreys>);
     masked_loss const fixed{token_mask{jeffreys{}, at_most(0.4)}, importance_ratio{}, token_mean{}};
     spec_result const read = parse_spec("mask: jeffreys <= 0.4");

@@ -1,10 +1,12 @@
 cmake_minimum_required(VERSION 3.25)
 # cmake -DROOT=<repository> -P quotes.cmake
-# Code in README.md is quoted from files that are compiled and run. After a line
+# Code on the pages is quoted from files that are compiled and run. After a line
 #   <!-- quote: <file> -->         the next ```cpp block is the file without its licence line;
 #   <!-- quote: <file>#<name> -->  it is what stands between // [<name>] and // [/<name>], moved to the left margin.
-file(READ "${ROOT}/README.md" rest)
 set(found 0)
+file(GLOB_RECURSE pages RELATIVE "${ROOT}" "${ROOT}/include/*.md" "${ROOT}/examples/*.md")
+foreach(page IN ITEMS README.md LISTS pages)
+file(READ "${ROOT}/${page}" rest)
 while(TRUE)
   string(FIND "${rest}" "<!-- quote: " at)
   if(at EQUAL -1)
@@ -42,10 +44,11 @@ while(TRUE)
     string(REGEX REPLACE "^// SPDX[^\n]*\n" "" text "${text}")
   endif()
   if(NOT text STREQUAL quoted)
-    message(SEND_ERROR "README.md does not quote ${source}. It has\n${quoted}\nand the file\n${text}")
+    message(SEND_ERROR "${page} does not quote ${source}. It has\n${quoted}\nand the file\n${text}")
   endif()
   math(EXPR found "${found} + 1")
 endwhile()
-if(found LESS 4)
-  message(SEND_ERROR "README.md has only ${found} quotes")
+endforeach()
+if(found LESS 5)
+  message(SEND_ERROR "the pages have only ${found} quotes")
 endif()
