@@ -2,8 +2,8 @@
 #pragma once
 
 #include <trm/loss/any_loss.hpp>
-#include <trm/loss/spec_mask.hpp>
 #include <trm/loss/spec_read.hpp>
+#include <trm/loss/spec_sections.hpp>
 
 #include <concepts>
 #include <new>
@@ -23,145 +23,6 @@
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
-
-void read_aggregate(auto const& n, aggregation& to, spec_problem& problem) {
-    using kind = aggregation::kind;
-    auto const which = n.is == spec_node::kind::word ? word_value<kind>(n.text) : std::nullopt;
-    if (!which) return unknown_word(problem, n.at, "aggregation", n.text, words_of<kind>());
-    refuse_over(n, problem);
-    refuse_band(n, problem);
-    to.which = *which;
-    if (*which != kind::seq_mean_token_sum_norm) return refuse_arguments(n, problem);
-    if (n.items.size() != 1 || !(n.items[0].key.empty() || n.items[0].key == "length"))
-        return problem.set(n.at, n.text + " takes one argument: length");
-    read_value(n.items[0], to.length, "length", problem);
-    if (!(to.length > 0 && is_finite(to.length))) problem.set(n.items[0].at, "length must be positive and finite");
-}
-void read_denominator(auto const& n, denominator& to, spec_problem& problem) {
-    if (is_plain_word(n) && n.over.empty() && n.text == "all") {
-        to = over_all;
-    } else if (is_plain_word(n) && n.over.empty() && n.text == "kept") {
-        to = over_kept;
-    } else if (n.is == spec_node::kind::number) {
-        to.which = denominator::kind::given;
-        read_value(n, to.n, "divide_by", problem);
-        if (!(to.n >= 0 && is_finite(to.n))) problem.set(n.at, "divide_by must be finite and not negative");
-    } else {
-        problem.set(n.at, "divide_by takes all, kept or a number");
-    }
-}
-/// Two criteria that look at the same thing and leave nothing.
-template <class Criterion>
-void refuse_contradiction(std::vector<Criterion> const& mask, std::size_t added, std::size_t at,
-                          spec_problem& problem) {
-    for (std::size_t i = 0; i < added; ++i)
-        for (std::size_t j = added; j < mask.size(); ++j)
-            std::visit(
-                [&](auto const& b) {
-                    using M = std::remove_cvref_t<decltype(b)>;
-                    if constexpr (M::form == criterion_form::measured) {
-                        auto const* a = std::get_if<M>(&mask[i]);
-                        if (a != nullptr && a->divergence == b.divergence &&
-                            (a->keep.upper < b.keep.lower || b.keep.upper < a->keep.lower))
-                            problem.set(at,
-                                        "contradicts criterion " + spec_number(i + 1) + ": nothing is in both bands");
-                    }
-                },
-                mask[j]);
-}
-
-template <class Spec>
-void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_problem& problem) {
-    std::vector<std::string> const keys = {"mask",      "weight",    "surrogate",       "penalty",
-                                           "aggregate", "divide_by", "log_ratio_clamp", "strict"};
-    std::vector<std::string_view> seen;
-    std::size_t divided_at = 0, weight_at = 0;
-    for (spec_section const& s : sections) {
-        if (std::find(keys.begin(), keys.end(), s.key) == keys.end())
-            return detail::unknown_word(problem, s.at, "key", s.key, keys);
-        if (std::find(seen.begin(), seen.end(), s.key) != seen.end())
-            return problem.set(s.at, s.key + " is given twice");
-        seen.push_back(s.key);
-        if (s.key == "mask" ? s.joint == '+' : s.key == "penalty" ? s.joint == '&' : s.joint != 0)
-            return problem.set(s.joint_at, s.key == "mask"      ? "criteria are joined by &&"
-                                           : s.key == "penalty" ? "penalties are joined by +"
-                                                                : s.key + " takes one value");
-        spec_node const& first = s.items[0];
-        bool const none = s.items.size() == 1 && is_plain_word(first) && first.over.empty() && first.text == "none";
-        if (s.key == "mask" && !none) {
-            for (spec_node const& n : s.items) {
-                std::size_t const before = spec.mask.size();
-                read_criterion(n, spec.mask, problem);
-                if (spec.mask.size() > static_cast<std::size_t>(max_criteria))
-                    problem.set(n.at, "a mask has at most 15 criteria");
-                refuse_contradiction(spec.mask, before, n.at, problem);
-            }
-        } else if (s.key == "penalty" && !none) {
-            for (spec_node const& n : s.items) {
-                refuse_over(n, problem);
-                read_policy(n, "penalty", spec.penalties.emplace_back(), problem);
-            }
-        } else if (s.key == "weight") {
-            weight_at = first.at;
-            read_policy_over(first, "weight", spec.weight, problem);
-        } else if (s.key == "surrogate") {
-            read_policy_over(first, "surrogate", spec.surrogate, problem);
-        } else if (s.key == "aggregate") {
-            read_aggregate(first, spec.aggregate, problem);
-        } else if (s.key == "divide_by") {
-            divided_at = s.at;
-            read_denominator(first, spec.aggregate.divide_by, problem);
-        } else if (s.key == "log_ratio_clamp") {
-            read_value(first, spec.log_ratio_clamp, s.key, problem);
-            if (!(spec.log_ratio_clamp > 0 && spec.log_ratio_clamp <= 80))
-                problem.set(first.at, "log_ratio_clamp must be in (0, 80]");
-        } else if (s.key == "strict") {
-            read_value(first, spec.strict, s.key, problem);
-        }
-        if (problem.found) return;
-    }
-    if (status const pair = std::visit([](auto const& s, auto const& w) { return check_pair(s, w); },
-                                       spec.surrogate.policy, spec.weight.policy);
-        !pair.ok())
-        problem.set(weight_at, pair.what);
-    bool const divided = std::find(seen.begin(), seen.end(), "divide_by") != seen.end();
-    if (divided && spec.aggregate.which == aggregation::kind::token_sum)
-        problem.set(divided_at, "divide_by contradicts token_sum, which divides by nothing");
-}
-
-template <class Spec>
-[[nodiscard]] std::vector<spec_section> sections_of(Spec const& spec) {
-    std::vector<spec_section> all;
-    auto const add = [&](char const* key, std::vector<spec_node> items, char joint = 0) {
-        spec_section s;
-        s.key = key;
-        s.items = std::move(items);
-        s.joint = joint;
-        if (!s.items.empty()) all.push_back(std::move(s));
-    };
-    std::vector<spec_node> items;
-    for (auto const& c : spec.mask) items.push_back(criterion_node(c));
-    add("mask", std::move(items), '&');
-    if (spec.weight.policy.index() != 0) add("weight", {policy_node_over(spec.weight)});
-    add("surrogate", {policy_node_over(spec.surrogate)});
-    items.clear();
-    for (auto const& p : spec.penalties) items.push_back(std::visit([](auto const& q) { return policy_node(q); }, p));
-    add("penalty", std::move(items), '+');
-    spec_node aggregate = word_node(word_of(spec.aggregate.which));
-    if (spec.aggregate.which == aggregation::kind::seq_mean_token_sum_norm) {
-        aggregate.items.push_back(number_node(spec.aggregate.length));
-        aggregate.items.back().key = "length";
-    }
-    add("aggregate", {std::move(aggregate)});
-    denominator const d = spec.aggregate.divide_by;
-    if (spec.aggregate.which != aggregation::kind::token_sum)
-        add("divide_by", {d.which == denominator::kind::given  ? number_node(d.n)
-                          : d.which == denominator::kind::kept ? detail::word_node("kept")
-                                                               : detail::word_node("all")});
-    add("log_ratio_clamp", {number_node(spec.log_ratio_clamp)});
-    add("strict", {word_node(word_of(spec.strict))});
-    return all;
-}
 
 void print_node(auto const& n, std::string& to) {
     if (!n.key.empty() && !n.bare) to += n.key + "=";

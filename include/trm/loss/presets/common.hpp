@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/masked_loss.hpp>
+
+#include <cmath>
+
+/// \file
+/// What presets of several trainers share.
+
+TRM_NAMESPACE_BEGIN
+namespace presets {
+
+/// The log-ratio of rollout corrections, and both bounds of a ratio in the space of k1.
+inline constexpr ratio_kind corrected = ratio_kind::correction;
+[[nodiscard]] inline band ratio_band_k1(double lower, double upper) noexcept {
+    return within(-std::log(upper), -std::log(lower));
+}
+
+}  // namespace presets
+TRM_NAMESPACE_END
