@@ -4,6 +4,7 @@
 /// \file
 /// Everything of trm that needs nothing but xsimd. What needs more (Eigen, MPI, JSON) is in interop/ and logits/linear.
 
+#include <trm/advantages.hpp>
 #include <trm/bounds/bounds.hpp>
 #include <trm/core/batch_view.hpp>
 #include <trm/logits/divergence.hpp>
