@@ -11,8 +11,8 @@ TRM_NAMESPACE_BEGIN
 
 namespace detail {
 
-/// Is an R that is passed so (R is an lvalue reference or not) safe to keep a view of? A name is; a temporary is if it is
-/// itself a view, such as std::span and std::string_view, which declare that with std::ranges::enable_borrowed_range.
+/// Whether a view of an argument of type R (an lvalue reference, or not) stays valid after the call. It does for a named
+/// object, and for a temporary that is itself a view, such as std::span and std::string_view, which declare that with std::ranges::enable_borrowed_range.
 template <class R>
 inline constexpr bool outlives_its_view =
     std::is_lvalue_reference_v<R> || std::ranges::enable_borrowed_range<std::remove_cvref_t<R>>;

@@ -25,7 +25,7 @@ template <class T, class... Ts>
     return i;
 }
 
-/// f(std::type_identity<T>{}) for each type, until one returns true. Did one?
+/// f(std::type_identity<T>{}) for each type, until one returns true; whether one did.
 template <class... Ts, class F>
 constexpr bool any_type(type_list<Ts...>, F&& f) {
     return (f(std::type_identity<Ts>{}) || ...);

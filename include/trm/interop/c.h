@@ -139,7 +139,8 @@ typedef struct trm_stream_out {
     int64_t stride; /* as in trm_stream */
 } trm_stream_out;
 
-/* Each optional. An output may be the memory of an input of the same type, exactly or not at all. */
+/* Each optional. An output may be the memory of an input of the same type if both begin at the same element; memory that
+   overlaps in any other way gives wrong results. */
 typedef struct trm_outputs {
     size_t size;
     trm_stream_out grad;    /* real; d loss / d logp */

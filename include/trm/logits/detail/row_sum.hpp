@@ -184,7 +184,7 @@ struct row_sums {
         chains = f * chains;
         total *= df;
     }
-    /// `rise` if the largest lane is above the base and finite. Did it?
+    /// `rise` if the largest lane is above the base and finite; true if so.
     TRM_INLINE bool rise_to(V top) noexcept {
         T const best = simd::reduce_max(top);
         if (!(best > base.m && is_finite(best))) return false;
