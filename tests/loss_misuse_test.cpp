@@ -267,7 +267,7 @@ TEST_CASE("thresholds and denominators that are no numbers", "[loss][unit]") {
         r.check(errc::bad_threshold, -1, "sequence_mask");
     }
     SECTION("empty band") {
-        sequence.keep = within(2, 1);
+        sequence.keep = {2, 1};
         r.check(errc::bad_threshold, -1, "sequence_mask");
     }
     SECTION("clip") {

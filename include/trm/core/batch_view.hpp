@@ -156,8 +156,12 @@ private:
 /// What a trainer has about its tokens; nothing is owned or copied. Log-probabilities are natural logarithms of the
 /// probability of the sampled token. Empty spans are absent streams. Where loss_mask is 0 any content is allowed and
 /// none is read into arithmetic.
-template <storage_type T>
+template <class T>
 struct batch_view {
+    static_assert(
+        storage_type<T>,
+        "trm: a batch stores float, double, trm::bf16, trm::f16 or a type for which trm::storage_traits names one "
+        "of them");
     using real = default_arithmetic_t<T>;
 
     stream_view<T> logp{};  ///< current policy

@@ -25,6 +25,10 @@ TRM_NAMESPACE_BEGIN
 /// without any finite logit has logsumexp -inf, and NaN otherwise.
 template <class S>
 struct logits_view {
+    static_assert(
+        storage_type<S>,
+        "trm: logits are stored as float, double, trm::bf16, trm::f16 or a type for which trm::storage_traits "
+        "names one of them");
     S const* data = nullptr;
     std::int64_t rows = 0;
     std::int64_t vocab = 0;

@@ -72,6 +72,16 @@ public:
         out.grad = std::span<T>(grad);
         return (*this)(batch, chosen, out);
     }
+    /// What is no gradient.
+    template <storage_type S, class G>
+        requires(!gradient_range<G> && requires(G const& g) { std::size(g); })
+    result operator()(batch_view<S> const&, G&&) const noexcept {
+        static_assert(
+            gradient_range<G>,
+            "trm: the gradient is a contiguous, writable range of float or double, whatever the storage of the "
+            "batch");
+        return {};
+    }
     /// Only the loss and its diagnostics.
     template <storage_type S>
     [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen = {}) const noexcept {

@@ -3,6 +3,7 @@
 
 #include <trm/loss/calls.hpp>
 #include <trm/loss/composition.hpp>
+#include <trm/loss/misuse.hpp>
 
 TRM_NAMESPACE_BEGIN
 
@@ -18,7 +19,15 @@ TRM_NAMESPACE_BEGIN
 /// grow, start no thread and print nothing. `Arch` picks the vector unit. The calls are those of `loss_calls`.
 template <class Mask, class Surrogate, class Weight = no_weight, class Penalties = std::tuple<>,
           class Arch = simd::default_arch>
-class masked_loss;
+class masked_loss {
+    static_assert(sizeof(detail::explained<detail::spelled_mistake<Mask, Surrogate, Weight>>) > 0);
+};
+
+template <class... Args>
+class masked_loss<detail::mistaken<Args...>, void> : detail::explained<detail::mistake_of<Args...>> {
+public:
+    constexpr masked_loss(Args const&...) noexcept {}
+};
 
 template <class... Ms, surrogate_policy Surrogate, weight_policy Weight, penalty_policy... Ps, class Arch>
 class masked_loss<all_of<Ms...>, Surrogate, Weight, std::tuple<Ps...>, Arch>
@@ -69,5 +78,9 @@ masked_loss(M, S, aggregation) -> masked_loss<decltype(as_conjunction(std::declv
 template <mask_policy M, class S, class W, class... Ps>
 masked_loss(M, S, aggregation, W, Ps...)
     -> masked_loss<decltype(as_conjunction(std::declval<M>())), S, W, std::tuple<Ps...>>;
+
+template <class... Args>
+    requires detail::mistaken_policies<Args...>
+masked_loss(Args...) -> masked_loss<detail::mistaken<Args...>, void>;
 
 TRM_NAMESPACE_END

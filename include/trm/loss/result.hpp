@@ -19,8 +19,9 @@ TRM_NAMESPACE_BEGIN
 /// Where a call writes. Every span is optional; a present one covers the layout's extent. The type of the gradient is the
 /// type of the arithmetic: float or double, whatever the storage of the batch. An output may be the same memory as an
 /// input stream of the same type if both begin at the same element; memory that overlaps in any other way gives wrong results.
-template <arithmetic_type T>
+template <class T>
 struct outputs {
+    static_assert(arithmetic_type<T>, "trm: the gradient is float or double, whatever the storage of the batch");
     std::span<T> grad{};  ///< d loss / d logp per token; 0 where loss_mask is 0 or the token is rejected
     std::span<std::uint8_t> keep{};  ///< 1 where the surrogate of the token reaches the loss
     std::span<std::uint16_t> reasons{};  ///< bit i: criterion i rejects; bit 15: not finite; 0 where loss_mask is 0

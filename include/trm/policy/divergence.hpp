@@ -165,8 +165,9 @@ template <ratio_kind Kind, class Policy>
     return {p};
 }
 
+/// Surrogates, weights and penalties look at a pair of policies too, but have parameters to validate.
 template <class D>
-concept divergence_policy = std::copyable<D> && requires(D d) {
+concept divergence_policy = std::copyable<D> && !requires(D d) { d.validate(); } && requires(D d) {
     { d.over } -> std::convertible_to<ratio_kind>;
 };
 namespace detail {

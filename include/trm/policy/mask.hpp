@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/core/status.hpp>
+#include <trm/policy/bounds_in_order.hpp>
 #include <trm/policy/divergence.hpp>
 
 #include <cmath>
@@ -21,6 +22,15 @@ struct band {
     double lower = -std::numeric_limits<double>::infinity();
     double upper = std::numeric_limits<double>::infinity();
 
+    constexpr band() noexcept = default;
+    constexpr band(double low, double high) noexcept : lower(low), upper(high) {}
+    /// One number is refused: it could be either end.
+    template <detail::number T>
+    constexpr band(T) noexcept {
+        static_assert(sizeof(T) == 0,
+                      "trm: one number is not a band: say at_most(x), at_least(x) or within(lower, upper)");
+    }
+
     [[nodiscard]] constexpr bool contains(double d) const noexcept { return lower <= d && d <= upper; }
     [[nodiscard]] constexpr bool ok() const noexcept { return !is_nan(lower) && !is_nan(upper) && lower <= upper; }
 };
@@ -30,7 +40,10 @@ struct band {
 [[nodiscard]] constexpr band at_least(double lower) noexcept {
     return {lower, std::numeric_limits<double>::infinity()};
 }
-[[nodiscard]] constexpr band within(double lower, double upper) noexcept { return {lower, upper}; }
+[[nodiscard]] constexpr band within(double lower, double upper) noexcept TRM_REFUSES_REVERSED_BOUNDS {
+    detail::check_order(lower, upper);
+    return {lower, upper};
+}
 
 /// Statistics of a divergence over the tokens of a sequence.
 namespace stat {
@@ -51,12 +64,17 @@ inline constexpr mean_t mean{};  ///< of an empty sequence: 0
 inline constexpr max_t max{};  ///< of an empty sequence: -infinity
 inline constexpr min_t min{};  ///< of an empty sequence: +infinity
 }  // namespace stat
+template <class S>
+inline constexpr bool is_statistic = std::is_same_v<S, stat::sum_t> || std::is_same_v<S, stat::mean_t> ||
+                                     std::is_same_v<S, stat::max_t> || std::is_same_v<S, stat::min_t>;
 
 /// Keep each token on its own: lower <= D_t <= upper. It bounds no sequence-level error. verl (`token_k1`, k2, k3; no
 /// default, its documentation suggests 1.5 to 3 for k2 and 0.001 to 0.1 for k3), slime (r in [0.5, 2], mis.yaml), SkyRL
 /// (`token_mask`, no default), AReaL (r <= 5). As a weight of 0 outside the band instead: IcePop, see `zero_outside`.
-template <divergence_policy D>
+template <class D>
 struct token_mask {
+    static_assert(divergence_policy<D>,
+                  "trm: token_mask takes a divergence, then a band, for example token_mask{k3{}, at_most(0.1)}");
     D divergence;
     band keep;
 
@@ -75,14 +93,20 @@ struct token_mask {
 };
 template <class D>
 token_mask(D, band) -> token_mask<D>;
+template <class A, class B>
+    requires(!(divergence_policy<A> && std::convertible_to<B, band>))
+token_mask(A, B) -> token_mask<detail::mistaken<A, B>>;
 
 /// Keep whole sequences: lower <= statistic_t(D_t) <= upper. With max of the exact KL (`given`) or of k2 this is Trust
 /// Region Masking (arXiv 2512.23075); the mean of k3 is its average criterion. verl (`seq_{sum,mean,max}_k*`, off by
 /// default; its presets: mean k3 <= 0.01, geometric band 0.999 to 1.001, product band 0.5 to 2), slime, OpenRLHF
 /// (geometric, 0.5 to 5), NeMo-RL (geometric, 0.999 to 1.002; mean e^|x|), SkyRL (geometric 0.99 to 1.01, product 0.5 to
 /// 2), AReaL.
-template <divergence_policy D, class Stat>
+template <class D, class Stat>
 struct sequence_mask {
+    static_assert(divergence_policy<D> && is_statistic<Stat>,
+                  "trm: sequence_mask takes a divergence, a statistic and a band, for example "
+                  "sequence_mask{k2{}, stat::max, at_most(0.05)}");
     D divergence;
     Stat statistic;
     band keep;
@@ -125,11 +149,16 @@ struct sequence_mask {
 };
 template <class D, class S>
 sequence_mask(D, S, band) -> sequence_mask<D, S>;
+template <class A, class B>
+sequence_mask(A, B) -> sequence_mask<detail::mistaken<A, B>, void>;
+template <class A, class B, class C>
+    requires(!(divergence_policy<A> && is_statistic<B> && std::convertible_to<C, band>))
+sequence_mask(A, B, C) -> sequence_mask<detail::mistaken<A, B, C>, void>;
 
 /// `sequence_mask` over the tokens that pass every token criterion of the mask, not over the original loss_mask: the last stage
 /// of a pipeline whose stages see what earlier ones left. A sequence without such a token is not judged. SkyRL's
 /// `sequence_mask_metric` after its token mask.
-template <divergence_policy D, class Stat>
+template <class D, class Stat>
 struct passing_sequence_mask : sequence_mask<D, Stat> {
     static constexpr char const* name = "passing";
     static constexpr auto form = criterion_form::around;
@@ -149,11 +178,13 @@ inline constexpr bool measures_passing = requires { requires M::of_passing; };
 
 /// Geometric-mean ratio band: keep iff lower <= exp(mean x) <= upper. Stated on the ratio current / rollout itself, unlike
 /// verl's `seq_mean_k1`, whose band is on its inverse.
-[[nodiscard]] inline auto geometric_ratio_within(double lower, double upper) noexcept {
+[[nodiscard]] inline auto geometric_ratio_within(double lower, double upper) noexcept TRM_REFUSES_REVERSED_BOUNDS {
+    detail::check_order(lower, upper);
     return sequence_mask{k1{}, stat::mean, within(-std::log(upper), -std::log(lower))};
 }
 /// Product-ratio band: keep iff lower <= prod r <= upper.
-[[nodiscard]] inline auto product_ratio_within(double lower, double upper) noexcept {
+[[nodiscard]] inline auto product_ratio_within(double lower, double upper) noexcept TRM_REFUSES_REVERSED_BOUNDS {
+    detail::check_order(lower, upper);
     return sequence_mask{k1{}, stat::sum, within(-std::log(upper), -std::log(lower))};
 }
 
@@ -174,6 +205,7 @@ inline constexpr bool selects = requires { requires T::is_selection; };
 template <class T>
 inline constexpr bool is_criterion = requires(T m) {
     { m.is_sequence } -> std::convertible_to<bool>;
+    { m.maxima } -> std::convertible_to<int>;
     { m.validate() } -> std::same_as<status>;
 };
 /// The log-ratio that a criterion looks at, and everything it reads. Criteria without a divergence say it themselves.
@@ -222,6 +254,9 @@ namespace detail {
 /// Scores of the divergence that a selection looks at.
 template <class D>
 struct scored_by {
+    static_assert(divergence_policy<D>,
+                  "trm: this mask takes a divergence first, then its numbers and its band, for example "
+                  "prefix_mask{k3{}, at_most(0.1)}");
     D divergence;
     static constexpr bool is_sequence = false, is_selection = true;
     static constexpr int sums = 0, maxima = 0, channels = 1;

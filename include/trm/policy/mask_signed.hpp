@@ -20,8 +20,11 @@ inline constexpr enum_word<zero_advantage> enum_words<zero_advantage>[] = {{"as_
 /// Rejects a token iff its move is away from the behaviour policy (A > 0 and r > 1, or A < 0 and r < 1) and D is outside
 /// the band of that sign. Kept otherwise, however large D: gradients that lead back are never lost. Reads the log-ratio
 /// that D looks at. DPPO, arXiv 2602.04879: verl, prime-rl, SkyRL, Stable-RL, TRL until July 2026; defaults at `dppo_tv`.
-template <divergence_policy D>
+template <class D>
 struct advantage_signed {
+    static_assert(divergence_policy<D>,
+                  "trm: advantage_signed takes a divergence, then the bands for A > 0 and A < 0, for example "
+                  "advantage_signed{k3{}, at_most(0.1), at_most(0.1)}");
     D divergence;
     band positive;  ///< for A > 0
     band negative;  ///< for A < 0

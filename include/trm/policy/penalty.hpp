@@ -26,6 +26,9 @@ struct penalty_terms {
 /// (on); Liger k3, 0.04. Clamps and other gradients: `reference_kl`.
 template <class D>
 struct kl_penalty {
+    static_assert(estimator_policy<D>,
+                  "trm: kl_penalty takes a divergence that has a slope (k1, k2, k3, abs_log_ratio), then beta, for "
+                  "example kl_penalty{k3{}, 0.001}");
     D estimator;
     double beta;
     sees tokens = sees::all_tokens;
@@ -78,8 +81,9 @@ struct squared_log_ratio {
     }
 };
 
+/// Normalised weights see tokens too.
 template <class P>
-concept penalty_policy = requires(P p) {
+concept penalty_policy = !weight_policy<P> && !mask_policy<P> && requires(P p) {
     { p.tokens } -> std::convertible_to<sees>;
     { p.validate() } -> std::same_as<status>;
 };

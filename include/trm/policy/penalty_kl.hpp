@@ -48,6 +48,9 @@ struct reference_kl {
     D estimator;
     double beta;
     Gradient gradient{};
+    static_assert(estimator_policy<D>,
+                  "trm: reference_kl takes a divergence that has a slope (k1, k2, k3, abs_log_ratio), then beta, for "
+                  "example reference_kl{k3{}, 0.001}");
     sees tokens = sees::all_tokens;
     double input_clamp = 20.0;
     double output_clamp = std::numeric_limits<double>::infinity();

@@ -87,7 +87,7 @@ template <class Stat>
 /// Keep each sequence up to its first violation: tokens before the first t with D_t outside the band or not finite. What
 /// follows a rejected token was sampled from a context that the current policy may never reach. In none of the ten
 /// trainers.
-template <divergence_policy D>
+template <class D>
 struct prefix_mask : detail::scored_by<D> {
     band keep;
     constexpr prefix_mask(D d = {}, band b = {}) noexcept : detail::scored_by<D>{d}, keep(b) {}
@@ -103,7 +103,7 @@ struct prefix_mask : detail::scored_by<D> {
 
 /// Drop a whole prompt group if any of its sequences violates `lower <= statistic(D) <= upper`: group baselines then never mix
 /// kept and rejected siblings. Needs group_of. In none of the ten trainers.
-template <divergence_policy D, class Stat>
+template <class D, class Stat>
 struct group_mask : detail::scored_by<D> {
     Stat statistic;
     band keep;
@@ -127,7 +127,7 @@ inline constexpr enum_word<advantage_sign> enum_words<advantage_sign>[] = {{"neg
                                                                            {"positive", advantage_sign::positive}};
 /// Drop the tokens of one advantage sign in sequences that violate the band. OPSM (DeepSeek-V3.2, arXiv 2512.02556; slime,
 /// delta 1e-4; TRL, no default): A < 0 and mean k1 > delta.
-template <divergence_policy D, class Stat>
+template <class D, class Stat>
 struct signed_sequence_mask : detail::scored_by<D> {
     Stat statistic;
     band keep;
@@ -154,7 +154,7 @@ struct signed_sequence_mask : detail::scored_by<D> {
 
 /// Keep a sequence iff its q-quantile of D is in the band. The quantile is the value of rank ceil(q n), at least 1: q = 1 is
 /// the maximum, and no interpolation invents values. In none of the ten trainers.
-template <divergence_policy D>
+template <class D>
 struct quantile_mask : detail::scored_by<D> {
     double q;
     band keep;
@@ -185,7 +185,7 @@ struct quantile_mask : detail::scored_by<D> {
 
 /// Keep a sequence iff the mean of its m largest D (all, if it has fewer) is in the band: between mean and maximum. In none of
 /// the ten trainers.
-template <divergence_policy D>
+template <class D>
 struct top_mean_mask : detail::scored_by<D> {
     std::int64_t m;
     band keep;
@@ -216,7 +216,8 @@ struct top_mean_mask : detail::scored_by<D> {
 /// Guard against any single token, on either side: keep a sequence iff lower <= r_t <= upper for all t. slime (mis.yaml),
 /// and verl and prime-rl until they removed it: veto(1e-4, infinity); SkyRL's outliers: 1e-4 and 100 in its documentation,
 /// off by default; AReaL's agg = max: veto(0, 5).
-[[nodiscard]] inline auto veto(double lower, double upper) noexcept {
+[[nodiscard]] inline auto veto(double lower, double upper) noexcept TRM_REFUSES_REVERSED_BOUNDS {
+    detail::check_order(lower, upper);
     return sequence_mask{k1{}, stat::max, at_most(-std::log(lower))} &&
            sequence_mask{k1{}, stat::min, at_least(-std::log(upper))};
 }

@@ -26,7 +26,7 @@ namespace detail {
 /// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
 /// suffices keep the smallest one. Equal values are dropped in token order. M2PO with D = x^2: `budget_mask{k2{}, limit / 2}`
 /// (arXiv 2510.01161; AReaL `m2_threshold`, no default).
-template <divergence_policy D>
+template <class D>
 struct budget_mask : detail::scored_by<D> {
     double limit;
     constexpr budget_mask(D d = {}, double mean_limit = 0) noexcept : detail::scored_by<D>{d}, limit(mean_limit) {}
@@ -68,7 +68,7 @@ struct budget_mask : detail::scored_by<D> {
 /// torch.quantile; ties at the quantile stay, and share 0 keeps the largest. With D = `given` and token entropies in that
 /// stream: the policy term of the most uncertain fifth only (arXiv 2506.01939, share 0.2; TRL `top_entropy_quantile`,
 /// default 1: all).
-template <divergence_policy D>
+template <class D>
 struct top_share_mask : detail::scored_by<D> {
     double share;
     constexpr top_share_mask(D d = {}, double s = 1) noexcept : detail::scored_by<D>{d}, share(s) {}

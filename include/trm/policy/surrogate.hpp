@@ -117,8 +117,9 @@ struct policy_gradient {
     }
 };
 
+/// Penalties, which say which tokens they see, and masks are none.
 template <class S>
-concept surrogate_policy = requires(S s) {
+concept surrogate_policy = !mask_policy<S> && !requires(S s) { s.tokens; } && requires(S s) {
     { s.over } -> std::convertible_to<ratio_kind>;
     { s.needs() } -> std::convertible_to<unsigned>;
     { s.validate() } -> std::same_as<status>;

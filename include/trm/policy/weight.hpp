@@ -20,6 +20,17 @@ struct weight_bound {
     double below = 0.0;
     double above = 0.0;
 
+    constexpr weight_bound() noexcept = default;
+    constexpr weight_bound(double low, double high, double if_below = 0, double if_above = 0) noexcept
+        : lower(low), upper(high), below(if_below), above(if_above) {}
+    /// One number is refused: it could be either end.
+    template <detail::number T>
+    constexpr weight_bound(T) noexcept {
+        static_assert(sizeof(T) == 0,
+                      "trm: one number is not a bound of a weight: say truncate_above(c), clamp_to(lower, upper) or "
+                      "zero_outside(lower, upper)");
+    }
+
     [[nodiscard]] constexpr bool ok() const noexcept {
         return !is_nan(lower) && !is_nan(upper) && !is_nan(below) && !is_nan(above) && lower <= upper;
     }
@@ -31,12 +42,14 @@ struct weight_bound {
 /// fengyao.notion.site/off-policy-rl). c is 2 in verl, slime and SkyRL (5 for products), 3 in TRL.
 [[nodiscard]] constexpr weight_bound truncate_above(double c) noexcept { return {-1.0, c, 0.0, c}; }
 /// min(max(w, lower), upper). OpenRLHF's tis: 0.5 and 5; NeMo-RL: 0 and the user's; AReaL's action = clamp: 0 and 5.
-[[nodiscard]] constexpr weight_bound clamp_to(double lower, double upper) noexcept {
+[[nodiscard]] constexpr weight_bound clamp_to(double lower, double upper) noexcept TRM_REFUSES_REVERSED_BOUNDS {
+    detail::check_order(lower, upper);
     return {lower, upper, lower, upper};
 }
 /// w inside the band, 0 outside. IcePop (arXiv 2510.18855): 0.5 and 5 in verl's preset, OpenRLHF and NeMo-RL; TRL's *_mask
 /// modes (its default, for products): no lower bound and 3; slime: 0 and 2.
-[[nodiscard]] constexpr weight_bound zero_outside(double lower, double upper) noexcept {
+[[nodiscard]] constexpr weight_bound zero_outside(double lower, double upper) noexcept TRM_REFUSES_REVERSED_BOUNDS {
+    detail::check_order(lower, upper);
     return {lower, upper, 0.0, 0.0};
 }
 inline constexpr weight_bound unbounded{};
@@ -208,11 +221,14 @@ inline constexpr bool is_normalised<normalised<W>> = true;
 template <class W>
 inline constexpr bool weight_reads_ratio = !requires { requires !W::reads_ratio; };
 
+/// Weights are functions of a log-ratio and of their sequence's weight (normalised ones: and of the normalising factor).
 template <class W>
-concept weight_policy = requires(W w) {
-    { w.over } -> std::convertible_to<ratio_kind>;
-    { W::sums } -> std::convertible_to<int>;
-    { w.validate() } -> std::same_as<status>;
-};
+concept weight_policy =
+    requires(W w) {
+        { w.over } -> std::convertible_to<ratio_kind>;
+        { W::sums } -> std::convertible_to<int>;
+        { w.validate() } -> std::same_as<status>;
+    } && (requires(W w, log_ratio<simd::vec<float, simd::scalar>> l) { w(l, 1.0); } ||
+          requires(W w, log_ratio<simd::vec<float, simd::scalar>> l) { w(l, 1.0, 1.0); });
 
 TRM_NAMESPACE_END
