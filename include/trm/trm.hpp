@@ -7,6 +7,7 @@
 #include <trm/advantages.hpp>
 #include <trm/bounds/bounds.hpp>
 #include <trm/core/batch_view.hpp>
+#include <trm/logits/centering.hpp>
 #include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>

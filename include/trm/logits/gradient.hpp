@@ -8,20 +8,30 @@
 
 TRM_NAMESPACE_BEGIN
 
+/// d loss / d log p of further tokens, such as those of the rollout's stored top-k: the backward pass of `gather_log_prob` and
+/// `linear_gather`, and score centering (logits/centering.hpp).
+template <arithmetic_type T>
+struct gathered_gradient {
+    stream_view<std::int32_t> ids{};  ///< [rows, per_row]; ids < 0 are unused slots; an id that is listed again adds up
+    std::int64_t per_row = 0;
+    stream_view<T> d_logp{};  ///< [rows, per_row]
+};
+
 /// Inputs of the backward pass, one element per row. `logsumexp` and `entropy` come from `log_prob` on the same view.
 template <arithmetic_type T>
 struct logits_gradient_in {
     stream_view<double> logsumexp{};
     stream_view<T> d_logp{};
     stream_view<T> d_entropy{};  ///< optional
-    stream_view<T> entropy{};    ///< needed with d_entropy
+    stream_view<T> entropy{};  ///< needed with d_entropy
+    gathered_gradient<T> gathered{};  ///< optional
 };
 
 /// What happens to the output.
 enum class logits_write : std::uint8_t {
-    overwrite,     ///< rows without upstream gradient are filled with zero
-    accumulate,    ///< added to what is there; rows without upstream gradient are not touched
-    nonzero_rows   ///< rows without upstream gradient are not touched: the caller keeps zeros there
+    overwrite,  ///< rows without upstream gradient are filled with zero
+    accumulate,  ///< added to what is there; rows without upstream gradient are not touched
+    nonzero_rows  ///< rows without upstream gradient are not touched: the caller keeps zeros there
 };
 
 /// d_logits [rows, vocab]. May be the logits themselves (exact alias: same address, same stride, same element size).
@@ -34,6 +44,50 @@ struct logits_gradient_out {
 };
 
 namespace logits_detail {
+
+/// Sum of the upstream gradients of a row's further tokens, and whether there is any.
+struct gathered_sum {
+    double sum = 0.0;
+    bool any = false;
+};
+template <arithmetic_type T>
+[[nodiscard]] gathered_sum sum_of(gathered_gradient<T> const& g, std::int64_t row) noexcept {
+    gathered_sum all;
+    for (std::int64_t k = row * g.per_row; k < (row + 1) * g.per_row; ++k) {
+        auto const i = static_cast<std::size_t>(k);
+        if (g.ids[i] < 0 || g.d_logp[i] == T(0)) continue;
+        all.sum += static_cast<double>(g.d_logp[i]);
+        all.any = true;
+    }
+    return all;
+}
+/// Adds what a row's further tokens have beyond their share of p, to the columns [first, first + n) at d.
+template <arithmetic_type T, class O>
+void add_gathered(gathered_gradient<T> const& g, std::int64_t row, double temperature, std::int64_t first,
+                  std::int64_t n, O* d) noexcept {
+    using V = simd::vec<default_arithmetic_t<O>, simd::scalar>;
+    for (std::int64_t k = row * g.per_row; k < (row + 1) * g.per_row; ++k) {
+        auto const i = static_cast<std::size_t>(k);
+        std::int64_t const at = g.ids[i] - first;
+        if (g.ids[i] < 0 || at < 0 || at >= n) continue;
+        double const y = static_cast<double>(to_float(std::bit_cast<storage_t<O>>(d[at])));
+        using A = typename V::value_type;
+        simd::store_as_n(d + at, V(static_cast<A>(y + static_cast<double>(g.d_logp[i]) / temperature)), 1);
+    }
+}
+/// `kept(r)`: are the ids of row r read? `vocab`: beyond all ids, or less than 1 if nobody knows.
+template <arithmetic_type T, class Kept>
+[[nodiscard]] status check_gathered(gathered_gradient<T> const& g, std::int64_t rows, std::int64_t vocab,
+                                    Kept const& kept) noexcept {
+    if (g.per_row < 0 || !fits(rows, g.per_row)) return {errc::bad_layout, -1, -1, "gathered: per_row"};
+    auto const n = static_cast<std::size_t>(rows * g.per_row);
+    if (g.ids.size() != n || g.d_logp.size() != n) return {errc::size_mismatch, -1, -1, "gathered"};
+    if (vocab < 1) return {};
+    for (std::int64_t k = 0; k < rows * g.per_row; ++k)
+        if (g.ids[static_cast<std::size_t>(k)] >= vocab && kept(k / g.per_row))
+            return {errc::bad_layout, -1, k / g.per_row, "gathered: id outside the vocabulary"};
+    return {};
+}
 
 template <bool Entropy, class V, class S, class O, class M>
 void gradient_body(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, bool accumulate, bool stream,
@@ -90,13 +144,15 @@ void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& t
         O* const y = out.data + r * stride;
         double const up = static_cast<double>(in.d_logp[i]);
         double const up_entropy = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
-        if (!v.kept(r) || (up == 0.0 && up_entropy == 0.0) || !is_finite(in.logsumexp[i])) {
+        gathered_sum const further = sum_of(in.gathered, r);
+        if (!v.kept(r) || (up == 0.0 && up_entropy == 0.0 && !further.any) || !is_finite(in.logsumexp[i])) {
             if (out.mode == logits_write::overwrite)
                 std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(v.vocab) * sizeof(O));
             return;
         }
         double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
-        row_gradient<V> const g(v.temperature, in.logsumexp[i], up, up_entropy, h);
+        row_gradient<V> g(v.temperature, in.logsumexp[i], up + further.sum, up_entropy, h);
+        g.at_target = up / v.temperature;
         std::int64_t const at = std::int64_t{std::data(targets)[r]} - first;
         std::int64_t const target = at >= 0 && at < v.vocab ? at : -1;
         if (std::uint8_t const* mask = v.mask_row(r); mask != nullptr) {
@@ -105,20 +161,23 @@ void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& t
         } else {
             gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, whole_row{}, true);
         }
+        if (further.any) add_gathered(in.gathered, r, v.temperature, first, v.vocab, y);
         if (out.stream) simd::stream_fence();
     });
 }
 
 }  // namespace logits_detail
 
-/// d_logits[r, v] = (d_logp[r] (1[v = target] - p_v) - d_entropy[r] p_v (log p_v + H)) / temperature, p = softmax(z).
+/// d_logits[r, v] = (d_logp[r] (1[v = target] - p_v) - d_entropy[r] p_v (log p_v + H)) / temperature, p = softmax(z), plus
+/// (sum_k g_k (1[v = id_k] - p_v)) / temperature for the further tokens of `in.gathered`, g_k their d_logp.
 ///
-/// A row costs one read and one write; a row whose d_logp and d_entropy are both 0 (rejected by a mask), whose row_mask is
+/// A row costs one read and one write; a row whose d_logp, d_entropy and further d_logp are all 0 (rejected by a mask), whose row_mask is
 /// 0 or whose logsumexp is not finite costs a memset, or nothing, see `logits_write`: its logits are not read. Probabilities
 /// below 2^-126 may be 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target excepted).
 /// Relative error of p: 4e-7 + 1.2e-7 |log p| for f32, whatever the magnitude of the logits and the size of the vocabulary,
 /// and that of exp(logsumexp); then the rounding of the output type.
-/// A non-finite d_logp is not filtered: the token pipeline never produces one.
+/// Entries of further tokens are rounded to the output type twice. A non-finite d_logp is not filtered: the token pipeline
+/// never produces one.
 /// Errors: those of `log_prob`, missing_stream (d_entropy without entropy). No allocation.
 template <class Arch = simd::default_arch, class S, token_ids Targets, arithmetic_type T, class O,
           class Exec = serial_executor>
@@ -127,6 +186,8 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
     namespace d = logits_detail;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
+    if (status s = d::check_gathered(in.gathered, v.rows, v.vocab, [&](std::int64_t r) { return v.kept(r); }); !s.ok())
+        return s;
     d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, 0, targets, in, out, exec);
     return {};
 }
@@ -142,6 +203,7 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
     namespace d = logits_detail;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_shard(v, first, targets); !s.ok()) return s;
+    if (status s = d::check_gathered(in.gathered, v.rows, 0, [](std::int64_t) { return true; }); !s.ok()) return s;
     d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, first, targets, in, out, exec);
     return {};
 }

@@ -66,6 +66,8 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
     if (!in.d_entropy.empty() && in.entropy.size() != total) return {errc::missing_stream, -1, -1, "entropy"};
     logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
     if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
+    if (status s = d::check_gathered(in.gathered, v.rows, v.vocab, [&](std::int64_t r) { return v.kept(r); }); !s.ok())
+        return s;
     if (static_cast<std::int64_t>(workspace.size()) < linear_gradient_workspace<H, W>(v.width, b))
         return {errc::size_mismatch, -1, -1, "workspace"};
 
@@ -76,7 +78,8 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
     };
     auto const keep = [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
-        return v.kept(r) && is_finite(in.logsumexp[i]) && (in.d_logp[i] != T(0) || entropy_up(r) != 0.0);
+        return v.kept(r) && is_finite(in.logsumexp[i]) &&
+               (in.d_logp[i] != T(0) || entropy_up(r) != 0.0 || d::sum_of(in.gathered, r).any);
     };
     if (out.d_hidden != nullptr && out.hidden_mode == logits_write::overwrite)
         for (std::int64_t r = 0; r < v.rows; ++r)
@@ -114,12 +117,16 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                 for (std::int64_t i = 0; i < n; ++i) {
                     auto const r = static_cast<std::size_t>(rows[static_cast<std::size_t>(i)]);
                     double const he = entropy_up(static_cast<std::int64_t>(r));
-                    d::row_gradient<V> const g(v.temperature, in.logsumexp[r], static_cast<double>(in.d_logp[r]), he,
-                                               he == 0.0 ? 0.0 : static_cast<double>(in.entropy[r]));
+                    auto const row = static_cast<std::int64_t>(r);
+                    double const up = static_cast<double>(in.d_logp[r]), further = d::sum_of(in.gathered, row).sum;
+                    d::row_gradient<V> g(v.temperature, in.logsumexp[r], up + further, he,
+                                         he == 0.0 ? 0.0 : static_cast<double>(in.entropy[r]));
+                    g.at_target = up / v.temperature;
                     std::int64_t const at = std::data(targets)[r] - first;
                     float* const x = h.panel(p) + i * b.vocab;
                     d::gradient_row(g, static_cast<float const*>(x), x, some, at >= 0 && at < some ? at : -1, false,
                                     false, d::whole_row{}, true);
+                    d::add_gathered(in.gathered, row, v.temperature, first, some, x);
                 }
             });
             std::int64_t const weight_tasks = out.d_weight != nullptr ? panels : 0;

@@ -73,5 +73,26 @@ inline std::vector<double> logits_gradient(std::span<double const> z, std::size_
     return g;
 }
 
+/// d/dlogits of sum_v upstream_v log p_v, z = logits / temperature.
+inline std::vector<double> scores_gradient(std::span<double const> z, std::span<double const> upstream,
+                                           double temperature) {
+    std::vector<double> g = reference::log_softmax(z);
+    double sum = 0;
+    for (double u : upstream) sum += u;
+    for (std::size_t v = 0; v < g.size(); ++v) g[v] = (upstream[v] - sum * std::exp(g[v])) / temperature;
+    return g;
+}
+
+/// The parts m_v = w(p_v / q_v) q_v of exact score centering, `mu` and `pi` scaled logits; where q is 0, w is that of an
+/// infinite ratio. `weight(r)`: of a sampled token.
+template <class W>
+std::vector<double> centering_parts(std::span<double const> mu, std::span<double const> pi, W&& weight) {
+    std::vector<double> const lq = reference::log_softmax(mu), lp = reference::log_softmax(pi);
+    std::vector<double> m;
+    for (std::size_t v = 0; v < lq.size(); ++v)
+        m.push_back(std::exp(lq[v]) > 0 ? weight(std::exp(lp[v] - lq[v])) * std::exp(lq[v]) : 0.0);
+    return m;
+}
+
 }  // namespace reference
 TRM_NAMESPACE_END
