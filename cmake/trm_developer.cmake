@@ -16,3 +16,12 @@ if(TARGET trm_eigen)
   target_sources(trm_eigen INTERFACE FILE_SET HEADERS BASE_DIRS include FILES ${trm_eigen_headers})
   set_target_properties(trm_eigen PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
 endif()
+
+# The target single_header: all that needs no other library, in one file, <build>/single_header/trm/trm.hpp.
+set(trm_single_header "${PROJECT_BINARY_DIR}/single_header/trm/trm.hpp")
+set(trm_single_header_of trm/trm.hpp trm/loss/presets.hpp trm/loss/to_spec.hpp trm/interop/metrics.hpp)
+add_custom_command(OUTPUT "${trm_single_header}"
+  COMMAND "${CMAKE_COMMAND}" "-DINCLUDE_DIR=${PROJECT_SOURCE_DIR}/include" "-DOUTPUT=${trm_single_header}"
+    "-DVERSION=${PROJECT_VERSION}" "-DHEADERS=${trm_single_header_of}" -P "${CMAKE_CURRENT_LIST_DIR}/trm_single_header.cmake"
+  DEPENDS "${CMAKE_CURRENT_LIST_DIR}/trm_single_header.cmake" ${trm_headers} VERBATIM)
+add_custom_target(single_header DEPENDS "${trm_single_header}")
