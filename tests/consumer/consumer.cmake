@@ -1,4 +1,4 @@
-# cmake -DSTEP=install|find_package|subdirectory|fetch_content|pkg_config|c ... -P consumer.cmake
+# cmake -DSTEP=install|find_package|components|subdirectory|fetch_content|pkg_config|c ... -P consumer.cmake
 set(project "${SOURCE_DIR}/tests/consumer/project")
 set(prefix "${WORK_DIR}/prefix")
 
@@ -56,6 +56,8 @@ elseif(STEP STREQUAL "find_package")
     expect_width(SSE2 TRUE)
   endif()
   build_and_run(-DCMAKE_PREFIX_PATH=${prefix})
+elseif(STEP STREQUAL "components")
+  include("${CMAKE_CURRENT_LIST_DIR}/components.cmake")
 elseif(STEP STREQUAL "subdirectory")
   build_and_run(-DTRM_SOURCE_DIR=${SOURCE_DIR} -DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD})
 elseif(STEP STREQUAL "fetch_content")
