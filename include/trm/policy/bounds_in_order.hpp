@@ -10,10 +10,14 @@
 /// -O1 or higher, both in constant expressions. Bounds known only at run time are refused by `validate()`: errc::bad_threshold.
 
 #if defined(__clang__)
-/// After the parameters of a function that takes `lower` and `upper`.
-#define TRM_REFUSES_REVERSED_BOUNDS           \
-    __attribute__((diagnose_if(lower > upper, \
-                               "trm: the lower bound is above the upper bound; the lower one comes first", "error")))
+/// After the parameters of a function that takes `lower` and `upper`. (-Wpedantic of clang warns of its own attribute.)
+// clang-format off
+#define TRM_REFUSES_REVERSED_BOUNDS                                                            \
+    _Pragma("clang diagnostic push") _Pragma("clang diagnostic ignored \"-Wgcc-compat\"")      \
+    __attribute__((diagnose_if(lower > upper,                                                  \
+        "trm: the lower bound is above the upper bound; the lower one comes first", "error"))) \
+    _Pragma("clang diagnostic pop")
+// clang-format on
 #else
 #define TRM_REFUSES_REVERSED_BOUNDS
 #endif
