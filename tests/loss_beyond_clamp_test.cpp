@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole losses where the log-ratio clamp acts: every criterion, weight, surrogate and penalty of the catalogue over batches
-// in which a third of the tokens lies beyond the clamp, for clamps from 2 to 80. Composed at run time they must agree with
+// in which a third of the tokens lies beyond the clamp, for clamps from 2 to 80, and for stages with clamps of their own. Composed at run time they must agree with
 // the oracle; composed at compile time, which some are, with the former in every bit.
 #include "any_loss_parity.hpp"
 #include "spec_loss.hpp"
@@ -11,7 +11,24 @@ using namespace trm;
 
 namespace {
 
-constexpr double clamps[] = {2, 5, 20, 80};
+/// Every stage as its trainers have it, and none like another.
+constexpr log_ratio_clamps of_stages(clamp_range mask, clamp_range weight, clamp_range weight_sequence,
+                                     clamp_range surrogate, clamp_range surrogate_sequence, clamp_range penalty) {
+    log_ratio_clamps c;
+    c.mask = mask;
+    c.weight = weight;
+    c.weight_sequence = weight_sequence;
+    c.surrogate = surrogate;
+    c.surrogate_sequence = surrogate_sequence;
+    c.penalty = penalty;
+    return c;
+}
+constexpr log_ratio_clamps clamps[] = {2,
+                                       5,
+                                       20,
+                                       80,
+                                       of_stages(20, no_clamp, 15, {-80, 20}, {-80, 10}, 5),
+                                       of_stages(3, {-2, 6}, {-7, 1}, {-9, 0.5}, {-0.25, 1.5}, {-1, 40})};
 
 /// Ordinary tokens, and pairs of log-probabilities that are far apart: near 0 against the smallest, or anywhere between.
 template <class T>
@@ -52,15 +69,15 @@ void compare(Loss loss, std::uint64_t seed, bool product = false) {
     view.token_weights = {};
     if ((needs_of(loss.surrogate) & need::advantage) == 0) view.advantages = {};
     for (bool const proximal : {true, false})
-        for (double clamp : clamps) {
-            INFO("clamp " << clamp << (proximal ? ", proximal" : ""));
+        for (log_ratio_clamps const& clamp : clamps) {
+            INFO("clamp " << &clamp - clamps << (proximal ? ", proximal" : ""));
             if (!proximal) view.proximal_logp = {};
             loss.options.log_ratio_clamp = clamp;
-            auto const bounds = bounds_at<T>(clamp);
+            auto const bounds = bounds_at<T>(clamp.widest());
             auto const got = parity::run_of<T>(spec_loss(to_spec(loss)), view, 1, chosen);
             auto const want = reference::evaluate(loss, view, 1, chosen);
             parity::check(got, want, view, product ? bounds.product : bounds.term, bounds);
-            CHECK(want.diagnostics.max_x == clamp);
+            CHECK(want.diagnostics.max_x == clamp.mask.upper);
             CHECK(want.diagnostics.kept_tokens > 0);
             if constexpr (Compiled == compiled::yes)
                 CHECK(any_parity::difference(got, parity::run_of<T>(loss, view, 1, chosen)) == "");
@@ -161,6 +178,19 @@ TEST_CASE("penalties beyond the clamp", "[loss][parity]") {
               reference_kl{k3{}, 0.3, score_function{}, all_tokens, 12.0},
               reference_kl{k3{}, 0.4, importance<>{}, all_tokens, 3.0},
               reference_kl{k1{}, 0.5, importance<ratio_kind::current_over_rollout>{}, kept_tokens, 80.0});
+}
+
+TEST_CASE("sums and shared gradients with clamps by stage, composed at compile time", "[loss][parity]") {
+    compare_both(masked_loss{sequence_mask{binary_kl{}, stat::mean, at_most(9.3)} &&
+                                 over_passing(sequence_mask{k2{}, stat::mean, at_most(1711.3)}) &&
+                                 token_mask{k1{}, within(-19.3, 19.1)},
+                             gspo{0.99, 1e9}, token_mean{}, token_weight{truncate_above(1.7)}, squared_log_ratio{0.01}},
+                 42, true);
+    compare_both(masked_loss{no_mask{}, vespo{}, token_mean{}, sequence_weight{stat::sum, truncate_above(2.9)}}, 43,
+                 true);
+    compare_both(masked_loss{no_mask{}, over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{},
+                             normalised{over<ratio_kind::current_over_rollout>(token_weight{clamp_to(1e-6, 1.7e6)})}},
+                 44, true);
 }
 
 TEST_CASE("weights, penalties and a surrogate beyond the clamp, composed at compile time", "[loss][parity]") {

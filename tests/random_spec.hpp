@@ -143,6 +143,10 @@ inline trm::loss_spec make(std::size_t n, random& r) {
                                 : r.below(2) == 0 ? trm::over_all
                                                   : trm::over_count(1000 * r.uniform());
     s.log_ratio_clamp = 80 * r.uniform();
+    if (r.below(2) == 0)
+        trm::log_ratio_clamps::fields([&](char const*, auto stage) {
+            if (r.below(3) == 0) s.log_ratio_clamp.*stage = {-80 * r.uniform(), 80 * r.uniform()};
+        });
     s.strict = r.below(2) == 0;
     return s;
 }
@@ -188,8 +192,8 @@ inline bool same(trm::loss_spec const& a, trm::loss_spec const& b) {
            a.surrogate.over == b.surrogate.over && a.aggregate.which == b.aggregate.which &&
            same_value(a.aggregate.length, b.aggregate.length) &&
            a.aggregate.divide_by.which == b.aggregate.divide_by.which &&
-           same_value(a.aggregate.divide_by.n, b.aggregate.divide_by.n) &&
-           same_value(a.log_ratio_clamp, b.log_ratio_clamp) && a.strict == b.strict;
+           same_value(a.aggregate.divide_by.n, b.aggregate.divide_by.n) && a.log_ratio_clamp == b.log_ratio_clamp &&
+           a.strict == b.strict;
 }
 
 }  // namespace specs

@@ -122,6 +122,31 @@ TEST_CASE("bands on ratios are those of the named factories", "[unit]") {
                             std::get<1>(both.criteria).keep));
 }
 
+TEST_CASE("clamps are those of all stages, unless a stage says otherwise", "[spec]") {
+    auto const clamps = [](char const* text) { return loss_spec(parse_spec(text)).log_ratio_clamp; };
+    log_ratio_clamps want = 7;
+    CHECK(clamps("log_ratio_clamp: 7") == want);
+    want.surrogate = no_clamp;
+    want.weight_sequence = {-80, 10};
+    CHECK(clamps("surrogate_clamp: none; weight_sequence_clamp: [-inf, 10]; log_ratio_clamp: 7") == want);
+    CHECK(clamps("surrogate_clamp: 80; weight_sequence_clamp: [-80, 10]; log_ratio_clamp: [-7, 7]") == want);
+    want = 20;
+    want.mask = {-1, 2};
+    want.weight = 3;
+    want.surrogate = 4;
+    want.surrogate_sequence = 5;
+    want.penalty = {-6, 7};
+    CHECK(clamps("penalty_clamp: [-6, 7]; mask_clamp: [-1, 2]; weight_clamp: 3; surrogate_clamp: 4; "
+                 "surrogate_sequence_clamp: 5") == want);
+    // Printed: that of the mask, and the stages that differ from it.
+    loss_spec spec = parse_spec("surrogate: importance_ratio");
+    spec.log_ratio_clamp = want;
+    CHECK(print_spec(spec) ==
+          "trm1: surrogate: importance_ratio; aggregate: token_mean; divide_by: all; log_ratio_clamp: [-1, 2]; "
+          "weight_clamp: 3; weight_sequence_clamp: 20; surrogate_clamp: 4; surrogate_sequence_clamp: 5; "
+          "penalty_clamp: [-6, 7]; strict: false");
+}
+
 TEST_CASE("mistakes are named with their place", "[unit]") {
     refused("surrogate: ppo_clop", R"(line 1, column 12: unknown surrogate "ppo_clop", did you mean "ppo_clip"?)",
             "ppo_clop", "ppo_clip");
@@ -173,6 +198,13 @@ TEST_CASE("mistakes are named with their place", "[unit]") {
             "line 1, column 23: divide_by contradicts token_sum, which divides by nothing", "divide_by");
     refused("divide_by: -1", "line 1, column 12: divide_by must be finite and not negative", "-1");
     refused("log_ratio_clamp: 81", "line 1, column 18: log_ratio_clamp must be in (0, 80]", "81");
+    refused("weight_clamp: -1", "line 1, column 15: weight_clamp must be in (0, 80]", "-1");
+    refused("surrogate_clamp: [0, 1]",
+            "line 1, column 18: surrogate_clamp must be [lower, upper], lower in [-80, 0), upper in (0, 80]", "[0");
+    refused("mask_clamp: [-1, 80.5]",
+            "line 1, column 13: mask_clamp must be [lower, upper], lower in [-80, 0), upper in (0, 80]", "[-1");
+    refused("penalty_clamp: [1]", "line 1, column 16: penalty_clamp takes a number or [lower, upper]", "[1");
+    refused("mask_clamp: 3; mask_clamp: 4", "line 1, column 16: mask_clamp is given twice", "mask_clamp: 4");
     refused("strict: maybe", R"(line 1, column 9: unknown strict "maybe"; known: false, true)", "maybe");
     refused("trm2: strict: true", R"(line 1, column 1: this is version "trm2" of the language, known: trm1)", "trm2",
             "trm1");

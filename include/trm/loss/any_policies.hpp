@@ -3,6 +3,7 @@
 
 #include <trm/policy/aggregation.hpp>
 #include <trm/policy/catalogue.hpp>
+#include <trm/policy/clamp.hpp>
 
 #include <concepts>
 #include <variant>
@@ -132,7 +133,7 @@ struct loss_spec {
     any_surrogate surrogate;
     std::vector<any_penalty> penalties;
     aggregation aggregate;
-    double log_ratio_clamp = 20.0;
+    log_ratio_clamps log_ratio_clamp{};  ///< as in loss_options
     bool strict = false;
 };
 

@@ -3,6 +3,7 @@
 
 #include <trm/loss/policy_steps.hpp>
 #include <trm/pipeline/decide.hpp>
+#include <trm/pipeline/stages.hpp>
 
 #include <array>
 #include <tuple>
@@ -61,9 +62,12 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             return ratio_kind::current_over_rollout;
         }
     }
-    template <class V, bool P>
-    TRM_INLINE log_ratio<V> const& described(token<V, P> const& t) const noexcept {
-        return ratio_of(over_ratio<diagnose_over(), no_weight>{}, t);
+    /// With the clamp of the mask.
+    template <class V, bool P, class Clamps>
+    TRM_INLINE log_ratio<V> const& described(token<V, P>& t, Clamps const& clamps) const noexcept {
+        constexpr over_ratio<diagnose_over(), no_weight> which{};
+        clamps.template enter<stage::mask>(which, t);
+        return ratio_of(which, t);
     }
     [[nodiscard]] constexpr status validate() const noexcept {
         status first = surrogate.validate();
@@ -113,19 +117,23 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         });
     }
     /// What is taken over the sequence once `keep` is final: by criteria of passing tokens, weights and surrogates.
-    template <class V, bool P>
-    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V* maxima) const noexcept {
+    template <class V, bool P, class Clamps>
+    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V* maxima, Clamps const& clamps) const noexcept {
         unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
             constexpr int i = index;
             if constexpr (measures_passing<criterion_type<i>>)
                 std::get<i>(mask.criteria).measure(t, sums + places[i].sum, maxima + places[i].max);
         });
+        if constexpr (weight_reads_ratio<Weight> && (weight_sums<Weight> > 0 || trm::shares_gradient<Surrogate>))
+            clamps.template enter<stage::weight>(weight, t);
         if constexpr (weight_sums<Weight> > 0)
             sums[weight_slot] = sums[weight_slot] + measured_weight(weight, t, ratio_of(weight, t));
         if constexpr (trm::shares_gradient<Surrogate>)
             t.weight = simd::pin(token_part(weight, ratio_of(weight, t)) * t.factor);
-        if constexpr (sequence_sums_of<Surrogate> > 0)
+        if constexpr (sequence_sums_of<Surrogate> > 0) {
+            clamps.template enter<stage::surrogate>(surrogate, t);
             surrogate.measure(t, ratio_of(surrogate, t), sums + surrogate_slot);
+        }
     }
     template <class V>
     static constexpr bool prepares = requires(Surrogate const& s) { s.template prepare<V>(); };
@@ -139,9 +147,12 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         }
     }
     /// Weight, surrogate and penalties of a token, as decided for its sequence.
-    template <class V, bool P, class Decision, class Prepared>
-    TRM_INLINE void apply(token<V, P>& t, Decision const& decided, Prepared const& prepared, V limit) const noexcept {
+    template <class V, bool P, class Decision, class Prepared, class Clamps>
+    TRM_INLINE void apply(token<V, P>& t, Decision const& decided, Prepared const& prepared,
+                          penalty_clamp<V> const& of_penalties, Clamps const& clamps) const noexcept {
+        if constexpr (weight_reads_ratio<Weight>) clamps.template enter<stage::weight>(weight, t);
         t.weight = weight_of(weight, ratio_of(weight, t), decided.weight, decided.weight_factor);
+        if constexpr (!requires { Surrogate::reads_ratio; }) clamps.template enter<stage::surrogate>(surrogate, t);
         auto const& l = ratio_of(surrogate, t);
         if constexpr (sequence_sums_of<Surrogate> > 0) {
             store_terms(t, surrogate(t, l, decided.constants));
@@ -151,8 +162,12 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             store_terms(t, surrogate(t, l));
         }
         t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
-        unrolled<static_cast<int>(sizeof...(Ps))>(
-            [&](auto index) __attribute__((always_inline)) { add_penalty(std::get<index>(penalties), t, limit); });
+        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
+            auto const& penalty = std::get<index>(penalties);
+            if constexpr ((needs_of(std::tuple_element_t<index, std::tuple<Ps...>>{}) & need::any_ratio) != 0)
+                clamps.template enter<stage::penalty>(penalty, t);
+            add_penalty(penalty, t, of_penalties);
+        });
     }
 
     /// Do the extrema of a part of a sequence already reject it?
@@ -193,19 +208,19 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         });
         return value;
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, double limit,
+    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, clamp_range clamp,
                                             double factor) const noexcept {
-        return weight_of_sequence(weight, sums + weight_slot, finite, passing, limit, factor);
+        return weight_of_sequence(weight, sums + weight_slot, finite, passing, clamp, factor);
     }
-    void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
+    void count_weights(double const* sums, double finite, double kept, bool keep, double share, clamp_range clamp,
                        counts& n) const noexcept {
-        count_weight(weight, sums + weight_slot, finite, kept, keep, share, limit, n);
+        count_weight(weight, sums + weight_slot, finite, kept, keep, share, clamp, n);
     }
     /// `of_sequence`, `factor`: the weight of the sequence and of normalisation, as the weight stage gets them.
-    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, double limit, double of_sequence,
-                                                  double factor) const noexcept {
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, clamp_range clamp,
+                                                  double of_sequence, double factor) const noexcept {
         if constexpr (sequence_sums_of<Surrogate> > 0) {
-            auto k = surrogate.constants(sums + surrogate_slot, finite, limit);
+            auto k = surrogate.constants(sums + surrogate_slot, finite, clamp);
             if constexpr (trm::shares_gradient<Surrogate>) k.c[2] *= shared_part(weight, of_sequence, factor);
             return k;
         } else {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/core/config.hpp>
+#include <trm/policy/clamp.hpp>
 
 TRM_NAMESPACE_BEGIN
 
 /// What holds for a loss besides its policies.
 struct loss_options {
-    double log_ratio_clamp = 20.0;  ///< log-ratios are clamped to +- this before exp; a clamped ratio has gradient 0
+    log_ratio_clamps
+        log_ratio_clamp{};  ///< what log-ratios are clamped to before exp, +-20 unless a stage says otherwise
     /// A non-finite input, or a log-probability above `positive_tolerance`, is an error that names sequence and token, and
     /// nothing is written.
     bool strict = false;

@@ -53,8 +53,8 @@ TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcep
     t.clipped = s.clipped;
 }
 template <class Penalty, class V, bool P>
-TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, V limit) noexcept {
-    auto const terms = p(t, limit);
+TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, penalty_clamp<V> const& clamp) noexcept {
+    auto const terms = p(t, clamp);
     V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
     if (p.tokens == sees::all_tokens) {
         t.penalty_all = t.penalty_all + value;
@@ -89,12 +89,12 @@ void judge_sequence(M const& criterion, int bit, double const* sum, double const
     }
 }
 template <class W>
-[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double finite, double passing, double limit,
-                                        double factor) noexcept {
+[[nodiscard]] double weight_of_sequence(W const& weight, double const* sum, double finite, double passing,
+                                        clamp_range clamp, double factor) noexcept {
     if constexpr (is_normalised<W>) {
-        if constexpr (W::is_sequence) return weight.sequence_value(*sum, finite, passing, limit, factor);
+        if constexpr (W::is_sequence) return weight.sequence_value(*sum, finite, passing, clamp, factor);
     } else if constexpr (W::sums > 0) {
-        return weight.sequence_value(*sum, finite, passing, limit);
+        return weight.sequence_value(*sum, finite, passing, clamp);
     }
     return 1.0;
 }
@@ -146,8 +146,8 @@ template <class S, class W>
 }
 /// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
 template <class W>
-void count_weight(W const& weight, double const* sum, double finite, double kept, bool keep, double share, double limit,
-                  counts& n) noexcept {
+void count_weight(W const& weight, double const* sum, double finite, double kept, bool keep, double share,
+                  clamp_range clamp, counts& n) noexcept {
     if constexpr (is_normalised<W>) {
         bool const all = weight.tokens == sees::all_tokens;
         if (!all && !keep) return;
@@ -155,7 +155,7 @@ void count_weight(W const& weight, double const* sum, double finite, double kept
             if (!(finite > 0)) return;  // no ratio, no weight
             auto raw = weight.weight;
             if (weight.when == normalise::before_bound) raw.bound = unbounded;
-            n.weight_sum += share * raw.sequence_value(*sum, finite, kept, limit);
+            n.weight_sum += share * raw.sequence_value(*sum, finite, kept, clamp);
             n.weight_units += share;
         } else {
             n.weight_sum += share * *sum;

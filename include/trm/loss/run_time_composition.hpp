@@ -42,9 +42,9 @@ public:
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
     }
-    /// What is taken over the sequence once `keep` is final.
-    template <class V>
-    void measure_passing(tile<V>& t, V* sums, V* maxima) const noexcept {
+    /// What is taken over the sequence once `keep` is final. `enter(stage, over)` is told which log-ratio a stage looks at.
+    template <class V, class Enter>
+    void measure_passing(tile<V>& t, V* sums, V* maxima, Enter const& enter) const noexcept {
         if (!late_) return;
         for (int i = 0; i < criteria_; ++i)
             std::visit(
@@ -53,19 +53,28 @@ public:
                         measure_tile(m, t, sums + this->places[i].sum, maxima + this->places[i].max);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
+        if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
         std::visit(
             [&](auto const& w) { measure_weight(w, spec->weight.over, shares_gradient_, t, sums + weight_slot); },
             spec->weight.policy);
+        enter_surrogate(enter);
         std::visit([&](auto const& p) { measure_surrogate(p, spec->surrogate.over, t, sums + surrogate_slot); },
                    spec->surrogate.policy);
     }
+    template <class Enter>
+    void enter_surrogate(Enter const& enter) const noexcept {
+        if (this->surrogate_reads_ratio_) enter(stage::surrogate, spec->surrogate.over);
+    }
     /// Weight, surrogate and penalties, as decided for the sequence.
-    template <class V>
-    void apply(tile<V>& t, decision const& decided, V limit, bool wants_weight) const noexcept {
+    template <class V, class Enter>
+    void apply(tile<V>& t, decision const& decided, clamp_range of_penalties, bool wants_weight,
+               Enter const& enter) const noexcept {
+        if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
         if (has_weight_ || wants_weight || has_penalties())
             std::visit(
                 [&](auto const& w) { apply_weight(w, spec->weight.over, t, decided.weight, decided.weight_factor); },
                 spec->weight.policy);
+        enter_surrogate(enter);
         std::visit([&](auto const& p) { apply_surrogate(p, spec->surrogate.over, t, decided.constants); },
                    spec->surrogate.policy);
         if (spec->penalties.empty()) return;
@@ -73,7 +82,12 @@ public:
             for (auto* row : {&t.penalty, &t.penalty_slope, &t.penalty_all, &t.penalty_all_slope})
                 row->set(j, zero<V>());
         for (any_penalty const& any : spec->penalties)
-            std::visit([&](auto const& p) { apply_penalty(p, t, limit); }, any);
+            std::visit(
+                [&](auto const& p) {
+                    if ((needs_of(p) & need::any_ratio) != 0) enter(stage::penalty, p.over);
+                    apply_penalty(p, t, of_penalties);
+                },
+                any);
     }
     /// The surrogate alone: write(tokens, j, objective) has its terms.
     template <class V, class Write>

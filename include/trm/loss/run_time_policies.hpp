@@ -63,7 +63,8 @@ struct run_time_policies {
             [&](auto const& p) {
                 using P = std::remove_cvref_t<decltype(p)>;
                 needs_ |= P::needs();
-                if constexpr (!requires { P::reads_ratio; }) needs_ |= need::ratio(s.surrogate.over);
+                surrogate_reads_ratio_ = !requires { P::reads_ratio; };
+                if (surrogate_reads_ratio_) needs_ |= need::ratio(s.surrogate.over);
                 sum += sequence_sums_of<P>;
                 two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
                 marker_ = requires { p.marker(); };
@@ -153,23 +154,23 @@ struct run_time_policies {
             },
             spec->mask[static_cast<std::size_t>(i)]);
     }
-    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, double limit,
+    [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, clamp_range clamp,
                                             double factor) const noexcept {
         return std::visit(
-            [&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, finite, passing, limit, factor); },
+            [&](auto const& w) { return weight_of_sequence(w, sums + weight_slot, finite, passing, clamp, factor); },
             spec->weight.policy);
     }
-    void count_weights(double const* sums, double finite, double kept, bool keep, double share, double limit,
+    void count_weights(double const* sums, double finite, double kept, bool keep, double share, clamp_range clamp,
                        counts& n) const noexcept {
-        std::visit([&](auto const& w) { count_weight(w, sums + weight_slot, finite, kept, keep, share, limit, n); },
+        std::visit([&](auto const& w) { count_weight(w, sums + weight_slot, finite, kept, keep, share, clamp, n); },
                    spec->weight.policy);
     }
-    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, double limit, double of_sequence,
-                                                  double factor) const noexcept {
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, clamp_range clamp,
+                                                  double of_sequence, double factor) const noexcept {
         sequence_constants k = std::visit(
             [&](auto const& s) -> sequence_constants {
                 if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
-                    return s.constants(sums + surrogate_slot, finite, limit);
+                    return s.constants(sums + surrogate_slot, finite, clamp);
                 } else {
                     return {};
                 }
@@ -191,8 +192,8 @@ protected:
     unsigned needs_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
-         weight_reads_ratio_ = false, normalises_ = false, two_pass_ = false, late_ = false, shares_gradient_ = false,
-         penalises_all_ = false;
+         weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
+         late_ = false, shares_gradient_ = false, penalises_all_ = false;
 };
 
 }  // namespace detail

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/loss/any_policies.hpp>
+#include <trm/loss/spec_clamp.hpp>
 #include <trm/loss/spec_mask.hpp>
 
 #include <algorithm>
@@ -60,8 +61,9 @@ void refuse_contradiction(std::vector<Criterion> const& mask, std::size_t added,
 
 template <class Spec>
 void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_problem& problem) {
-    std::vector<std::string> const keys = {"mask",      "weight",    "surrogate",       "penalty",
-                                           "aggregate", "divide_by", "log_ratio_clamp", "strict"};
+    std::vector<std::string> keys = {"mask",      "weight",    "surrogate",       "penalty",
+                                     "aggregate", "divide_by", "log_ratio_clamp", "strict"};
+    log_ratio_clamps::fields([&](char const* stage, auto) { keys.push_back(stage); });
     std::vector<std::string_view> seen;
     std::size_t divided_at = 0, weight_at = 0;
     for (spec_section const& s : sections) {
@@ -99,15 +101,19 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
         } else if (s.key == "divide_by") {
             divided_at = s.at;
             read_denominator(first, spec.aggregate.divide_by, problem);
-        } else if (s.key == "log_ratio_clamp") {
-            read_value(first, spec.log_ratio_clamp, s.key, problem);
-            if (!(spec.log_ratio_clamp > 0 && spec.log_ratio_clamp <= 80))
-                problem.set(first.at, "log_ratio_clamp must be in (0, 80]");
         } else if (s.key == "strict") {
             read_value(first, spec.strict, s.key, problem);
+        } else if (s.key == "log_ratio_clamp") {
+            clamp_range all;
+            read_clamp(first, all, s.key, problem);
+            spec.log_ratio_clamp = all;
         }
         if (problem.found) return;
     }
+    for (spec_section const& s : sections)  // after the clamp of all stages, wherever that stands
+        log_ratio_clamps::fields([&](std::string_view stage, auto of) {
+            if (s.key == stage) read_clamp(s.items[0], spec.log_ratio_clamp.*of, s.key, problem);
+        });
     if (status const pair = std::visit([](auto const& s, auto const& w) { return check_pair(s, w); },
                                        spec.surrogate.policy, spec.weight.policy);
         !pair.ok())
@@ -146,7 +152,11 @@ template <class Spec>
         add("divide_by", {d.which == denominator::kind::given  ? number_node(d.n)
                           : d.which == denominator::kind::kept ? detail::word_node("kept")
                                                                : detail::word_node("all")});
-    add("log_ratio_clamp", {number_node(spec.log_ratio_clamp)});
+    clamp_range const of_most = spec.log_ratio_clamp.mask;
+    add("log_ratio_clamp", {clamp_node(of_most)});
+    log_ratio_clamps::fields([&](char const* stage, auto of) {
+        if (clamp_range const c = spec.log_ratio_clamp.*of; c != of_most) add(stage, {clamp_node(c)});
+    });
     add("strict", {word_node(word_of(spec.strict))});
     return all;
 }

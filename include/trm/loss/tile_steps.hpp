@@ -113,9 +113,10 @@ template <class W, class V>
     });
 }
 template <class Penalty, class V>
-[[gnu::noinline]] void apply_penalty(Penalty const policy, tile<V>& t, V limit) noexcept {
+[[gnu::noinline]] void apply_penalty(Penalty const policy, tile<V>& t, clamp_range c) noexcept {
+    penalty_clamp<V> const clamp(c);
     each_register(t, [&, p = policy](auto& k, int j) __attribute__((always_inline)) {
-        add_penalty(p, k, limit);
+        add_penalty(p, k, clamp);
         t.penalty.set(j, k.penalty);
         t.penalty_slope.set(j, k.penalty_slope);
         t.penalty_all.set(j, k.penalty_all);

@@ -70,8 +70,9 @@ struct prompt_share {
 /// The one place that decides: keep or reject by the criteria of sequences, then the weight, the surrogate's constants and the
 /// denominator. `n` covers the whole batch (all zeros while it is being counted: keep and reasons do not depend on it).
 template <class Core>
-[[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, double limit, double loss_scale,
-                              sequence_total const& s, counts const& n, prompt_share prompt) noexcept {
+[[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, log_ratio_clamps const& clamps,
+                              double loss_scale, sequence_total const& s, counts const& n,
+                              prompt_share prompt) noexcept {
     decision d = kept_so_far(0);
     sequence_verdict const verdict = core.judge(s.sums, s.maxima, s.finite, s.passing);
     d.keep = verdict.keep;
@@ -86,8 +87,8 @@ template <class Core>
         d.weight_factor = mean > 1e-8 ? 1 / mean : 1.0;
     }
     if (!core.two_pass()) return d;
-    d.weight = core.sequence_weight_of(s.sums, s.finite, s.passing, limit, d.weight_factor);
-    d.constants = core.constants_of(s.sums, s.finite, limit, d.weight, d.weight_factor);
+    d.weight = core.sequence_weight_of(s.sums, s.finite, s.passing, clamps.weight_sequence, d.weight_factor);
+    d.constants = core.constants_of(s.sums, s.finite, clamps.surrogate_sequence, d.weight, d.weight_factor);
     return d;
 }
 

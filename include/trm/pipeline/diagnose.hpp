@@ -19,9 +19,9 @@ namespace detail {
 /// The terms that exist once per sequence, each run adding its share: perplexities and the product of ratios. x, logp: sums
 /// over the whole sequence.
 inline void describe_sequence(struct diagnostics& d, double share, double finite, double x, double logp,
-                              double limit) noexcept {
+                              clamp_range clamp) noexcept {
     double const current = -logp / finite, difference = x / finite, rollout = current + difference;
-    double const seq_ratio = quick_exp(x < -limit ? -limit : x > limit ? limit : x);
+    double const seq_ratio = quick_exp(clamp(x));
     d.measured_sequences = share;
     d.sum_log_ppl = share * current;
     d.sum_rollout_log_ppl = share * rollout;
@@ -37,7 +37,7 @@ inline void describe_sequence(struct diagnostics& d, double share, double finite
 /// Adds one run to the diagnostics: its tokens, and its share of what its sequence, `whole`, is. x, logp: sums over the whole
 /// sequence.
 template <class Core>
-void describe_run(Core const& core, double limit, struct diagnostics& to, run_tally<Core> const& t,
+void describe_run(Core const& core, clamp_range clamp, struct diagnostics& to, run_tally<Core> const& t,
                   decision const& decided, sequence_total const& whole, double x, double logp) noexcept {
     if (t.tokens == 0) return;
     double const share = static_cast<double>(t.tokens) / whole.tokens;
@@ -71,7 +71,7 @@ void describe_run(Core const& core, double limit, struct diagnostics& to, run_ta
         add.rejected_tokens[i] = static_cast<double>(all ? t.finite : t.rejected[i]);
         add.rejected_sequences[i] = all || t.rejected[i] > 0 ? share : 0.0;
     }
-    if (whole.finite > 0) describe_sequence(add, share, whole.finite, x, logp, limit);
+    if (whole.finite > 0) describe_sequence(add, share, whole.finite, x, logp, clamp);
     to.merge(add, core.criteria());
 }
 

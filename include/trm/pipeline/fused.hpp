@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/pipeline/read.hpp>
+#include <trm/pipeline/stages.hpp>
 #include <trm/pipeline/write.hpp>
 
 /// \file
@@ -27,8 +28,10 @@ class fused_pass {
     stream_pointers<S, T> io;
     wanted<Proximal> const want;
     decltype(std::declval<Core const&>().template prepare<V>()) const prepared;
-    V const limit, most_small;
-    double const clamp;
+    token_limits<V> const limits;
+    penalty_clamp<V> const of_penalties;
+    stage_clamps const clamps;
+    double const widest;
     bool const diagnose, splits, checks_all;
 
 public:
@@ -37,9 +40,10 @@ public:
           io(streams),
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
           prepared(core.template prepare<V>()),
-          limit(simd::broadcast<V>(call.limit)),
-          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, call.limit))),
-          clamp(call.limit),
+          limits(call.clamps),
+          of_penalties(call.clamps.penalty),
+          clamps(call.clamps),
+          widest(call.clamps.widest()),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
@@ -48,7 +52,7 @@ public:
     TRM_INLINE void run(run_work<Core>& work) noexcept {
         lane_tally<V, Core> lanes;  // locals, so that the compiler may keep them in registers
         token_counts<Core> counted{};
-        run_registers<V> now(work.decided, work.advantage, clamp);
+        run_registers<V> now(work.decided, work.advantage, widest);
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
         run_tally<Core>& tally = work.tally;
@@ -91,11 +95,15 @@ private:
                 auto const n = static_cast<std::size_t>((std::min)(width, stop - at));
                 token<V, Proximal> t;
                 register_counts const here =
-                    read_tokens(want, io, at, n, now.advantage, limit, most_small, checks_all, diagnose, t);
+                    read_tokens(want, io, at, n, now.advantage, limits, checks_all, diagnose, t);
                 counted.tokens += here.selected - static_cast<int>(n);  // all of them, but for these
                 counted.finite += here.active - static_cast<int>(n);
                 counted.positive_logp += here.positive;
-                steps(t, at, n, now, decided, lanes, counted);
+                if (clamps.differ) [[unlikely]] {  // apart: a tenth of the time where all registers come here
+                    steps(t, at, n, now, decided, clamps, lanes, counted);
+                } else {
+                    steps(t, at, n, now, decided, same_clamps{}, lanes, counted);
+                }
             }
         }
         return at;
@@ -112,37 +120,39 @@ private:
             read_register(want, io, at + j * width, V::size, now.advantage, raw[j]);
         });
         V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
-        bool const are_small = all(is_within(a, most_small) & is_within(b, most_small));
-        if (!are_small && !all(is_within(a, limit) & is_within(b, limit))) return false;
+        bool const are_small = all(is_within(a, limits.most_small) & is_within(b, limits.most_small));
+        if (!are_small && !all(is_within(a, limits.most) & is_within(b, limits.most))) return false;
         if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
             return false;
         unrolled<2>([&](auto j) __attribute__((always_inline)) {
             token<V, Proximal> t;
             set_tokens(want, raw[j], V::mask::everywhere(), are_small, t);
-            steps(t, at + j * width, V::size, now, decided, lanes, counted);
+            steps(t, at + j * width, V::size, now, decided, same_clamps{}, lanes, counted);
         });
         return true;
     }
     /// Measure, decide per token, apply, write: one register.
+    template <class Clamps>
     TRM_INLINE void steps(token<V, Proximal>& t, std::int64_t at, std::size_t n, run_registers<V> const& now,
-                          decision const& decided, lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
+                          decision const& decided, Clamps const& stages, lane_tally<V, Core>& lanes,
+                          token_counts<Core>& counted) noexcept {
         core.measure(t, lanes.sums, lanes.maxima, counted.rejected);
         t.keep = t.keep & t.allowed;
         if (splits) counted.passing += count(t.keep);
-        core.measure_passing(t, lanes.sums, lanes.maxima);
+        core.measure_passing(t, lanes.sums, lanes.maxima, stages);
         if (diagnose) {
-            lanes.x = lanes.x + core.described(t).value;
+            lanes.x = lanes.x + core.described(t, stages).value;
             lanes.logp = lanes.logp + t.logp;
         }
         if constexpr (applies) {
-            core.apply(t, decided, prepared, limit);
+            core.apply(t, decided, prepared, of_penalties, stages);
             V const factor = token_factor(io, at, n, t);
             write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
             if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
             if constexpr (Kind == pass_kind::plain)
                 if (io.keep != nullptr) simd::store_mask(io.keep + at, t.keep & now.kept, n);
-            if (diagnose) describe_tokens(core, t, core.described(t), factor, splits, now.wide, lanes);
+            if (diagnose) describe_tokens(core, t, core.described(t, stages), factor, splits, now.wide, lanes);
         }
     }
 };

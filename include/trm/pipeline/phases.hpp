@@ -104,20 +104,20 @@ template <class Call, class S, class F>
 [[nodiscard]] counts count(Call const& call, batch_view<S> const& batch, totals_view const& totals, F&& add_prompt) {
     counts n;
     counts const none;
-    double const limit = call.options.log_ratio_clamp;
+    log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
     for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
         token_run const run = batch.layout.run(i);
         auto const tokens = static_cast<double>(selected_tokens(batch, run));
         sequence_total const whole = total_of(totals, run.sequence);
         if (tokens == 0 || whole.tokens == 0) continue;
         double const share = tokens / whole.tokens;
-        bool const keep = decide(call.core, call.aggregate, limit, 1.0, whole, none, {}).keep && whole.passing > 0;
+        bool const keep = decide(call.core, call.aggregate, clamps, 1.0, whole, none, {}).keep && whole.passing > 0;
         double const kept = keep ? whole.passing * share : 0.0;
         n.tokens += tokens;
         n.kept_tokens += kept;
         n.sequences += share;
         n.kept_sequences += keep ? share : 0.0;
-        call.core.count_weights(whole.sums, whole.finite, whole.passing, keep, share, limit, n);
+        call.core.count_weights(whole.sums, whole.finite, whole.passing, keep, share, clamps.weight_sequence, n);
         add_prompt(run.sequence, call.aggregate.divide_by.which == denominator::kind::kept ? kept : tokens);
     }
     return n;
@@ -131,7 +131,7 @@ template <class Call, class S, class T, class F, class Executor>
                            Executor&& execute) {
     using Core = typename Call::core_type;
     auto const io = pointers_of(batch, chosen, out);
-    double const limit = call.options.log_ratio_clamp;
+    log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
         partial& part = parts.begin(block);
@@ -140,15 +140,15 @@ template <class Call, class S, class T, class F, class Executor>
             begin_group(batch, i, 1, &work);
             std::int64_t const sequence = work.where.sequence;
             sequence_total const whole = total_of(totals, sequence);
-            work.decided = decide(call.core, call.aggregate, limit, out.loss_scale, whole, n, prompt(sequence));
+            work.decided = decide(call.core, call.aggregate, clamps, out.loss_scale, whole, n, prompt(sequence));
             rejected_counts<Core> const before = count_rejected(call.core, batch, chosen, work.where);
             apply_runs(call, io, &work, 1);
             before.add_to(work.tally);
             part.loss += work.decided.scale * (work.tally.objective + work.tally.regulariser);
             double const* row = totals.sums_of(sequence);
             if (call.options.diagnose)
-                describe_run(call.core, limit, part.diagnostics, work.tally, work.decided, whole, row[totals_view::x],
-                             row[totals_view::logp]);
+                describe_run(call.core, clamps.mask, part.diagnostics, work.tally, work.decided, whole,
+                             row[totals_view::x], row[totals_view::logp]);
         }
     });
     return combine(parts, batch.layout.runs());

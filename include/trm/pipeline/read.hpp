@@ -145,7 +145,7 @@ TRM_INLINE void set_tokens(wanted<Proximal> const& want, raw_tokens<V> const& ra
 /// that loss_mask selects among the first n.
 template <class V, bool Proximal, class S>
 TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
-                                   std::int64_t at, std::size_t n, V limit, raw_tokens<V> const& raw,
+                                   std::int64_t at, std::size_t n, clamp_range clamp, raw_tokens<V> const& raw,
                                    typename V::mask selected, token<V, Proximal>& t) noexcept {
     auto active = selected;
     if (want.current_over_rollout()) active = active & finite(raw.logp - raw.rollout);
@@ -170,10 +170,25 @@ TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers
     t.ref_logp = zero_unless(active, raw.ref);
     t.given = zero_unless(active, raw.given);
     t.advantage = zero_unless(active, raw.advantage);
-    if (want.current_over_rollout()) set_log_ratio(t.current_over_rollout, raw.logp, raw.rollout, active, limit);
-    if (want.proximal_over_rollout()) set_log_ratio(t.proximal_over_rollout, raw.over, raw.rollout, active, limit);
-    if (want.current_over_proximal()) set_log_ratio(t.current_over_proximal, raw.logp, raw.under, active, limit);
+    V const lower = simd::broadcast<V>(clamp.lower), upper = simd::broadcast<V>(clamp.upper);
+    auto const set = [&](log_ratio<V>& l, V target, V behaviour)
+                         __attribute__((always_inline)) { set_log_ratio(l, target, behaviour, active, lower, upper); };
+    if (want.current_over_rollout()) set(t.current_over_rollout, raw.logp, raw.rollout);
+    if (want.proximal_over_rollout()) set(t.proximal_over_rollout, raw.over, raw.rollout);
+    if (want.current_over_proximal()) set(t.current_over_proximal, raw.logp, raw.under);
 }
+
+/// What registers are compared with: below `most` a log-ratio is clamped in no stage, below `most_small` it is small too. `clamp`:
+/// that of the first stage.
+template <class V>
+struct token_limits {
+    V most, most_small;
+    clamp_range clamp;
+    TRM_INLINE explicit token_limits(log_ratio_clamps const& of) noexcept
+        : most(simd::broadcast<V>(of.tightest())),
+          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, of.tightest()))),
+          clamp(of.mask) {}
+};
 
 /// How many tokens of a register are in loss_mask; of these finite; of these with a log-probability above 0.
 struct register_counts {
@@ -184,7 +199,7 @@ struct register_counts {
 template <class V, bool Proximal, class S>
 TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
                                        stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                                       std::size_t n, V advantage, V limit, V most_small, bool checks_all,
+                                       std::size_t n, V advantage, token_limits<V> const& limits, bool checks_all,
                                        bool describe, token<V, Proximal>& t) noexcept {
     raw_tokens<V> raw;
     read_register(want, io, at, n, advantage, raw);
@@ -197,10 +212,10 @@ TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
     blank_unselected(want, selected, raw);
     V const largest = largest_log_ratio(want, raw);
     register_counts counted{count_selected, count_selected, 0};
-    if (!checks_all && all(is_within(largest, limit))) [[likely]] {
-        set_tokens(want, raw, selected, all(is_within(largest, most_small)), t);
+    if (!checks_all && all(is_within(largest, limits.most))) [[likely]] {
+        set_tokens(want, raw, selected, all(is_within(largest, limits.most_small)), t);
     } else {
-        set_tokens_checked(want, io, at, n, limit, raw, selected, t);
+        set_tokens_checked(want, io, at, n, limits.clamp, raw, selected, t);
         counted.active = count(t.active);
     }
     if (describe)

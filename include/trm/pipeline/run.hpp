@@ -62,8 +62,8 @@ public:
             if (!chosen.reasons.empty()) before[i].add_to(tally);
             part.loss += decided.scale * (tally.objective + tally.regulariser);
             if (call.options.diagnose)
-                describe_run(call.core, call.options.log_ratio_clamp, part.diagnostics, tally, decided, total_of(tally),
-                             tally.x, tally.logp);
+                describe_run(call.core, call.options.log_ratio_clamp.mask, part.diagnostics, tally, decided,
+                             total_of(tally), tally.x, tally.logp);
         }
     }
 

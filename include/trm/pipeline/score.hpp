@@ -41,10 +41,11 @@ TRM_INLINE void write_doubles(V const& v, double* to, std::size_t n) noexcept {
 /// Scores a run of tokens. Returns its first token that loss_mask selects but that is not finite, or the run's size.
 template <class V, bool Proximal, class Core, class S, class Criterion>
 std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where,
-                          double advantage, double clamp, Criterion const& criterion, score_memory const& to) noexcept {
+                          double advantage, log_ratio_clamps const& clamps, Criterion const& criterion,
+                          score_memory const& to) noexcept {
     wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient());
-    V const limit = simd::broadcast<V>(clamp), most_small = simd::broadcast<V>((std::min)(simd::small_exponent, clamp)),
-            of_sequence = simd::broadcast<V>(advantage);
+    token_limits<V> const limits(clamps);
+    V const of_sequence = simd::broadcast<V>(advantage);
     bool const checks_all = io.token_weight != nullptr;
     std::int64_t nonfinite = where.size;
     for (std::int64_t k = 0; k < where.size; k += static_cast<std::int64_t>(V::size)) {
@@ -52,8 +53,7 @@ std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value
         std::int64_t const at = where.begin + k;
         token<V, Proximal> t{};
         V out[Criterion::channels];
-        register_counts const counted =
-            read_tokens(want, io, at, n, of_sequence, limit, most_small, checks_all, false, t);
+        register_counts const counted = read_tokens(want, io, at, n, of_sequence, limits, checks_all, false, t);
         if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
         criterion.score(t, out);
         for (int c = 0; c < Criterion::channels; ++c)
@@ -70,9 +70,10 @@ template <class Call, class S, class T, class Criterion>
 std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_pointers<storage_t<S>, T> const& io,
                        token_run where, Criterion const& criterion, score_memory const& to) noexcept {
     using V = simd::vec<T, typename Call::arch>;
-    double const advantage = advantage_of(batch, where), clamp = call.options.log_ratio_clamp;
-    if (io.proximal != nullptr) return score_tokens<V, true>(call.core, io, where, advantage, clamp, criterion, to);
-    return score_tokens<V, false>(call.core, io, where, advantage, clamp, criterion, to);
+    double const advantage = advantage_of(batch, where);
+    log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
+    if (io.proximal != nullptr) return score_tokens<V, true>(call.core, io, where, advantage, clamps, criterion, to);
+    return score_tokens<V, false>(call.core, io, where, advantage, clamps, criterion, to);
 }
 
 /// Zeros at the tokens of runs [begin, end), and in the padding after them.

@@ -14,7 +14,7 @@ namespace detail {
 
 /// Numbers that hold for a whole call.
 struct call_numbers {
-    double limit = 20;  ///< clamp of the log-ratio
+    log_ratio_clamps clamps;
     bool diagnose = true;
 };
 
@@ -79,7 +79,7 @@ TRM_INLINE void each_slot([[maybe_unused]] int n, F&& f) noexcept {
 
 /// Up to this |x|, squares of ratios and sums of them over 64 registers are in the range of float.
 inline constexpr double squares_fit = 40;
-/// May squares of ratios or weights leave that range? `limit`: clamp of the log-ratio.
+/// May squares of ratios or weights leave that range? `limit`: of the size of a log-ratio.
 [[nodiscard]] inline bool has_wide_squares(double limit, decision const& d) noexcept {
     return limit > squares_fit || (std::max)(d.weight, d.weight_factor) > 1e17;
 }

@@ -42,8 +42,9 @@ struct tile {
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;
     mask active[registers], allowed[registers], marked[registers];
     ratio_rows ratios[3];
+    clamp_range clamped[3];  ///< as what
     /// By ratio_kind; without proximal_logp all three are those of the current over the rollout policy.
-    ratio_rows const* ratio_of[3];
+    ratio_rows* ratio_of[3];
     stream target_of[3], behaviour_of[3];
     mask keep[registers], clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
@@ -62,6 +63,30 @@ struct tile {
         r.exp.set(j, l.exp);
         r.k3.set(j, l.k3);
         r.unclamped[j] = l.unclamped;
+    }
+    /// All log-ratios are as this clamp has them.
+    void in_stage(clamp_range c) noexcept {
+        for (clamp_range& was : clamped) was = c;
+    }
+    /// Makes the log-ratio that the next step looks at as the clamp of its stage has it.
+    void enter(ratio_kind over, bool has_proximal, clamp_range c) noexcept {
+        auto const kind = static_cast<std::size_t>(resolve(over, has_proximal));
+        std::size_t const own = static_cast<std::size_t>(ratio_of[kind] - ratios);
+        if (clean || clamped[own] == c) return;
+        clamped[own] = c;
+        take_again(kind, simd::broadcast<V>(c.lower), simd::broadcast<V>(c.upper));
+    }
+    [[gnu::noinline]] void take_again(std::size_t kind, V lower, V upper) noexcept {
+        ratio_rows& rows = *ratio_of[kind];
+        stream const target = target_of[kind], behaviour = behaviour_of[kind];
+        for (int j = 0; j < used; ++j) {
+            log_ratio<V> l;
+            set_log_ratio(l, target[j], behaviour[j], active[j], lower, upper);
+            rows.value.set(j, l.value);
+            rows.exp.set(j, l.exp);
+            rows.k3.set(j, l.k3);
+            rows.unclamped[j] = l.unclamped;
+        }
     }
     /// Where everything is, copied: stores into one row do not make the compiler fetch the places of the others again.
     struct view {

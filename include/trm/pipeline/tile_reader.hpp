@@ -15,20 +15,14 @@ class tile_reader {
 
     wanted<Proximal> const want;
     stream_pointers<S, T> const io;
-    V const limit, most_small;
+    token_limits<V> const limits;
     bool const checks_all, describe;
     tile<V>& to;
 
 public:
-    tile_reader(wanted<Proximal> const& wants, stream_pointers<S, T> const& streams, V clamp, V small_clamp, bool all,
-                bool describes, tile<V>& where) noexcept
-        : want(wants),
-          io(streams),
-          limit(clamp),
-          most_small(small_clamp),
-          checks_all(all),
-          describe(describes),
-          to(where) {}
+    tile_reader(wanted<Proximal> const& wants, stream_pointers<S, T> const& streams, token_limits<V> const& compared,
+                bool all, bool describes, tile<V>& where) noexcept
+        : want(wants), io(streams), limits(compared), checks_all(all), describe(describes), to(where) {}
 
     /// Reads [at, end), at most a tile, and says how many tokens count.
     [[nodiscard]] register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
@@ -56,6 +50,7 @@ public:
         }
         to.used = j;
         to.clean = clean;
+        to.in_stage(limits.clamp);
         connect(at, direct);
         return all;
     }
@@ -83,7 +78,7 @@ private:
         if (wants.ref) streams.ref = io.ref + at;
         if (wants.given) streams.given = io.given + at;
         if (Common || io.advantage != nullptr) streams.advantage = io.advantage + at;
-        V const most = limit, little = most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
+        V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = describe;
         bool const keeps_advantage = !direct || !same_reals || io.advantage == nullptr;
         auto& tokens = to;
@@ -118,8 +113,7 @@ private:
     /// Any register, n tokens of it.
     [[gnu::noinline]] register_counts read_any(std::int64_t at, int j, std::size_t n, V advantage) noexcept {
         token<V, Proximal> t;
-        register_counts const counted =
-            read_tokens(want, io, at, n, advantage, limit, most_small, checks_all, describe, t);
+        register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
         to.active[j] = to.keep[j] = t.active;
         to.own_logp.set(j, t.logp);
         if (want.current_over_rollout()) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/pipeline/stages.hpp>
 #include <trm/pipeline/tile_reader.hpp>
 #include <trm/pipeline/write.hpp>
 
@@ -18,8 +19,9 @@ class tile_pass {
     stream_pointers<S, T> io;
     wanted<true> const want_proximal;
     wanted<false> const want;
-    V const limit, most_small;
-    double const clamp;
+    token_limits<V> const limits;
+    log_ratio_clamps const clamps;
+    double const widest;
     bool const applies, diagnose, splits, checks_all;
     lane_tally<V, Core> lanes;
     token_counts<Core> counted;
@@ -31,9 +33,9 @@ public:
           io(streams),
           want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient()),
           want(core.needs(), core.diagnose_over(), core.shares_gradient()),
-          limit(simd::broadcast<V>(call.limit)),
-          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, call.limit))),
-          clamp(call.limit),
+          limits(call.clamps),
+          clamps(call.clamps),
+          widest(call.clamps.widest()),
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
@@ -41,7 +43,7 @@ public:
 
     /// Sums and outputs of one run.
     void run(run_work<Core>& work) noexcept {
-        run_registers<V> const now(work.decided, work.advantage, clamp);
+        run_registers<V> const now(work.decided, work.advantage, widest);
         T* const grad = io.grad;
         bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
                               io.rejected == nullptr && io.token_weight == nullptr;
@@ -73,10 +75,9 @@ private:
     void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now, run_work<Core> const& work) noexcept {
         register_counts const here =
             io.proximal != nullptr
-                ? tile_reader<V, S, true>(want_proximal, io, limit, most_small, checks_all, diagnose, tokens)
+                ? tile_reader<V, S, true>(want_proximal, io, limits, checks_all, diagnose, tokens)
                       .read(at, end, now.advantage)
-                : tile_reader<V, S, false>(want, io, limit, most_small, checks_all, diagnose, tokens)
-                      .read(at, end, now.advantage);
+                : tile_reader<V, S, false>(want, io, limits, checks_all, diagnose, tokens).read(at, end, now.advantage);
         counted.tokens += here.selected;
         counted.finite += here.active;
         counted.positive_logp += here.positive;
@@ -85,11 +86,18 @@ private:
             for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
         if (splits)
             for (int j = 0; j < tokens.used; ++j) counted.passing += count(tokens.keep[j]);
-        core.measure_passing(tokens, lanes.sums, lanes.maxima);
-        if (diagnose) describe_measured();
+        auto const enter = [this](stage which, ratio_kind over) {
+            tokens.enter(over, io.proximal != nullptr, clamp_of(clamps, which));
+        };
+        core.measure_passing(tokens, lanes.sums, lanes.maxima, enter);
+        if (diagnose) {
+            enter(stage::mask, core.diagnose_over());
+            describe_measured();
+        }
         if (!applies) return;
         if (is_plain() && tokens.used * tile<V>::width == end - at) {
             write_traits<false, false> const traits{false, false};
+            core.enter_surrogate(enter);
             V objective = lanes.objective;
             core.apply_plain(
                 tokens, work.decided,
@@ -102,9 +110,11 @@ private:
             lanes.objective = objective;
             return;
         }
-        core.apply(tokens, work.decided, limit, io.weights != nullptr || io.token_weight != nullptr);
-        if (diagnose)
+        core.apply(tokens, work.decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr, enter);
+        if (diagnose) {
+            enter(stage::mask, core.diagnose_over());
             describe(at, end, now.wide);  // before anything is written: an output may be the memory of an input
+        }
         write(at, end, now);
     }
     /// Is nothing wanted but the surrogate's loss and gradient?

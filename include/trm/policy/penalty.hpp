@@ -12,6 +12,14 @@
 
 TRM_NAMESPACE_BEGIN
 
+/// The clamp of log-ratios in penalties, in registers.
+template <class V>
+struct penalty_clamp {
+    V lower, upper;
+    TRM_INLINE explicit penalty_clamp(clamp_range c) noexcept
+        : lower(simd::broadcast<V>(c.lower)), upper(simd::broadcast<V>(c.upper)) {}
+};
+
 /// Value and derivative with respect to logp.
 template <class V>
 struct penalty_terms {
@@ -46,9 +54,9 @@ struct kl_penalty {
         return is_finite(beta) ? status{} : status{errc::bad_threshold, -1, -1, "kl_penalty"};
     }
     template <class V, bool P>
-    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V limit) const noexcept {
+    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, penalty_clamp<V> const& clamp) const noexcept {
         log_ratio<V> l;
-        set_log_ratio(l, t.ref_logp, t.logp, t.active, limit);
+        set_log_ratio(l, t.ref_logp, t.logp, t.active, clamp.lower, clamp.upper);
         V const b = simd::broadcast<V>(beta);
         return {b * estimator(l), zero_unless(l.unclamped, simd::negated_product(b, estimator.slope(l)))};
     }
@@ -74,7 +82,7 @@ struct squared_log_ratio {
         return is_finite(coefficient) ? status{} : status{errc::bad_threshold, -1, -1, "squared_log_ratio"};
     }
     template <class V, bool P>
-    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V) const noexcept {
+    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, penalty_clamp<V> const&) const noexcept {
         auto const& l = ratio_of(*this, t);
         V const cx = simd::broadcast<V>(coefficient) * l.value;
         return {cx * l.value, zero_unless(l.unclamped, cx + cx)};

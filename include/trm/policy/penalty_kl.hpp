@@ -38,7 +38,7 @@ struct importance {
 
 /// beta * clamp(D(clamp(x, +-input_clamp)), +-output_clamp), D one of k1 = -x, k2 = x^2/2, k3 = e^x - 1 - x, |x|, with the
 /// chosen gradient; nats. Where a clamp acts the gradient is 0, straight_through excepted. The input is also clamped to
-/// the loss's log_ratio_clamp. Trainers: input 20, output 10 in verl, SkyRL and NeMo-RL (k3); output 10 alone in slime
+/// the loss's penalty clamp. Trainers: input 20, output 10 in verl, SkyRL and NeMo-RL (k3); output 10 alone in slime
 /// (low_var_kl), OpenRLHF and AReaL; none in TRL. An output clamp of 10 silences k3 once f / p exceeds e^2.6.
 /// Accuracy of slopes: (5 + |x|) u where the slope is -D'(x) or -x. D - D' of the other estimators is a difference that is 0
 /// somewhere: error 3 (1 + |x|) u for k1 and |x|, 4 (|x| + x^2 / 2) u for k2, times r, and another (9 + |x| + |y|) u of the
@@ -78,9 +78,10 @@ struct reference_kl {
         return ok ? status{} : status{errc::bad_threshold, -1, -1, "reference_kl"};
     }
     template <class V, bool P>
-    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, V limit) const noexcept {
+    TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, penalty_clamp<V> const& clamp) const noexcept {
         log_ratio<V> l;
-        set_log_ratio(l, t.ref_logp, t.logp, t.active, (simd::min)(limit, simd::broadcast<V>(input_clamp)));
+        V const most = simd::broadcast<V>(input_clamp);
+        set_log_ratio(l, t.ref_logp, t.logp, t.active, (simd::max)(clamp.lower, -most), (simd::min)(clamp.upper, most));
         V const b = simd::broadcast<V>(beta), c = simd::broadcast<V>(output_clamp);
         V value = simd::pin(estimator(l)), slope = simd::pin(-estimator.slope(l));  // or any_loss rounds otherwise
         V const largest((std::numeric_limits<typename V::value_type>::max)());

@@ -63,7 +63,8 @@ TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, seque
 /// gradient flows through the mean: every token of the sequence has slope -(s / n) sum_t w_t A_t, over those t whose term
 /// is not flat in s, w_t their weights; with advantages of either sign that is two sums. GSPO, arXiv 2507.18071; slime,
 /// TRL, OpenRLHF, AReaL, NeMo-RL, Liger. Clip ranges are two orders below PPO's: 3e-4 and 4e-4 in the paper, the default
-/// here; trainers' own defaults are PPO's 0.2. Where the log-ratio clamp acts on a token, it has no gradient.
+/// here; trainers' own defaults are PPO's 0.2. Where the clamp of log-ratios acts on a token, it has no gradient; where that of
+/// the mean acts, no token has one (here and in the next two).
 struct gspo {
     double eps_low = 3e-4;
     double eps_high = 4e-4;
@@ -91,12 +92,13 @@ struct gspo {
         detail::add_where(t.keep & (t.advantage > zero), weighted, sum + 2);
         detail::add_where(t.keep & (t.advantage < zero), weighted, sum + 3);
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const s = std::exp(sum[0] / sum[1]);
+        double const mean = sum[0] / sum[1], s = std::exp(clamp(mean));
         auto const up = detail::clip_for_positive(s, eps_high);
         auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
-        double const advantage = (up.flat ? 0.0 : sum[2]) + (down.flat ? 0.0 : sum[3]);
+        bool const moves = clamp.contains(mean);
+        double const advantage = (moves && !up.flat ? sum[2] : 0.0) + (moves && !down.flat ? sum[3] : 0.0);
         return {{up.used, down.used, -s * advantage / sum[1], (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
     }
     template <class V, bool P>
@@ -111,7 +113,7 @@ struct gspo {
 /// The value of `gspo`, but each token carries its own gradient: slope -A_t s where the clip leaves it, that is
 /// s_t = sg(s) exp(logp - sg logp). Equal to gspo when A is constant within the sequence. GSPO-token, arXiv 2507.18071 section
 /// 4.3; verl (whose `gspo` this is, always with seq_mean_token_mean), SkyRL, TRL (experimental). verl and SkyRL cap log s_t at
-/// 10 from above only; here every x is clamped to the loss's +-log_ratio_clamp before the mean.
+/// 10 from above only, and no x before: `log_ratio_clamp.surrogate = no_clamp`, `surrogate_sequence = {-80, 10}`.
 struct gspo_token {
     double eps_low = 3e-4;
     double eps_high = 4e-4;
@@ -134,12 +136,13 @@ struct gspo_token {
         detail::add_where(t.keep, l.value, sum);
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const s = std::exp(sum[0] / sum[1]);
+        double const mean = sum[0] / sum[1], s = std::exp(clamp(mean));
         auto const up = detail::clip_for_positive(s, eps_high);
         auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
-        return {{up.used, down.used, (up.flat ? 1.0 : 0.0) + (down.flat ? 2.0 : 0.0),
+        bool const still = !clamp.contains(mean);
+        return {{up.used, down.used, (still || up.flat ? 1.0 : 0.0) + (still || down.flat ? 2.0 : 0.0),
                  (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
     }
     template <class V, bool P>
@@ -181,10 +184,10 @@ struct gmpo {
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
         detail::add_where(t.keep, t.weight * t.advantage, sum + 2);
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, double) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const ratio = std::exp(sum[0] / sum[1]);
-        return {{ratio, 0, -ratio * sum[2] / sum[1], 0}};
+        double const mean = sum[0] / sum[1], ratio = std::exp(clamp(mean));
+        return {{ratio, 0, clamp.contains(mean) ? -ratio * sum[2] / sum[1] : 0.0, 0}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,

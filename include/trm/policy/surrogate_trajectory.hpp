@@ -34,7 +34,7 @@ struct trajectory_score {
 }  // namespace detail
 
 /// phi(w) = exp(lambda + k log w - lambda w) = e^{lambda (1 - w)} w^k, with (k, lambda) by the sign of A; log w clamped to
-/// [log 1e-8, log_ratio_clamp], log phi to at most 80. phi(1) = 1; phi is largest at w = k / lambda and falls off on both
+/// [log 1e-8, the upper clamp of sums], log phi to at most 80. phi(1) = 1; phi is largest at w = k / lambda and falls off on both
 /// sides. VESPO, arXiv 2602.10693; TRL, Liger: (2, 3) for A >= 0 and (3, 2) for A < 0, the defaults. TRL folds importance
 /// weights into w; here the ratio is current over rollout if `over` says so, and a weight multiplies phi, so use one of the
 /// two.
@@ -60,9 +60,9 @@ struct vespo : detail::trajectory_score {
                    ? status{}
                    : status{errc::bad_threshold, -1, -1, "vespo"};
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, double limit) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
         constexpr double lowest = -18.420680743952367;  // log 1e-8
-        double const x = sum[0] < lowest ? lowest : sum[0] > limit ? limit : sum[0], gap = std::expm1(x);
+        double const x = clamp_range(lowest, clamp.upper)(sum[0]), gap = std::expm1(x);
         auto const phi = [&](double k, double lambda) {
             double const log_phi = k * x - lambda * gap;
             return std::exp(log_phi > 80 ? 80 : log_phi);  // finite in float
@@ -95,8 +95,8 @@ struct topr : detail::trajectory_score {
                         negative_lower <= negative_upper;
         return ok ? status{} : status{errc::bad_threshold, -1, -1, "topr"};
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, double limit) const noexcept {
-        double const w = std::exp(sum[0] < -limit ? -limit : sum[0] > limit ? limit : sum[0]);
+    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
+        double const w = std::exp(clamp(sum[0]));
         auto const clip = [w](double lo, double hi) { return w < lo ? lo : w > hi ? hi : w; };
         return {{clip(positive_lower, positive_upper), clip(negative_lower, negative_upper), 0, 0}};
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/policy/clamp.hpp>
 #include <trm/policy/fields.hpp>
 #include <trm/simd/math.hpp>
 #include <trm/simd/memory.hpp>
@@ -47,8 +48,8 @@ inline constexpr unsigned marks = 0x400;
 inline constexpr unsigned proximal_logp = 0x200;  ///< insists on the stream instead of falling back
 }  // namespace need
 
-/// A log-ratio x of one token and what follows from it. `value`, `exp`, `expm1`, `k3` use x clamped to the loss's
-/// log_ratio_clamp; `unclamped` tells where that changed nothing.
+/// A log-ratio x of one token and what follows from it. `value`, `exp`, `expm1`, `k3` use x clamped as in the stage that looks at
+/// it (`log_ratio_clamps`); `unclamped` tells where that changed nothing.
 template <class V>
 struct log_ratio {
     V target;  ///< log-probability under the numerator, at most 0
@@ -60,13 +61,14 @@ struct log_ratio {
     typename V::mask unclamped;
 };
 
-/// Fills in l, member by member: g++ 12 keeps structures that are copied whole in memory.
+/// Fills in l, member by member: g++ 12 keeps structures that are copied whole in memory. x is clamped to [lower, upper].
 template <class V>
-TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V::mask active, V limit) noexcept {
+TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V::mask active, V lower,
+                              V upper) noexcept {
     l.target = zero_unless(active, target);
     l.behaviour = zero_unless(active, behaviour);
     V const raw = zero_unless(active, target - behaviour);
-    l.value = simd::clamp(raw, -limit, limit);
+    l.value = simd::clamp(raw, lower, upper);
     l.unclamped = raw == l.value;
     auto const e = simd::exp_k3(l.value);
     l.exp = e.exp;
@@ -144,9 +146,10 @@ template <class P>
 inline constexpr bool has_static_ratio = !std::is_member_pointer_v<decltype(&P::over)>;
 
 /// The log-ratio that a policy looks at: known at compile time if the policy's `over` is a static constant. Ratios with the
-/// proximal policy are refused before the kernel runs if the batch has no proximal_logp.
-template <class P, class V, bool Proximal>
-TRM_INLINE log_ratio<V> const& ratio_of(P const& p, token<V, Proximal> const& t) noexcept {
+/// proximal policy are refused before the kernel runs if the batch has no proximal_logp. `Token`: a token, const or not.
+template <class P, class Token>
+TRM_INLINE auto& ratio_of(P const& p, Token& t) noexcept {
+    constexpr bool Proximal = Token::has_proximal;
     if constexpr (has_static_ratio<P>) {
         constexpr ratio_kind kind = resolve(P::over, Proximal);
         if constexpr (Proximal && kind == ratio_kind::proximal_over_rollout) {

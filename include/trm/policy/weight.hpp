@@ -107,7 +107,7 @@ struct token_weight {
 };
 
 /// One weight for the whole sequence: the product of its ratios (stat::sum) or their geometric mean (stat::mean), bounded:
-/// w = bound(exp(clamp(statistic of x))). Tokens are clamped before they are summed. `ratios`: of every loss_mask token, or
+/// w = bound(exp(clamp(statistic of x))). Tokens are clamped before they are summed, each by its own clamp. `ratios`: of every loss_mask token, or
 /// of those that pass every token criterion. Product: verl and SkyRL (truncated at 2 and 5), slime, TRL (its default, 0
 /// above 3), NeMo-RL under GSPO. Geometric mean: slime, AReaL (`ratio` at level sequence).
 template <class Stat>
@@ -133,12 +133,11 @@ struct sequence_weight {
     TRM_INLINE V measured(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
         return ratios == sees::all_tokens ? l.value : zero_unless(t.keep, l.value);
     }
-    [[nodiscard]] double sequence_value(double sum, double finite, double passing, double limit) const noexcept {
+    [[nodiscard]] double sequence_value(double sum, double finite, double passing, clamp_range clamp) const noexcept {
         double const n = ratios == sees::all_tokens ? finite : passing;
         double x = sum;
         if constexpr (std::is_same_v<Stat, stat::mean_t>) x = n > 0 ? sum / n : 0.0;
-        x = x < -limit ? -limit : x > limit ? limit : x;
-        return bound(std::exp(x));
+        return bound(std::exp(clamp(x)));
     }
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const&, double of_sequence) const noexcept {
@@ -185,12 +184,12 @@ struct normalised {
     TRM_INLINE V averaged(log_ratio<V> const& l) const noexcept {
         return when == normalise::before_bound ? l.exp : weight(l, 1.0);
     }
-    [[nodiscard]] double sequence_value(double sum, double finite, double passing, double limit,
+    [[nodiscard]] double sequence_value(double sum, double finite, double passing, clamp_range clamp,
                                         double factor) const noexcept {
-        if (when == normalise::after_bound) return weight.sequence_value(sum, finite, passing, limit) * factor;
+        if (when == normalise::after_bound) return weight.sequence_value(sum, finite, passing, clamp) * factor;
         W raw = weight;
         raw.bound = unbounded;
-        return weight.bound(raw.sequence_value(sum, finite, passing, limit) * factor);
+        return weight.bound(raw.sequence_value(sum, finite, passing, clamp) * factor);
     }
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l, double of_sequence, double factor) const noexcept {

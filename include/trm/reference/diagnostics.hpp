@@ -31,7 +31,7 @@ inline void describe(diagnostics& d, sequence const& s, std::vector<judged_token
     for (std::size_t i = 0; i < s.tokens.size(); ++i) {
         token const& t = s.tokens[i];
         judged_token const& j = judged[i];
-        double const x = pair_of(t, over).x;
+        double const x = pair_of(t, over, t.clamps.mask).x;
         x_sum += x;
         logp_sum += t.logp;
         d.sum_k3 += k3_of(x);
@@ -66,9 +66,8 @@ inline void describe(diagnostics& d, sequence const& s, std::vector<judged_token
     d.min_x = low;
     d.max_x = high;
     auto const n = static_cast<double>(s.tokens.size());
-    double const limit = s.tokens[0].limit;
     double const log_p = logp_sum / n, diff = x_sum / n;  // x = log p - log mu, clamped
-    double const seq_ratio = std::exp(x_sum < -limit ? -limit : x_sum > limit ? limit : x_sum);
+    double const seq_ratio = std::exp(s.tokens[0].clamps.mask(x_sum));
     d.min_log_ppl_diff = d.measured_sequences == 0 ? -diff : std::fmin(d.min_log_ppl_diff, -diff);
     d.max_log_ppl_diff = d.measured_sequences == 0 ? -diff : std::fmax(d.max_log_ppl_diff, -diff);
     d.measured_sequences += 1;

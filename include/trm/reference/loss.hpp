@@ -46,7 +46,8 @@ inline constexpr bool judges_passing<passing_sequence_mask<D, S>> = true;
 
 /// Every sequence of the batch, its runs joined.
 template <storage_type S>
-std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit, selection_view const& chosen = {}) {
+std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, log_ratio_clamps const& clamps,
+                             selection_view const& chosen = {}) {
     std::vector<sequence> all(static_cast<std::size_t>(b.layout.sequences()));
     for (std::size_t i = 0; i < b.group_of.size() && i < all.size(); ++i) all[i].group = b.group_of[i];
     std::vector<std::int64_t> places(all.size());
@@ -63,7 +64,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
             token t;
             t.at = at;
             t.position = position;
-            t.limit = limit;
+            t.clamps = clamps;
             t.has_proximal = !b.proximal_logp.empty();
             t.marked = !chosen.marks.empty() && chosen.marks[at] != 0;
             t.logp = read(b.logp, at);
@@ -75,7 +76,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, double limit
             t.factor = b.token_weights.empty() ? 1.0 : read(b.token_weights, at);
             bool finite = is_finite(t.factor);
             for (unsigned kind = 0; kind < 5; ++kind) {
-                pair const l = pair_of(t, static_cast<ratio_kind>(kind));
+                pair const l = pair_of(t, static_cast<ratio_kind>(kind), clamps.mask);
                 if ((bits >> kind & 1u) != 0) finite = finite && is_finite(l.target) && is_finite(l.behaviour);
             }
             if ((bits & need::ref_logp) != 0) finite = finite && is_finite(t.ref) && is_finite(t.logp);

@@ -24,7 +24,7 @@ struct token {
     double logp = 0, rollout = 0, proximal = 0, ref = 0, advantage = 0, given = 0, factor = 1;
     bool has_proximal = false;
     bool marked = false;
-    double limit = 20;  ///< clamp of log-ratios
+    log_ratio_clamps clamps{};  ///< of log-ratios
     bool passes = true;  ///< every token criterion
     bool keep = true;  ///< the whole mask: surrogates of whole sequences look at these tokens only
     double weight = 1;  ///< of its surrogate term, the batch's token_weights included
@@ -44,17 +44,17 @@ struct pair {
     double target, behaviour, x;
     bool clamped;
 };
-inline pair pair_of(double target, double behaviour, double limit) {
+inline pair pair_of(double target, double behaviour, clamp_range clamp) {
     double const x = target - behaviour;
-    return {target, behaviour, x < -limit ? -limit : x > limit ? limit : x, std::fabs(x) > limit};
+    return {target, behaviour, clamp(x), !clamp.contains(x)};
 }
-inline pair pair_of(token const& t, ratio_kind kind) {
+inline pair pair_of(token const& t, ratio_kind kind, clamp_range clamp) {
     bool const depends = kind == ratio_kind::surrogate || kind == ratio_kind::correction;
     if (kind == ratio_kind::current_over_rollout || (depends && !t.has_proximal))
-        return pair_of(t.logp, t.rollout, t.limit);
+        return pair_of(t.logp, t.rollout, clamp);
     if (kind == ratio_kind::proximal_over_rollout || kind == ratio_kind::correction)
-        return pair_of(t.proximal, t.rollout, t.limit);
-    return pair_of(t.logp, t.proximal, t.limit);
+        return pair_of(t.proximal, t.rollout, clamp);
+    return pair_of(t.logp, t.proximal, clamp);
 }
 
 /// Decisions, and how near the nearest was to going the other way, relative to the size of what was compared. Rounding
@@ -106,7 +106,7 @@ inline double divergence(bidirectional_binary_kl const&, token const&, pair cons
 }
 template <class D>
 double divergence_at(D const& d, token const& t) {
-    return divergence(d, t, pair_of(t, d.over));
+    return divergence(d, t, pair_of(t, d.over, t.clamps.mask));
 }
 
 /// d divergence / d x, for those that serve as penalties.
@@ -210,7 +210,8 @@ template <class S>
     requires requires(S const& s, token const& t, pair const& l, decisions& d) { surrogate(s, t, l, d); }
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
     std::vector<terms> out;
-    for (token const& t : s.tokens) out.push_back(surrogate(policy, t, pair_of(t, policy.over), decide));
+    for (token const& t : s.tokens)
+        out.push_back(surrogate(policy, t, pair_of(t, policy.over, t.clamps.surrogate), decide));
     return out;
 }
 
@@ -218,11 +219,11 @@ std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& dec
 
 template <class D>
 terms penalty(kl_penalty<D> const& p, token const& t) {
-    pair const l = pair_of(t.ref, t.logp, t.limit);
+    pair const l = pair_of(t.ref, t.logp, t.clamps.penalty);
     return {p.beta * divergence(p.estimator, t, l), l.clamped ? 0 : -p.beta * slope(p.estimator, l.x)};
 }
 inline terms penalty(squared_log_ratio const& p, token const& t) {
-    pair const l = pair_of(t, p.over);
+    pair const l = pair_of(t, p.over, t.clamps.penalty);
     return {p.coefficient * l.x * l.x, l.clamped ? 0 : 2 * p.coefficient * l.x};
 }
 

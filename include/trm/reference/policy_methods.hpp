@@ -33,7 +33,7 @@ flags rejected(advantage_signed<D> const& m, std::vector<sequence> const& batch,
     for (std::size_t i = 0; i < batch.size(); ++i)
         for (std::size_t t = 0; t < batch[i].tokens.size(); ++t) {
             token const& tok = batch[i].tokens[t];
-            double const x = pair_of(tok, m.divergence.over).x, A = tok.advantage;
+            double const x = pair_of(tok, m.divergence.over, tok.clamps.mask).x, A = tok.advantage;
             bool const sinks = A < 0 || (A == 0 && m.zero == zero_advantage::as_negative);
             if ((A > 0 && x > 0) || (sinks && x < 0))
                 f[i][t] = !decide.inside(A > 0 ? m.positive : m.negative, divergence_at(m.divergence, tok));
@@ -79,9 +79,26 @@ double mean_kept(sequence const& s, F&& f) {
     double const n = sum_kept(s, [](token const&) { return 1.0; });
     return n > 0 ? sum_kept(s, f) / n : 0.0;
 }
+/// The log-ratio that a surrogate looks at.
 template <class S>
-double mean_ratio(S const& policy, sequence const& s) {
-    return std::exp(mean_kept(s, [&](token const& t) { return pair_of(t, policy.over).x; }));
+pair moved(S const& policy, token const& t) {
+    return pair_of(t, policy.over, t.clamps.surrogate);
+}
+inline clamp_range clamp_of_sums(sequence const& s) {
+    return s.tokens.empty() ? clamp_range{} : s.tokens[0].clamps.surrogate_sequence;
+}
+/// exp of a sum or mean, clamped: its value, and is it still where the clamp acts?
+struct sequence_ratio {
+    double value;
+    bool clamped;
+};
+inline sequence_ratio ratio_of_sequence(sequence const& s, double x) {
+    clamp_range const c = clamp_of_sums(s);
+    return {std::exp(c(x)), !c.contains(x)};
+}
+template <class S>
+sequence_ratio mean_ratio(S const& policy, sequence const& s) {
+    return ratio_of_sequence(s, mean_kept(s, [&](token const& t) { return moved(policy, t).x; }));
 }
 /// PPO's clipped term as a function of a ratio s, and its derivative with respect to s.
 template <class S>
@@ -93,41 +110,44 @@ terms clipped_term(S const& c, double s, double A, decisions& decide) {
 }
 template <std::derived_from<gspo> S>
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
-    double const ratio = mean_ratio(policy, s);
-    double const slope =
-        mean_kept(s, [&](token const& t) { return t.weight * clipped_term(policy, ratio, t.advantage, decide).slope; });
+    auto const [ratio, clamped] = mean_ratio(policy, s);
+    double slope = 0;
+    if (!clamped)
+        slope = mean_kept(s, [&, r = ratio](token const& t) {
+            return t.weight * clipped_term(policy, r, t.advantage, decide).slope;
+        });
     std::vector<terms> out;
     for (token const& t : s.tokens) {
         terms const own = clipped_term(policy, ratio, t.advantage, decide);
-        out.push_back({own.value, pair_of(t, policy.over).clamped ? 0 : ratio * slope, own.clipped});
+        out.push_back({own.value, moved(policy, t).clamped ? 0 : ratio * slope, own.clipped});
     }
     return out;
 }
 template <std::derived_from<gspo_token> S>
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
-    double const ratio = mean_ratio(policy, s);
+    auto const [ratio, clamped] = mean_ratio(policy, s);
     std::vector<terms> out;
     for (token const& t : s.tokens) {
         terms const own = clipped_term(policy, ratio, t.advantage, decide);
-        out.push_back({own.value, pair_of(t, policy.over).clamped ? 0 : ratio * own.slope, own.clipped});
+        out.push_back({own.value, clamped || moved(policy, t).clamped ? 0 : ratio * own.slope, own.clipped});
     }
     return out;
 }
 template <std::derived_from<gmpo> S>
 std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& decide) {
     auto const z = [&](token const& t) {
-        double const x = pair_of(t, policy.over).x, A = t.advantage;
+        double const x = moved(policy, t).x, A = t.advantage;
         if (A > 0) return decide.below(policy.eps_high, x) ? policy.eps_high : x;
         if (A < 0) return decide.below(x, -policy.eps_low) ? -policy.eps_low : x;
         return 0.0;
     };
-    double const ratio = std::exp(mean_kept(s, z));
+    auto const [ratio, clamped] = ratio_of_sequence(s, mean_kept(s, z));
     double const advantage = mean_kept(s, [](token const& t) { return t.weight * t.advantage; });
     std::vector<terms> out;
     for (token const& t : s.tokens) {
-        pair const l = pair_of(t, policy.over);
+        pair const l = moved(policy, t);
         bool const clipped = z(t) != l.x && t.advantage != 0;
-        bool const moves = t.advantage != 0 && !clipped && !l.clamped;
+        bool const moves = t.advantage != 0 && !clipped && !l.clamped && !clamped;
         out.push_back({-ratio * t.advantage, moves ? -ratio * advantage : 0, clipped});
     }
     return out;
@@ -143,13 +163,12 @@ std::vector<terms> scores(S const&, sequence const& s, F&& factor) {
     return out;
 }
 template <class S>
-double log_product(S const& policy, sequence const& s, double lowest, double highest) {
-    double const x = sum_kept(s, [&](token const& t) { return pair_of(t, policy.over).x; });
-    return std::fmin(std::fmax(x, lowest), highest);
+double log_product(S const& policy, sequence const& s, clamp_range clamp) {
+    return clamp(sum_kept(s, [&](token const& t) { return moved(policy, t).x; }));
 }
 template <std::derived_from<vespo> S>
 std::vector<terms> surrogates(S const& v, sequence const& s, decisions&) {
-    double const x = log_product(v, s, std::log(1e-8), s.tokens.empty() ? 20 : s.tokens[0].limit);
+    double const x = log_product(v, s, {std::log(1e-8), clamp_of_sums(s).upper});
     return scores(v, s, [&](bool negative) {
         double const k = negative ? v.k_negative : v.k_positive,
                      lambda = negative ? v.lambda_negative : v.lambda_positive;
@@ -158,7 +177,7 @@ std::vector<terms> surrogates(S const& v, sequence const& s, decisions&) {
 }
 template <std::derived_from<topr> S>
 std::vector<terms> surrogates(S const& p, sequence const& s, decisions&) {
-    double const limit = s.tokens.empty() ? 20 : s.tokens[0].limit, w = std::exp(log_product(p, s, -limit, limit));
+    double const w = std::exp(log_product(p, s, clamp_of_sums(s)));
     return scores(p, s, [&](bool negative) {
         return std::fmin(std::fmax(w, negative ? p.negative_lower : p.positive_lower),
                          negative ? p.negative_upper : p.positive_upper);
@@ -175,14 +194,16 @@ inline double score_slope(abs_log_ratio const&, double x) { return std::fabs(x) 
 
 template <class D, class G>
 terms penalty(reference_kl<D, G> const& p, token const& t) {
-    pair const l = pair_of(t.ref, t.logp, std::fmin(t.limit, p.input_clamp));
+    clamp_range const clamp = t.clamps.penalty;
+    pair const l = pair_of(t.ref, t.logp,
+                           clamp_range{std::fmax(clamp.lower, -p.input_clamp), std::fmin(clamp.upper, p.input_clamp)});
     double value = divergence(p.estimator, t, l), change = -slope(p.estimator, l.x);
     if constexpr (std::is_same_v<G, kl_gradient::straight_through>) {
         change = t.logp - t.ref;
     } else if constexpr (std::is_same_v<G, kl_gradient::score_function>) {
         change = score_slope(p.estimator, l.x);
     } else if constexpr (!std::is_same_v<G, kl_gradient::pathwise>) {
-        pair const y = pair_of(t, p.over);
+        pair const y = pair_of(t, p.over, clamp);
         change = std::exp(y.x) * (y.clamped ? change : score_slope(p.estimator, l.x));
         value *= std::exp(y.x);
     }

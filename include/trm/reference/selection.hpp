@@ -157,7 +157,8 @@ inline flags rejected(clip_cov const& c, std::vector<sequence> const& batch, dec
     for (ranked const& r : all) A += r.of->advantage / n, logp += r.of->logp / n;
     std::vector<ranked> candidates;
     for (ranked const& r : all) {
-        double const cov = (r.of->advantage - A) * (r.of->logp - logp), ratio = std::exp(pair_of(*r.of, c.over).x);
+        double const cov = (r.of->advantage - A) * (r.of->logp - logp),
+                     ratio = std::exp(pair_of(*r.of, c.over, r.of->clamps.mask).x);
         bool const up = r.of->advantage > 0 && decide.below(1 + c.eps_high, ratio);
         bool const down = r.of->advantage < 0 && decide.below(ratio, 1 - c.eps_low);
         if (!up && !down && decide.below(c.lower, cov) && decide.below(cov, c.upper)) candidates.push_back(r);
@@ -202,7 +203,8 @@ inline flags rejected(length_neutral_mask const& m, std::vector<sequence> const&
     flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
         double w = 0;
-        for (token const& t : batch[i].tokens) w += std::fabs(std::expm1(pair_of(t, m.over).x)) * future(t.position);
+        for (token const& t : batch[i].tokens)
+            w += std::fabs(std::expm1(pair_of(t, m.over, t.clamps.mask).x)) * future(t.position);
         if (decide.below(m.threshold * budget, w) || !batch[i].nonfinite.empty())
             reference::reject_if(f, i, batch[i], every_token);
     }

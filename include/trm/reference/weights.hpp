@@ -22,7 +22,8 @@ inline std::vector<double> weights(constant_weight const& w, sequence const& s, 
 }
 inline std::vector<double> weights(token_weight const& w, sequence const& s, ratio_kind over, decisions& decide) {
     std::vector<double> out;
-    for (token const& t : s.tokens) out.push_back(bounded(w.bound, std::exp(pair_of(t, over).x), decide));
+    for (token const& t : s.tokens)
+        out.push_back(bounded(w.bound, std::exp(pair_of(t, over, t.clamps.weight).x), decide));
     return out;
 }
 template <class Stat>
@@ -30,9 +31,9 @@ std::vector<double> weights(sequence_weight<Stat> const& w, sequence const& s, r
     if (s.tokens.empty()) return {};
     std::vector<double> x;
     for (token const& t : s.tokens)
-        if (t.passes || w.ratios == sees::all_tokens) x.push_back(pair_of(t, over).x);
-    double const limit = s.tokens[0].limit, of_all = x.empty() ? 0 : statistic(w.statistic, x).value;
-    double const clamped = of_all < -limit ? -limit : of_all > limit ? limit : of_all;
+        if (t.passes || w.ratios == sees::all_tokens) x.push_back(pair_of(t, over, t.clamps.weight).x);
+    double const of_all = x.empty() ? 0 : statistic(w.statistic, x).value;
+    double const clamped = s.tokens[0].clamps.weight_sequence(of_all);
     return std::vector<double>(s.tokens.size(), bounded(w.bound, std::exp(clamped), decide));
 }
 
