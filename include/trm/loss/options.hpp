@@ -7,8 +7,8 @@ TRM_NAMESPACE_BEGIN
 
 /// What holds for a loss besides its policies.
 struct loss_options {
-    log_ratio_clamps
-        log_ratio_clamp{};  ///< what log-ratios are clamped to before exp, +-20 unless a stage says otherwise
+    /// What log-ratios are clamped to before exp, +-20 unless a stage says otherwise; a clamped ratio has gradient 0.
+    log_ratio_clamps log_ratio_clamp{};
     /// A non-finite input, or a log-probability above `positive_tolerance`, is an error that names sequence and token, and
     /// nothing is written.
     bool strict = false;
