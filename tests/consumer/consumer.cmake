@@ -1,4 +1,4 @@
-# cmake -DSTEP=install|find_package|components|subdirectory|fetch_content|pkg_config|c ... -P consumer.cmake
+# cmake -DSTEP=install|find_package|components|subdirectory|fetch_content|pkg_config|c|archive ... -P consumer.cmake
 set(project "${SOURCE_DIR}/tests/consumer/project")
 set(prefix "${WORK_DIR}/prefix")
 
@@ -96,6 +96,37 @@ elseif(STEP STREQUAL "pkg_config")
     run("${CXX}" -std=c++20 -O2 -march=${march} ${warnings} -c "${project}/main.cpp" ${flags}
       -o "${build}/${march}.o")
   endforeach()
+elseif(STEP STREQUAL "archive")
+  # The source archive has what a clone has, and is enough to configure everything, to build and to install.
+  set(work "${WORK_DIR}/archive")
+  file(REMOVE_RECURSE "${work}" "${WORK_DIR}/from_archive")
+  run("${CPACK}" --config "${BINARY_DIR}/CPackSourceConfig.cmake" -B "${work}")
+  file(ARCHIVE_EXTRACT INPUT "${work}/trm-${VERSION}.tar.gz" DESTINATION "${work}")
+  set(tree "${work}/trm-${VERSION}")
+  file(GLOB_RECURSE archived RELATIVE "${tree}" "${tree}/*")
+  if(GIT)
+    execute_process(COMMAND "${GIT}" -C "${SOURCE_DIR}" ls-files --cached --others --exclude-standard
+      OUTPUT_VARIABLE cloned OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    string(REPLACE "\n" ";" cloned "${cloned}")
+    list(SORT archived)
+    list(SORT cloned)
+    if(NOT archived STREQUAL cloned)
+      set(extra ${archived})
+      list(REMOVE_ITEM extra ${cloned})
+      list(REMOVE_ITEM cloned ${archived})
+      message(FATAL_ERROR "the archive lacks '${cloned}' and should not have '${extra}'")
+    endif()
+  endif()
+  set(project "${tree}")
+  set(STEP from_archive)
+  configure(-DFETCHCONTENT_SOURCE_DIR_XSIMD=${XSIMD} -DTRM_BUILD_BENCHMARKS=OFF)
+  set(build "${WORK_DIR}/from_archive")
+  run("${CMAKE_COMMAND}" --build "${build}" --target quickstart single_header)
+  run("${build}/bin/quickstart")
+  run("${CMAKE_COMMAND}" --install "${build}" --prefix "${work}/prefix")
+  set(project "${SOURCE_DIR}/tests/consumer/project")
+  set(STEP archive_consumer)
+  build_and_run(-DCMAKE_PREFIX_PATH=${work}/prefix)
 elseif(STEP STREQUAL "c")
   # A project without C++, by CMake and by one line. Sanitizers' programs are C++.
   file(REMOVE_RECURSE "${WORK_DIR}/c")
