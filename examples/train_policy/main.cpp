@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Trains a small policy by reinforcement learning with rollouts of another engine: train_policy --help
+#include "methods.hpp"
+#include "trainer.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+
+namespace {
+
+char const* const description =
+    "Reinforcement learning of a small recurrent policy on a task with a verifiable reward. A rollout engine samples "
+    "with\n"
+    "other arithmetic and weights that are some updates old; the trainer corrects for the difference with a loss of "
+    "trm.";
+
+std::string method_list() {
+    std::string out = "Methods (or any loss in trm's text):\n";
+    for (named_method const& m : methods()) {
+        std::string name = m.name;
+        name.resize(12, ' ');
+        out += "  " + name + m.text + "\n";
+    }
+    return out;
+}
+
+void add_run(CLI::App& app, run_settings& s) {
+    app.add_option("--task", s.task, "branch or addition")->capture_default_str();
+    app.add_option("--horizon", s.horizon, "tokens of a response, 16 to 1024")->capture_default_str();
+    app.add_option("--method", s.method, "name or text of the loss")->capture_default_str();
+    app.add_option("--advantage", s.advantage, "grpo or rloo")->capture_default_str();
+    app.add_option("--rollout", s.rollout, "precision of the rollout engine: f32, bf16, int8")->capture_default_str();
+    app.add_option("--staleness", s.staleness, "updates by which the engine's weights are older")
+        ->capture_default_str();
+    app.add_option("--noise", s.noise, "deviation of a random error of the engine's logits, nats")
+        ->capture_default_str();
+    app.add_option("--hidden", s.hidden, "units")->capture_default_str();
+    app.add_option("--experts", s.experts, "experts, of which a router chooses one; 0: none")->capture_default_str();
+    app.add_option("--prompts", s.prompts, "prompts of an update")->capture_default_str();
+    app.add_option("--responses", s.responses, "responses to a prompt")->capture_default_str();
+    app.add_option("--warm-start", s.warm_start, "updates of imitation before")->capture_default_str();
+    app.add_option("--slips", s.slips, "share of random tokens in what is imitated")->capture_default_str();
+    app.add_option("--updates", s.updates, "updates")->capture_default_str();
+    app.add_option("--optimiser", s.optimiser, "adam or sgd")->capture_default_str();
+    app.add_option("--learning-rate", s.learning_rate, "step size")->capture_default_str();
+    app.add_option("--max-gradient", s.max_gradient, "norm to which the gradient is cut; 0: never")
+        ->capture_default_str();
+    app.add_option("--seed", s.seed, "seed of everything that is random")->capture_default_str();
+}
+
+int train(run_settings const& s, int threads, std::string const& csv) {
+    parallel_for const parallel{threads};
+    trainer t(s);
+    std::ofstream file;
+    if (!csv.empty()) {
+        file.open(csv);
+        file << step_row::header() << '\n';
+    }
+    std::printf("%6s %8s %8s %8s %9s %9s %8s %8s %8s\n", "update", "reward", "kept", "entropy", "max KL", "mean KL",
+                "seq ESS", "|grad|", "bound");
+    std::printf("%6d %8.3f  (current policy, fresh responses)\n", 0, t.evaluate(256, parallel));
+    for (int i = 1; i <= s.updates; ++i) {
+        step_row const r = t.step(parallel);
+        if (file.is_open()) file << r.csv() << '\n';
+        if (i % std::max(1, s.updates / 10) != 0) continue;
+        std::printf("%6d %8.3f %8.3f %8.3f %9.2g %9.2g %8.3f %8.3g %8.2g\n", i, r.reward, r.kept_sequences, r.entropy,
+                    r.max_kl, r.mean_kl, r.ess_sequence, r.gradient_norm, r.certificate);
+    }
+    std::printf("%6d %8.3f  (current policy, fresh responses)\n", s.updates, t.evaluate(256, parallel));
+    if (file.is_open() && !file.flush()) {
+        std::cerr << "train_policy: cannot write " << csv << '\n';
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app{description};
+    app.footer(method_list());
+    run_settings s;
+    int threads = 2;
+    std::string csv;
+    add_run(app, s);
+    app.add_option("--threads", threads, "threads; the numbers do not depend on it")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 256));
+    app.add_option("--csv", csv, "file for one row an update")->type_name("FILE");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        return train(s, threads, csv);
+    } catch (std::exception const& e) {
+        std::cerr << "train_policy: " << e.what() << '\n';
+        return 1;
+    }
+}
