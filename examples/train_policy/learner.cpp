@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#define TRM_ANY_LOSS_HERE
-#include <trm/loss/any_loss_extern.hpp>
-
 #include "learner.hpp"
 
 #include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>
 #include <trm/loss/checked.hpp>
-
-trm::loss_spec loss_from(std::string const& text) { return trm::parse_spec(text); }
 
 template <class T>
 std::pair<std::size_t, std::size_t> learner<T>::range(rollouts const& batch, std::size_t chunk) const {
@@ -34,7 +29,9 @@ void learner<T>::read(vector<T> const& parameters, rollouts const& batch, std::s
         trm::throw_if(trm::log_prob(
             pi, batch.response(i).subspan(1),
             trm::log_prob_out<T>{.logp = part(logp), .logsumexp = part(logsumexp_), .entropy = part(entropy_)}));
-        trm::throw_if(trm::exact_divergence(mu, pi, trm::divergence_out<T>{.kl_mu_pi = part(kl), .tv = part(tv)}));
+        trm::throw_if(trm::exact_divergence(
+            mu, pi,
+            trm::divergence_out<T>{.kl_mu_pi = part(kl), .tv = part(tv), .mu_logsumexp = part(rollout_logsumexp_)}));
     }
 }
 
@@ -51,10 +48,20 @@ void learner<T>::backward_of(vector<T> const& parameters, rollouts const& batch,
                                      .vocab = static_cast<std::int64_t>(v),
                                      .row_stride = static_cast<std::int64_t>((last - first) * v)};
         auto const part = [&](auto const& all) { return std::span(all).subspan(i * t, t); };
-        trm::throw_if(trm::logits_gradient(
-            pi, batch.response(i).subspan(1),
-            trm::logits_gradient_in<T>{.logsumexp = part(logsumexp_), .d_logp = part(d_logp)},
-            trm::logits_gradient_out<T>{.data = d_logits.col(column).data(), .row_stride = pi.row_stride}));
+        trm::logits_gradient_out<T> const to{.data = d_logits.col(column).data(), .row_stride = pi.row_stride};
+        auto const targets = batch.response(i).subspan(1);
+        if (centering_) {
+            trm::logits_view<float> const mu{.data = &batch.logits[i * t * v], .rows = pi.rows, .vocab = pi.vocab};
+            trm::throw_if(trm::centered_gradient(mu, pi, targets,
+                                                 trm::centered_gradient_in<T>{.mu_logsumexp = part(rollout_logsumexp_),
+                                                                              .pi_logsumexp = part(logsumexp_),
+                                                                              .d_logp = part(d_logp),
+                                                                              .d_center = part(d_center_)},
+                                                 *centering_, to));
+        } else {
+            trm::throw_if(trm::logits_gradient(
+                pi, targets, trm::logits_gradient_in<T>{.logsumexp = part(logsumexp_), .d_logp = part(d_logp)}, to));
+        }
     }
     gradients_[chunk].setZero(parameters.size());
     backward<T>(shape_, parameters, std::span(batch.tokens).subspan(first * (t + 1), (last - first) * (t + 1)), a,
@@ -67,6 +74,7 @@ batch_report learner<T>::operator()(vector<T> const& parameters, rollouts const&
     std::size_t const tokens = batch.sequences * batch.horizon, chunks = (batch.sequences + chunk_ - 1) / chunk_;
     for (std::vector<T>* all : {&logp, &kl, &tv, &d_logp, &entropy_}) all->resize(tokens);
     logsumexp_.resize(tokens);
+    rollout_logsumexp_.resize(tokens);
     chunks_.resize(chunks);
     gradients_.resize(chunks);
     parallel(static_cast<std::int64_t>(chunks),
@@ -88,6 +96,12 @@ batch_report learner<T>::operator()(vector<T> const& parameters, rollouts const&
     batch_report report;
     report.loss = trm::checked(loss_)(view, out, scratch_);
     summarise(batch, report);
+    if (centering_) {
+        d_center_.resize(tokens);
+        out.grad = d_center_;
+        out.loss_scale = -1;
+        trm::throw_if(center_(view, out, scratch_).status);
+    }
 
     parallel(static_cast<std::int64_t>(chunks),
              [&](std::int64_t c) { backward_of(parameters, batch, static_cast<std::size_t>(c)); });

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "losses.hpp"
 #include "parallel.hpp"
 #include "policy.hpp"
 #include "rollouts.hpp"
 
 #include <trm/bounds/evidence.hpp>
-#include <trm/loss/any_loss_extern.hpp>
 
 /// What one batch looked like to the trainer, beside loss and diagnostics of the loss. Exact: over the whole vocabulary.
 struct batch_report {
@@ -22,8 +22,10 @@ struct batch_report {
 template <class T>
 class learner {
 public:
-    learner(model_shape const& shape, trm::loss_spec spec, std::size_t chunk = 16)
-        : shape_(shape), loss_(std::move(spec)), chunk_(chunk) {}
+    learner(model_shape const& shape, method_loss const& method, std::size_t chunk = 16)
+        : shape_(shape), loss_(method.spec), center_(method.center), centering_(method.centering), chunk_(chunk) {
+        center_.diagnose = false;
+    }
 
     /// `gradient` is overwritten.
     batch_report operator()(vector<T> const& parameters, rollouts const& batch, vector<T>& gradient,
@@ -40,15 +42,13 @@ private:
     void summarise(rollouts const& batch, batch_report& report) const;
 
     model_shape shape_;
-    trm::any_loss loss_;
+    trm::any_loss loss_, center_;
+    std::optional<trm::score_centering> centering_;
     std::size_t chunk_;
     trm::workspace scratch_;
-    std::vector<T> rollout_logp_, advantages_, entropy_;
-    std::vector<double> logsumexp_;
+    std::vector<T> rollout_logp_, advantages_, entropy_, d_center_;
+    std::vector<double> logsumexp_, rollout_logsumexp_;
     std::vector<std::int64_t> offsets_;
     std::vector<activations<T>> chunks_;
     std::vector<vector<T>> gradients_;
 };
-
-/// The loss that a text describes; throws std::invalid_argument with the place of the mistake.
-trm::loss_spec loss_from(std::string const& text);

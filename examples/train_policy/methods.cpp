@@ -6,11 +6,14 @@
 #include <array>
 
 std::span<named_method const> methods() {
-    static std::array<named_method, 14> const all{{
+    static std::array<named_method, 16> const all{{
         {"none", "surrogate: policy_gradient", "no correction"},
         {"ratio", "surrogate: importance_ratio", "importance ratio"},
         {"ppo", "surrogate: ppo_clip(eps_low=0.2, eps_high=0.2)", "PPO clip 0.2"},
         {"tis", "weight: token(truncate_above=2); surrogate: policy_gradient", "token TIS, 2"},
+        {"centered", "centered: surrogate: policy_gradient", "score centering"},
+        {"centered-tis", "centered: weight: token(truncate_above=2); surrogate: policy_gradient",
+         "score centering, TIS 2"},
         {"icepop", "weight: token(zero_outside=[0.5, 5]); surrogate: policy_gradient", "IcePop [0.5, 5]"},
         {"token-mask", "mask: ratio in [0.5, 2]; surrogate: importance_ratio", "token ratio in [0.5, 2]"},
         {"dppo", "mask: away(binary_tv <= 0.2); surrogate: importance_ratio", "DPPO, binary TV 0.2"},

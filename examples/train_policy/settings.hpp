@@ -10,7 +10,7 @@
 struct run_settings {
     std::string task = "branch";
     int horizon = 32;
-    std::string method = "none";    ///< a name of methods.hpp, or a loss in trm's text
+    std::string method = "none";    ///< a name of methods.hpp, or what losses.hpp reads
     std::string advantage = "grpo";  ///< or rloo
     std::string rollout = "bf16";   ///< precision of the rollout engine
     int staleness = 0;              ///< updates by which the rollout engine's weights are older than the trainer's

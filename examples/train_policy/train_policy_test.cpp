@@ -64,8 +64,8 @@ TEST_CASE("the gradient of the whole trainer agrees with finite differences", "[
                 vector<double> gradient, ignored;
                 learn(parameters, batch, gradient);
                 REQUIRE(gradient.size() == weights<double>::count(shape));
-                if (m.text.find("weight:") != std::string::npos)
-                    continue;  // a constant for the gradient, not for the loss
+                // Weights and centres are constants for the gradient, not for the loss.
+                if (m.text.find("weight:") != std::string::npos || m.text.rfind("centered", 0) == 0) continue;
                 for (int direction = 0; direction < 3; ++direction) {
                     vector<double> d(parameters.size());
                     for (double& x : d) x = random.normal();
@@ -98,6 +98,33 @@ TEST_CASE("every parameter's derivative agrees with finite differences", "[train
             CHECK(gradient(i) == Approx((up - down) / 2e-5).epsilon(1e-5).margin(1e-9));
         }
     }
+}
+
+TEST_CASE("a constant advantage has no expected gradient once scores are centred", "[train_policy]") {
+    model_shape const shape{8, 5, 2};
+    vector<float> const old = initial_parameters(shape, 2, 3);
+    rollouts all;  // every response of two tokens, weighted by its probability
+    all.resize(64, 2, 8, true);
+    for (std::size_t y = 0; y < 64; ++y) {
+        all.tokens[3 * y] = 6;
+        all.tokens[3 * y + 1] = static_cast<std::int32_t>(y / 8);
+        all.tokens[3 * y + 2] = static_cast<std::int32_t>(y % 8);
+        all.loss_mask[2 * y] = all.loss_mask[2 * y + 1] = 1;
+    }
+    rollout_engine(shape, old, precision::bf16).score(0, 64, 0, 0, all);
+    for (std::size_t y = 0; y < 64; ++y) all.advantages[y] = std::exp(all.logp[2 * y] + all.logp[2 * y + 1]);
+    vector<double> parameters = 4 * old.cast<double>(), gradient;
+    auto const norm = [&](char const* method) {
+        learner<double> learn(shape, loss_from(text_of(method)));
+        learn(parameters, all, gradient);
+        return gradient.norm();
+    };
+    CHECK(norm("none") > 1e-4);
+    CHECK(norm("centered") < 1e-8);
+    CHECK(norm("tis") > 1e-7);
+    CHECK(norm("centered-tis") < 1e-8);
+    CHECK_THROWS_AS(loss_from("centered: weight: product(truncate_above=2); surrogate: policy_gradient"),
+                    std::invalid_argument);
 }
 
 TEST_CASE("the rollout engine in f32 without staleness has the trainer's log-probabilities", "[train_policy]") {

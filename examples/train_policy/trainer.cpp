@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trainer.hpp"
 
-#include "advantages_local.hpp"
-
+#include <trm/advantages.hpp>
 #include <trm/bounds/certificate.hpp>
+#include <trm/loss/checked.hpp>
 
 #include <cstdio>
 
@@ -90,7 +90,10 @@ void trainer::sample(parallel_for const& parallel) {
     });
     for (std::size_t i = 0; i < problems.size(); ++i)
         batch_.rewards[i] = task_->reward(problems[i], batch_.response(i));
-    set_advantages(batch_, group, settings_.advantage);
+    auto const rule = settings_.advantage == "rloo" ? trm::advantages::rloo() : trm::advantages::grpo();
+    trm::throw_if(trm::advantages::from_rewards(rule, {.rewards = batch_.rewards, .group_of = batch_.group_of},
+                                                std::span(batch_.advantages))
+                      .status);
 }
 
 step_row trainer::step(parallel_for const& parallel) {
