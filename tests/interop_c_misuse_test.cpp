@@ -247,7 +247,7 @@ TEST_CASE("C: text, JSON and names that describe no loss") {
     c::loss const max(trm_loss_from_preset("trm_max(0.05)", &e));
     REQUIRE(max);
     CHECK(std::string(trm_loss_text(max.get())).find("seq_max_k2 <= 0.05") != std::string::npos);
-    c::loss const prime(trm_loss_from_preset("prime_rl( 0.1, 0.3 )", &e));
+    c::loss const prime(trm_loss_from_preset("prime_rl( 0.1, 3e-3 )", &e));
     REQUIRE(prime);
     for (char const* wrong : {"", "(", ")", "trm_max(", "trm_max(a)", "trm_max()", "trm_max(1,2,3,4,5)", "trl_depo",
                               "trl_sapo(1)", "trm_max(0.05", "trm_max(0.05,)", "trm_max(0.05 1)", "trm_max(,1)"})

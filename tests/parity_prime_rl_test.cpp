@@ -92,7 +92,7 @@ void check_all() {
         golden::batch<T> const b(all.at("batches").at(c.at("batch").get<std::string>()));
         auto const v = [&](char const* key) { return p.at(key).get<double>(); };
         if (name == "prime_default")
-            check_case<T>(c, b, presets::prime_rl(v("dppo_mask_low"), v("dppo_mask_high"), v("kl_tau")));
+            check_case<T>(c, b, presets::prime_rl_dppo_2026_08(v("dppo_mask_low"), v("dppo_mask_high"), v("kl_tau")));
         else if (name == "prime_ipo") check_case<T>(c, b, presets::prime_rl_ipo(v("ipo_threshold"), v("kl_tau")));
         else check_case<T>(c, b, presets::prime_rl_ref_kl(v("threshold"), v("kl_coef")));
         if (p.contains("adv_tau")) CHECK(v("adv_tau") == 1);

@@ -210,16 +210,16 @@ TEST_CASE("presets: verl, bypass", "[presets][parity]") {
 
 TEST_CASE("presets: prime-rl", "[presets][parity]") {
     auto const one = formula{}.weight;
-    check("prime_rl", presets::prime_rl(),
+    check("prime_rl_dppo_2026_08", presets::prime_rl_dppo_2026_08(),
           {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.2 : binary_gap(t) >= -0.2; },
            one, mean_of::tokens, kl_tau},
           true);
-    check("prime_rl_ipo", presets::prime_rl_ipo(),
+    check("prime_rl", presets::prime_rl(),
           {ratio_term, [](row const&, tok const& t) { return std::fabs(binary_gap(t)) <= 0.1; }, one, mean_of::tokens,
            kl_tau},
           true);
     auto const tau = [](double v) { return [v](row const&, tok const&) { return v; }; };
-    check("prime_rl, adv_tau 0.3", presets::prime_rl(0.05, 0.1, 0.02, 0.3),
+    check("prime_rl_dppo_2026_08, adv_tau 0.3", presets::prime_rl_dppo_2026_08(0.05, 0.1, 0.02, 0.3),
           {ratio_term, [](row const&, tok const& t) { return t.A > 0 ? binary_gap(t) <= 0.1 : binary_gap(t) >= -0.05; },
            tau(0.3), mean_of::tokens, [](tok const& t) { return 20 * kl_tau(t); }},
           true);
@@ -227,6 +227,15 @@ TEST_CASE("presets: prime-rl", "[presets][parity]") {
           {ratio_term, [](row const&, tok const& t) { return std::fabs(binary_gap(t)) <= 0.1; }, tau(0),
            mean_of::tokens, kl_tau},
           true);
+    // -adv_tau r A where ratio_low <= r <= ratio_high, no KL; sum over all tokens / loss_mask tokens
+    check("prime_rl_icepop", presets::prime_rl_icepop(0.7, 1.4, 0.3),
+          {ratio_term,
+           [](row const&, tok const& t) { return std::exp(t.p - t.mu) >= 0.7 && std::exp(t.p - t.mu) <= 1.4; },
+           tau(0.3), mean_of::tokens},
+          true);
+    band const wide = std::get<0>(presets::prime_rl_icepop().mask.criteria).keep;
+    CHECK(wide.lower == Approx(-std::log(5.0)));
+    CHECK(wide.upper == Approx(-std::log(0.2)));
     check("prime_rl_ref_kl", presets::prime_rl_ref_kl(),
           {[](row const&, tok const& t) { return -(t.f - t.p) * std::exp(t.p - t.mu); },
            [](row const&, tok const& t) { return binary_gap(t) >= -0.2; }, one, mean_of::tokens, kl_tau},

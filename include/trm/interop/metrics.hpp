@@ -275,8 +275,8 @@ template <storage_type S>
             {"min_seq_mult_prob_error", sequences.min}};
 }
 
-/// prime-rl's metrics of its default loss, from the diagnostics of `presets::prime_rl()`: its first criterion rejects by
-/// the high side, its second by the low side. For `presets::prime_rl_ipo` and `prime_rl_ref_kl` the first three hold.
+/// prime-rl's metrics of its losses, from the diagnostics of their presets. The last four are those of its default until August
+/// 2026, `presets::prime_rl_dppo_2026_08`, whose first criterion rejects by the high side and whose second by the low side.
 [[nodiscard]] inline metrics prime_rl_metrics(diagnostics const& d) {
     double const masked = d.finite_tokens() - d.kept_tokens;
     auto const share = [&](double n) { return masked > 0 ? n / masked : 0.0; };

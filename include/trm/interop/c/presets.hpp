@@ -64,6 +64,7 @@ inline constexpr named_preset presets_by_name[] = {
     TRM_C_PRESET(bypass_ppo_clip_k3_rs) TRM_C_PRESET(bypass_pg_is) TRM_C_PRESET(bypass_pg_token_icepop)
     TRM_C_PRESET(bypass_pg_geo_rs) TRM_C_PRESET(bypass_pg_geo_rs_seq_tis) TRM_C_PRESET(bypass_pg_geo_rs_token_tis)
     TRM_C_PRESET(disabled) TRM_C_PRESET(prime_rl) TRM_C_PRESET(prime_rl_ipo) TRM_C_PRESET(prime_rl_ref_kl)
+    TRM_C_PRESET(prime_rl_icepop) TRM_C_PRESET(prime_rl_dppo_2026_08)
     TRM_C_PRESET(slime_mis) TRM_C_PRESET(trl_grpo) TRM_C_PRESET(trl_dapo) TRM_C_PRESET(trl_dr_grpo)
     TRM_C_PRESET(trl_cispo) TRM_C_PRESET(trl_sapo) TRM_C_PRESET(trl_vespo) TRM_C_PRESET(trl_luspo)
     TRM_C_PRESET(trl_top_entropy) TRM_C_PRESET(trl_opsm) TRM_C_PRESET(openrlhf_tis) TRM_C_PRESET(openrlhf_icepop)

@@ -12,22 +12,34 @@
 TRM_NAMESPACE_BEGIN
 namespace presets {
 
-// --- prime-rl 559b44772, src/prime_rl/trainer/rl/loss.py; sums over all tokens / loss_mask tokens --------------------
+// --- prime-rl, src/prime_rl/trainer/rl/loss.py; sums over all tokens / loss_mask tokens ------------------------------
 
-/// DPPO's binary TV and the squared log-ratio on all tokens; adv_tau is the coefficient of the policy term. Two criteria, so
-/// that metrics tell the sides apart: reason bit 0 is the high side, bit 1 the low one.
-[[nodiscard]] inline auto prime_rl(double low = 0.2, double high = 0.2, double kl_tau = 1e-3,
-                                   double adv_tau = 1.0) noexcept {
+/// The default since 27 August 2026 (#3418), IPO: |p - mu| <= eps whatever the sign of A, and the squared log-ratio on all
+/// tokens; adv_tau is the coefficient of the policy term.
+[[nodiscard]] inline auto prime_rl(double eps = 0.1, double kl_tau = 1e-3, double adv_tau = 1.0) noexcept {
+    return masked_loss{token_mask{binary_tv{}, at_most(eps)},
+                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{},
+                       constant_weight{adv_tau}, squared_log_ratio{kl_tau}};
+}
+/// The same under its name before it was the default (559b44772, `type = "ipo"`).
+[[nodiscard]] inline auto prime_rl_ipo(double threshold = 0.1, double kl_tau = 1e-3, double adv_tau = 1.0) noexcept {
+    return prime_rl(threshold, kl_tau, adv_tau);
+}
+/// `type = "icepop"`, since 10 September 2026 (#3526): tokens whose ratio is outside [ratio_low, ratio_high] are dropped; no KL.
+[[nodiscard]] inline auto prime_rl_icepop(double ratio_low = 0.2, double ratio_high = 5.0,
+                                          double adv_tau = 1.0) noexcept {
+    return masked_loss{token_mask{k1{}, ratio_band_k1(ratio_low, ratio_high)},
+                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{},
+                       constant_weight{adv_tau}};
+}
+/// The default from 2 April to 27 August 2026 (559b44772, `type = "default"`): DPPO's binary TV. Two criteria, so that metrics
+/// tell the sides apart: reason bit 0 is the high side, bit 1 the low one.
+[[nodiscard]] inline auto prime_rl_dppo_2026_08(double low = 0.2, double high = 0.2, double kl_tau = 1e-3,
+                                                double adv_tau = 1.0) noexcept {
     return masked_loss{
         advantage_signed{binary_tv{}, at_most(high), band{}} && advantage_signed{binary_tv{}, band{}, at_most(low)},
         over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{}, constant_weight{adv_tau},
         squared_log_ratio{kl_tau}};
-}
-/// Symmetric: |p - mu| <= threshold whatever the sign of A.
-[[nodiscard]] inline auto prime_rl_ipo(double threshold = 0.1, double kl_tau = 1e-3, double adv_tau = 1.0) noexcept {
-    return masked_loss{token_mask{binary_tv{}, at_most(threshold)},
-                       over<ratio_kind::current_over_rollout>(importance_ratio{}), token_mean{},
-                       constant_weight{adv_tau}, squared_log_ratio{kl_tau}};
 }
 /// The teacher component: advantage log f - sg log p, f in ref_logp; drops p - mu < -threshold.
 [[nodiscard]] inline auto prime_rl_ref_kl(double threshold = 0.2, double kl_coefficient = 1e-3) noexcept {
