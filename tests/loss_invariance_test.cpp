@@ -28,7 +28,13 @@ std::vector<named> surrogates() {
             {"dro", dro{0.3}, false},               // its pull towards the old policy does not scale
             {"kl_cov", kl_cov{0.5, 0.05}, false},   // nor does its |x|; marks do not change
             {"vespo", vespo{}, true},
-            {"topr", topr{}, true}};
+            {"topr", topr{}, true},
+            {"spo", spo{}, true},
+            {"drpo", drpo{0.05}, true},
+            {"up_grpo", up_grpo{0.1, 1.5}, true},
+            {"delight", delight{}, false},  // its gate saturates
+            {"topr_token", topr_token{0.9, 1.2, 0.1, 0.8}, true},
+            {"topr_geometric", topr_geometric{0.99, 1.2, 0.1, 0.98}, true}};
 }
 spec_loss loss_of(named const& s) {
     loss_spec spec;

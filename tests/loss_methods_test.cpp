@@ -55,3 +55,9 @@ TEST_CASE("gspo and gmpo with weights that differ inside a sequence", "[loss][pa
 }
 TEST_CASE("vespo", "[loss][parity]") { compare_both(vespo{}, 10, 1e-4); }
 TEST_CASE("topr", "[loss][parity]") { compare_both(topr{0.5, 1.5, 0.25, 0.9}, 11, 1e-4); }
+TEST_CASE("spo", "[loss][parity]") { compare_both(spo{0.3}, 19, 1e-3); }
+TEST_CASE("drpo", "[loss][parity]") { compare_both(drpo{0.05}, 14, 3e-4); }
+TEST_CASE("up_grpo", "[loss][parity]") { compare_both(up_grpo{0.1, 1.4}, 15); }
+TEST_CASE("delight", "[loss][parity]") { compare_both(delight{0.7}, 16, 2e-5); }
+TEST_CASE("topr_token", "[loss][parity]") { compare_both(topr_token{0.9, 1.2, 0.1, 0.8}, 17); }
+TEST_CASE("topr_geometric", "[loss][parity]") { compare_both(topr_geometric{0.99, 1.2, 0.1, 0.98}, 18); }

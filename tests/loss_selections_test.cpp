@@ -4,7 +4,8 @@
 
 #include <trm/bounds/length_neutral.hpp>
 #include <trm/policy/length_neutral_mask.hpp>
-#include <trm/policy/selection_batch.hpp>
+#include <trm/policy/selection_direction.hpp>
+#include <trm/policy/selection_segment.hpp>
 
 #include <set>
 
@@ -93,6 +94,19 @@ TEST_CASE("selections match the oracle", "[loss][parity]") {
             35);
     compare(budget_mask{k2{}, 0.035} && clip_cov{0.05, 3.0, 0.02, 0.2, 0.28, 12345}, 2, 33);
     compare(length_neutral_mask{0.2, 60, 0.1, 0.05} && length_neutral_mask{0.25, 100}, 2, 34);
+    compare(segment_mask{k1{}, stat::mean, within(-0.2, 0.25)} && segment_mask{k2{}, stat::max, at_most(0.2), 7} &&
+                segment_mask{over<ratio_kind::proximal_over_rollout>(ratio_change{}), stat::sum, at_most(0.2), 1},
+            3, 36);
+    compare(away_sequence_mask{ratio_change{}, stat::mean, at_most(0.24)} &&
+                away_sequence_mask{given{}, stat::max, at_most(0.097)} && away_budget_mask{k2{}, 0.03} &&
+                away_budget_mask{over<ratio_kind::proximal_over_rollout>(given{}), 0.046},
+            4, 37);
+    running_budget_mask by_slots{binary_tv{}, 0.1, 60};
+    running_budget_mask by_length{over<ratio_kind::proximal_over_rollout>(k2{}), 0.2};
+    by_length.w_min = 0.3;
+    by_length.q = 0.5;
+    by_length.k = 0.4;
+    compare(by_slots && by_length, 2, 38);
 }
 
 TEST_CASE("quantiles do not interpolate, ranks are rounded up", "[loss][unit]") {
@@ -148,6 +162,30 @@ TEST_CASE("prefix, group and signed masks reject what they say", "[loss][unit]")
     CHECK(rejected_by(signed_sequence_mask{given{}, stat::max, at_most(1)}, d, 3, a) == ints{1, 3, 5});
     CHECK(rejected_by(signed_sequence_mask{given{}, stat::max, at_most(2), advantage_sign::positive}, d, 3, a) ==
           ints{4});
+}
+
+TEST_CASE("segments are runs of loss_mask, or pieces of them", "[loss][unit]") {
+    std::vector<double> const d = {0, 2, 0, 3, 0, 0};
+    CHECK(rejected_by(segment_mask{given{}, stat::max, at_most(2)}, d, 6) == ints{0, 1, 2, 3, 4, 5});
+    CHECK(rejected_by(segment_mask{given{}, stat::max, at_most(2), 2}, d, 6) == ints{2, 3});
+    CHECK(rejected_by(segment_mask{given{}, stat::max, at_most(2), 2}, d, 3) == ints{3, 4});
+    std::vector<double> const logp(12, -1.0), a(12, 1.0), score{0, 9, 0, 0, 1, 0, 0, 0, 0, 9, 0, 0};
+    std::vector<std::uint8_t> const mask{1, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1};
+    auto bad = logp;
+    bad[5] = batches::nan;
+    std::vector<std::int32_t> const cu{0, 12};
+    batch_view<double> const view{
+        .logp = bad, .rollout_logp = logp, .advantages = a, .given = score, .loss_mask = mask, .layout = packed{cu}};
+    auto const reasons = [&](std::int64_t length) {
+        segment_mask const m{given{}, stat::max, at_most(2), length};
+        auto const r = parity::run_of<double>(masked_loss{m, importance_ratio{}, token_mean{}}, view);
+        ints out;
+        for (std::size_t i = 0; i < 12; ++i)
+            if ((r.reasons[i] & 1) != 0) out.push_back(static_cast<int>(i));
+        return out;
+    };
+    CHECK(reasons(0) == ints{0, 1, 3, 4, 6, 9, 10, 11});  // the second run has a token that is not finite
+    CHECK(reasons(2) == ints{0, 1, 6, 9, 10});  // pieces {3, 4}, {5, 6} and {9, 10}, {11}
 }
 
 TEST_CASE("clip_cov chooses by its seed alone", "[loss][unit]") {

@@ -105,6 +105,22 @@ TEST_CASE("surrogates of one token", "[loss][property]") {
     check(plain(kl_cov{0.6}), [](vector const& l, vector const&, std::size_t t) {
         return -e.A[t] * r(l, t) + (e.marks[t] != 0 ? 0.6 * std::fabs(x(l, t)) : 0.0);
     });
+    check(plain(spo{0.3}), [](vector const& l, vector const&, std::size_t t) {
+        return -e.A[t] * r(l, t) + std::fabs(e.A[t]) * std::pow(r(l, t) - 1, 2) / 0.6;
+    });
+    check(plain(drpo{0.1}), [](vector const& l, vector const&, std::size_t t) {
+        double const p = std::exp(l[t]), mu = std::exp(e.rollout[t]);
+        return -e.A[t] * r(l, t) + std::fabs(e.A[t]) * (p - mu) * (p - mu) / (0.2 * mu);
+    });
+    check(plain(up_grpo{0.2, 1.5}), [](vector const& l, vector const& sg, std::size_t t) {
+        return e.A[t] > 0 ? -e.A[t] * std::exp(l[t] - sg[t]) : ppo(r(l, t), e.A[t], 0.2, 0.2, 1.5);
+    });
+    check(plain(delight{0.8}), [](vector const& l, vector const& sg, std::size_t t) {
+        return -e.A[t] * l[t] / (1 + std::exp(e.A[t] * sg[t] / 0.8));
+    });
+    check(plain(topr_token{0.5, 1.1, 0.2, 0.8}), [](vector const& l, vector const& sg, std::size_t t) {
+        return -(e.A[t] < 0 ? clip(r(sg, t), 0.2, 0.8) : clip(r(sg, t), 0.5, 1.1)) * e.A[t] * l[t];
+    });
 }
 
 TEST_CASE("surrogates of whole sequences", "[loss][property]") {
@@ -141,6 +157,10 @@ TEST_CASE("surrogates of whole sequences", "[loss][property]") {
         double const w = std::exp(n * mean([&](std::size_t u) { return x(sg, u); }));
         return -(e.A[t] < 0 ? clip(w, 0.1, 4) : clip(w, 0.2, 5)) * e.A[t] * l[t];
     });
+    for (double const upper : {0.9, 5.0})
+        check(plain(topr_geometric{0.2, upper, 0.1, 0.95}), [&](vector const& l, vector const& sg, std::size_t t) {
+            return -(e.A[t] < 0 ? clip(s(sg), 0.1, 0.95) : clip(s(sg), 0.2, upper)) * e.A[t] * l[t];
+        });
 }
 
 TEST_CASE("weights that differ inside a sequence are in the gradient of a shared ratio", "[loss][property]") {

@@ -5,7 +5,7 @@
 #include "catch.hpp"
 #include "loss_batch.hpp"
 
-#include <trm/reference/policy_methods.hpp>
+#include <trm/reference/policy_recent.hpp>
 
 #include <functional>
 
@@ -142,6 +142,7 @@ void check_divergences() {
     check_divergence<V>("k3", k3{}, [](double x) { return 30 + x; });
     check_divergence<V>("abs_log_ratio", abs_log_ratio{}, constant(1));
     check_divergence<V>("ratio", ratio{}, of_ratio(4));
+    check_divergence<V>("ratio_change", ratio_change{}, of_ratio(30));
     check_divergence<V>("ratio_either_way", ratio_either_way{}, of_ratio(5));
     check_divergence<V>("k3_reversed", k3_reversed{}, [](double x) { return 30 + x; });
     check_divergence<V>("jensen_shannon", jensen_shannon{}, constant(10));
@@ -238,6 +239,29 @@ void check_surrogates() {
     check_surrogate<V>("kl_cov", k, [k, &ratio_size](reference::token const& t, double) {
         return (4 + size_of_x(k, t)) * ratio_size(k, t) * std::fabs(t.advantage) + 2 * k.coefficient;
     });
+    for (double width : {0.05, 0.2, 3.0}) {
+        spo const q{width};
+        check_surrogate<V>("spo", q, [q, &ratio_size](reference::token const& t, double) {
+            double const r = ratio_size(q, t), away = std::fabs(r - 1) / q.eps;
+            return (8 + 3 * size_of_x(q, t)) * r * std::fabs(t.advantage) * (1 + away);
+        });
+        drpo const p{width};
+        check_surrogate<V>("drpo", p, [p, &ratio_size](reference::token const& t, double) {
+            auto const l = reference::pair_of(t, p.over);
+            double const both = std::exp(std::fmin(l.target, 0)) + std::exp(std::fmin(l.behaviour, 0));
+            return (8 + 3 * std::fabs(l.x)) * ratio_size(p, t) * std::fabs(t.advantage) * (1 + both / p.delta);
+        });
+    }
+    check_ratio_surrogate<V>("up_grpo", up_grpo{0.213, 3.1}, 4);
+    check_ratio_surrogate<V>("topr_token", topr_token{0.31, 4.7, 0.17, 1.3}, 4);
+    for (double eta : {0.3, 1.0, 20.0}) {
+        delight const g{eta};
+        check_surrogate<V>("delight", g, [g](reference::token const& t, double slope) {
+            double const z = std::fabs(t.advantage * t.logp) / g.eta;
+            double const beyond = z >= 80 ? 1e-34 * std::fabs(t.advantage) / u<typename V::value_type> : 0;
+            return (6 + 4 * z) * std::fabs(slope) + beyond;
+        });
+    }
 }
 
 /// x = log ref - log p as the penalty clamps it.

@@ -17,4 +17,5 @@
 #include <trm/loss/masked_loss.hpp>
 #include <trm/loss/quantiles.hpp>
 #include <trm/loss/spec.hpp>
+#include <trm/loss/token_weights.hpp>
 #include <trm/policy/selection_batch.hpp>

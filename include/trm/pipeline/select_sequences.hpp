@@ -141,7 +141,9 @@ private:
                                           {active, n},
                                           {advantages, advantages == nullptr ? 0 : n},
                                           nonfinite,
-                                          selection_memory(reinterpret_cast<std::byte*>(active + n))};
+                                          selection_memory(reinterpret_cast<std::byte*>(active + n)),
+                                          runs,
+                                          batch.loss_mask.empty() ? nullptr : batch.loss_mask.data()};
         sequence_output const out{runs, sequence.active, reasons, bit};
         if constexpr (!judges_sequence<Criterion>) {
             criterion.select(sequence, out);

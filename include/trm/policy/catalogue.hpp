@@ -5,7 +5,8 @@
 #include <trm/policy/length_neutral_mask.hpp>
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
-#include <trm/policy/selection_batch.hpp>
+#include <trm/policy/selection_direction.hpp>
+#include <trm/policy/selection_segment.hpp>
 #include <trm/policy/surrogates.hpp>
 
 /// \file
@@ -27,7 +28,8 @@ using divergences = type_list<k1,  // -x
                               binary_kl,  // KL of "this token or another one"
                               bidirectional_binary_kl,  // both ways
                               given,  // the batch's own stream
-                              jensen_shannon  // log cosh(x / 2)
+                              jensen_shannon,  // log cosh(x / 2)
+                              ratio_change  // |r - 1|
                               >;
 
 /// The divergences that serve as KL penalties: those that have `slope`.
@@ -50,14 +52,16 @@ using criteria = lists_joined<type_list<token_mask<D>>,  // tokens
                               of_statistics<group_mask, D>,  //
                               of_statistics<signed_sequence_mask, D>,  //
                               type_list<quantile_mask<D>, top_mean_mask<D>, budget_mask<D>, top_share_mask<D>>,
-                              type_list<clip_cov, length_neutral_mask>>;
+                              type_list<clip_cov, length_neutral_mask>, of_statistics<segment_mask, D>,  //
+                              of_statistics<away_sequence_mask, D>,  //
+                              type_list<away_budget_mask<D>, running_budget_mask<D>>>;
 
 using weights = type_list<no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>,
                           normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
                           normalised<sequence_weight<stat::mean_t>>, constant_weight>;
 
 using surrogates = type_list<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo, gspo_token, gmpo,
-                             sapo, dro, kl_cov, vespo, topr>;
+                             sapo, dro, kl_cov, vespo, topr, spo, drpo, up_grpo, delight, topr_token, topr_geometric>;
 
 /// Penalties whose KL is estimated by E.
 template <class E>

@@ -89,6 +89,17 @@ struct ratio {
     }
 };
 
+/// |r - 1| >= 0: its mean under behaviour samples is twice the total variation. Relative error as r - 1. VACO's divergence, see
+/// `away_sequence_mask`. 1 transcendental.
+struct ratio_change {
+    static constexpr char const* name = "ratio_change";
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return abs(l.expm1);
+    }
+};
+
 /// e^|x| = max(r, 1 / r) >= 1. Its sequence mean is NeMo-RL's `seq_logprob_error_threshold`. 1 transcendental.
 struct ratio_either_way {
     static constexpr char const* name = "ratio_either_way";

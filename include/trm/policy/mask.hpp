@@ -267,10 +267,33 @@ struct scored_by {
     }
 };
 
+/// Scores of a divergence and of the log-ratio that it looks at: channels 0 and 1. For selections that ask where a token moves.
+template <class D>
+struct scored_with_ratio : scored_by<D> {
+    using scoring = scored_with_ratio;
+    static constexpr int channels = 2;
+    static constexpr bool reads_advantages = true, looks_at_ratio = true;
+    [[nodiscard]] static constexpr unsigned needs() noexcept {
+        if constexpr (has_static_ratio<D>) return need::advantage | need::ratio(D::over);
+        return need::advantage;
+    }
+    template <class V, bool P>
+    TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
+        out[0] = divergence_of(this->divergence, t);
+        out[1] = ratio_of(this->divergence, t).value;
+    }
+};
+/// Does the policy gradient push a token further away: A > 0 and r > 1, or A < 0 and r < 1?
+[[nodiscard]] constexpr bool moves_away(double advantage, double log_ratio) noexcept {
+    return (advantage > 0 && log_ratio > 0) || (advantage < 0 && log_ratio < 0);
+}
+
 /// The part of a selection that scores tokens: one type, and one kernel, for all that look at a divergence.
 template <class M>
 [[nodiscard]] constexpr auto const& scores_of(M const& m) noexcept {
-    if constexpr (requires { m.divergence; }) {
+    if constexpr (requires { typename M::scoring; }) {
+        return static_cast<typename M::scoring const&>(m);
+    } else if constexpr (requires { m.divergence; }) {
         return static_cast<scored_by<std::remove_cvref_t<decltype(m.divergence)>> const&>(m);
     } else {
         return m;

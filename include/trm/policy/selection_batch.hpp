@@ -21,6 +21,16 @@ namespace detail {
     return tokens;
 }
 
+/// The (1 - share)-quantile, linearly interpolated between ranks as in torch.quantile. Reorders d, which is not empty.
+[[nodiscard]] inline double upper_quantile(std::span<double> d, double share) noexcept {
+    double place = (1 - share) * static_cast<double>(d.size() - 1);
+    if (std::fabs(place - std::round(place)) < 1e-9) place = std::round(place);  // 1 - share is rounded
+    double const rank = std::floor(place);
+    auto const at = d.begin() + static_cast<std::ptrdiff_t>(rank);
+    std::nth_element(d.begin(), at, d.end());
+    return place > rank ? *at + (place - rank) * (*std::min_element(at + 1, d.end()) - *at) : *at;
+}
+
 }  // namespace detail
 
 /// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
@@ -90,13 +100,7 @@ struct top_share_mask : detail::scored_by<D> {
         n = 0;
         in.for_each([&](std::size_t t) { d[n++] = in.scores[t]; });
         if (d.empty()) return;
-        double place = (1 - share) * static_cast<double>(d.size() - 1);
-        if (std::fabs(place - std::round(place)) < 1e-9) place = std::round(place);  // 1 - share is rounded
-        double const rank = std::floor(place);
-        auto const at = d.begin() + static_cast<std::ptrdiff_t>(rank);
-        std::nth_element(d.begin(), at, d.end());
-        double least = *at;
-        if (place > rank) least += (place - rank) * (*std::min_element(at + 1, d.end()) - least);
+        double const least = detail::upper_quantile(d, share);
         in.for_each([&](std::size_t t) {
             if (in.scores[t] < least) out.reject(t);
         });

@@ -9,25 +9,6 @@
 
 TRM_NAMESPACE_BEGIN
 
-/// One sequence: its slots in order, in whatever runs of the batch they stand. Slots that loss_mask leaves out are among them.
-struct selection_sequence {
-    std::span<double const> scores;  ///< channel c of slot i is scores[c * size() + i]; anything where not active
-    std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token, else 0
-    std::span<double const> advantages;  ///< of every slot, if the selection's `reads_advantages` is true
-    std::size_t first_nonfinite = 0;  ///< first slot that loss_mask selects but is not finite; size() if there is none
-    selection_memory memory{};  ///< what `scratch.per_token` asks for, for size() slots; a copy starts at the front
-
-    [[nodiscard]] std::size_t size() const noexcept { return active.size(); }
-    /// No statistic of such a sequence is in any band.
-    [[nodiscard]] bool has_nonfinite() const noexcept { return first_nonfinite < size(); }
-    /// f(slot) for every active slot, in order.
-    template <class F>
-    void for_each_active(F&& f) const {
-        for (std::size_t i = 0; i < size(); ++i)
-            if (active[i] != 0) f(i);
-    }
-};
-
 /// The runs of one sequence, in order.
 class sequence_runs {
 public:
@@ -51,6 +32,36 @@ private:
     token_run whole_{};
     layout_view const* layout_ = nullptr;
     std::span<std::int64_t const> runs_;
+};
+
+/// One sequence: its slots in order, in whatever runs of the batch they stand. Slots that loss_mask leaves out are among them.
+struct selection_sequence {
+    std::span<double const> scores;  ///< channel c of slot i is scores[c * size() + i]; anything where not active
+    std::span<std::uint8_t const> active;  ///< 1 where loss_mask selects a finite token, else 0
+    std::span<double const> advantages;  ///< of every slot, if the selection's `reads_advantages` is true
+    std::size_t first_nonfinite = 0;  ///< first slot that loss_mask selects but is not finite; size() if there is none
+    selection_memory memory{};  ///< what `scratch.per_token` asks for, for size() slots; a copy starts at the front
+    sequence_runs runs{token_run{}};  ///< where the slots are in the batch
+    std::uint8_t const* loss_mask = nullptr;  ///< of the batch; null: everything is selected
+
+    [[nodiscard]] std::size_t size() const noexcept { return active.size(); }
+    /// No statistic of such a sequence is in any band.
+    [[nodiscard]] bool has_nonfinite() const noexcept { return first_nonfinite < size(); }
+    /// f(slot) for every active slot, in order.
+    template <class F>
+    void for_each_active(F&& f) const {
+        for (std::size_t i = 0; i < size(); ++i)
+            if (active[i] != 0) f(i);
+    }
+    /// f(slot, does loss_mask select it?) for every slot, in order.
+    template <class F>
+    void for_each_slot(F&& f) const {
+        std::size_t slot = 0;
+        runs.for_each([&](token_run run) {
+            for (std::int64_t t = run.begin; t < run.begin + run.size; ++t, ++slot)
+                f(slot, loss_mask == nullptr || loss_mask[t] != 0);
+        });
+    }
 };
 
 /// Where a selection writes what it rejects of one sequence.

@@ -4,9 +4,9 @@
 #include <trm/core/batch_view.hpp>
 #include <trm/pipeline/selection.hpp>
 #include <trm/reference/diagnostics.hpp>
-#include <trm/reference/policy_methods.hpp>
+#include <trm/reference/policy_recent.hpp>
 #include <trm/reference/reads.hpp>
-#include <trm/reference/selection.hpp>
+#include <trm/reference/selection_recent.hpp>
 #include <trm/reference/weights.hpp>
 
 #include <map>
@@ -59,6 +59,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, log_ratio_cl
         auto const id = static_cast<std::size_t>(run.sequence);
         for (std::int64_t k = 0; k < run.size; ++k) {
             std::int64_t const position = places[id]++;
+            all[id].slots = places[id];
             auto const at = static_cast<std::size_t>(run.begin + k);
             if (!b.loss_mask.empty() && b.loss_mask[at] == 0) continue;
             token t;

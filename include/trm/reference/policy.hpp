@@ -36,6 +36,7 @@ struct sequence {
     std::vector<std::size_t> nonfinite;  ///< loss_mask tokens that are masked for what they hold
     std::vector<std::int64_t> nonfinite_position;
     std::int32_t group = 0;
+    std::int64_t slots = 0;  ///< loss_mask or not
     [[nodiscard]] double size() const { return static_cast<double>(tokens.size() + nonfinite.size()); }
 };
 

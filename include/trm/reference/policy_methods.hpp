@@ -20,6 +20,7 @@ namespace reference {
 inline double divergence(probability_change const&, token const&, pair const& l) {
     return std::exp(std::fmin(l.target, 0)) - std::exp(std::fmin(l.behaviour, 0));
 }
+inline double divergence(ratio_change const&, token const&, pair const& l) { return std::fabs(std::expm1(l.x)); }
 inline double divergence(ratio_either_way const&, token const&, pair const& l) { return std::exp(std::fabs(l.x)); }
 inline double divergence(jensen_shannon const&, token const&, pair const& l) {
     long double const half = std::sinh(static_cast<long double>(l.x) / 2);

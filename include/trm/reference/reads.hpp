@@ -5,6 +5,7 @@
 #include <trm/policy/penalty_kl.hpp>
 #include <trm/policy/selection_batch.hpp>
 #include <trm/policy/surrogates.hpp>
+#include <trm/reference/selection_recent.hpp>
 
 #include <concepts>
 #include <tuple>
@@ -31,13 +32,14 @@ unsigned criterion_reads(M const& m) {
     if constexpr (requires { m.divergence; })
         if (std::derived_from<std::remove_cvref_t<decltype(m.divergence)>, given>) bits = need::given;
     if constexpr (requires { m.positive; }) bits |= bit_of(over_of(m)) | need::advantage;  // advantage_signed
+    if constexpr (judges_direction<M>) bits |= bit_of(over_of(m)) | need::advantage;
     if constexpr (requires { m.sign; }) bits |= need::advantage;  // signed_sequence_mask
     if constexpr (std::is_same_v<M, clip_cov>) bits |= need::advantage;
     return bits;
 }
 template <class S>
 unsigned surrogate_reads(S const& s) {
-    if (std::derived_from<S, policy_gradient>) return need::advantage;
+    if (std::derived_from<S, policy_gradient> || std::derived_from<S, delight>) return need::advantage;
     return bit_of(s.over) | (std::derived_from<S, reference_gap> ? need::ref_logp : need::advantage);
 }
 template <class W>
