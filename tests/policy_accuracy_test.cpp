@@ -61,8 +61,18 @@ reference::token oracle_token(inputs<T> const& in, double limit) {
     t.advantage = double(in.advantage);
     t.marked = in.marked;
     t.has_proximal = true;
-    t.limit = limit;
+    t.clamps = limit;
     return t;
+}
+
+/// The pair of policies that a policy looks at, with the one clamp of all stages.
+template <class P>
+reference::pair pair_of(P const& p, reference::token const& t) {
+    return reference::pair_of(t, p.over, t.clamps.mask);
+}
+template <class P>
+double size_of_x(P const& p, reference::token const& t) {
+    return std::fabs(pair_of(p, t).x);
 }
 
 /// f(registers of tokens, the inputs of their lanes), with every log-ratio as the kernel sets it.
@@ -84,9 +94,9 @@ void for_registers(std::vector<inputs<typename V::value_type>> const& all, doubl
         t.advantage = simd::load<V>(lane[4]);
         t.marked = simd::load<V>(lane[5]) > V(T(0));
         t.given = t.factor = t.weight = V(T(1));
-        set_log_ratio(t.current_over_rollout, t.logp, rollout, t.active, limits);
-        set_log_ratio(t.proximal_over_rollout, proximal, rollout, t.active, limits);
-        set_log_ratio(t.current_over_proximal, t.logp, proximal, t.active, limits);
+        set_log_ratio(t.current_over_rollout, t.logp, rollout, t.active, -limits, limits);
+        set_log_ratio(t.proximal_over_rollout, proximal, rollout, t.active, -limits, limits);
+        set_log_ratio(t.current_over_proximal, t.logp, proximal, t.active, -limits, limits);
         f(t, &all[at]);
     }
 }
@@ -123,7 +133,7 @@ void check_divergence(char const* name, D const& d, Bound bound, double absolute
             simd::store(got, divergence_of(d, t));
             for (std::size_t i = 0; i < V::size; ++i) {
                 auto const o = oracle_token(in[i], limit);
-                double const want = reference::divergence_at(d, o), x = std::fabs(reference::pair_of(o, d.over).x);
+                double const want = reference::divergence_at(d, o), x = size_of_x(d, o);
                 double const tiny = sizeof(T) == 4 ? 1e-35 : 1e-300;
                 w.add("value", double(got[i]), want, (bound(x) * std::fabs(want) + absolute) * u<T> + tiny, in[i]);
             }
@@ -164,7 +174,7 @@ void check_slope(char const* name, Kernel kernel, Oracle oracle, Bound bound) {
         worst w;
         for_registers<V>(all, limit, [&](token<V, true> const& t, inputs<T> const* in) {
             T value[V::size], slope[V::size];
-            auto const got = kernel(t, simd::broadcast<V>(limit));
+            auto const got = kernel(t, limit);
             simd::store(value, got.value);
             simd::store(slope, got.slope);
             for (std::size_t i = 0; i < V::size; ++i) {
@@ -182,19 +192,13 @@ void check_slope(char const* name, Kernel kernel, Oracle oracle, Bound bound) {
         check(w, name, limit);
     }
 }
-/// |x| of the pair of policies that a policy looks at.
-template <class P>
-double size_of_x(P const& p, reference::token const& t) {
-    return std::fabs(reference::pair_of(t, p.over).x);
-}
-
 template <class V, class S, class Bound>
 void check_surrogate(char const* name, S const& s, Bound bound) {
     check_slope<V>(
-        name, [&](token<V, true> const& t, V) { return s(t, ratio_of(s, t)); },
+        name, [&](token<V, true> const& t, double) { return s(t, ratio_of(s, t)); },
         [&](reference::token const& t) {
             reference::decisions d;
-            return reference::surrogate(s, t, reference::pair_of(t, s.over), d);
+            return reference::surrogate(s, t, pair_of(s, t), d);
         },
         bound);
 }
@@ -207,9 +211,7 @@ void check_ratio_surrogate(char const* name, S const& s, double c) {
 
 template <class V>
 void check_surrogates() {
-    auto const ratio_size = [](auto const& s, reference::token const& t) {
-        return std::exp(reference::pair_of(t, s.over).x);
-    };
+    auto const ratio_size = [](auto const& s, reference::token const& t) { return std::exp(pair_of(s, t).x); };
     check_ratio_surrogate<V>("importance_ratio", importance_ratio{}, 4);
     check_ratio_surrogate<V>("importance_ratio over rollout",
                              over<ratio_kind::current_over_rollout>(importance_ratio{}), 4);
@@ -225,8 +227,7 @@ void check_surrogates() {
         sapo const s{tau, 1.05 * tau <= 80 ? 1.05 * tau : tau};
         check_surrogate<V>("sapo", s, [s, &ratio_size](reference::token const& t, double slope) {
             double const tau_t = t.advantage > 0 ? s.tau_positive : s.tau_negative;
-            double const x = size_of_x(s, t), r = ratio_size(s, t),
-                         z = tau_t * std::fabs(std::expm1(reference::pair_of(t, s.over).x));
+            double const x = size_of_x(s, t), r = ratio_size(s, t), z = tau_t * std::fabs(std::expm1(pair_of(s, t).x));
             double const beyond = z >= 80 ? 1e-34 * std::fabs(t.advantage) * r / u<typename V::value_type> : 0;
             return (8 + x + 6 * z + tau_t * r * x) * std::fabs(slope) + beyond;
         });
@@ -247,7 +248,7 @@ void check_surrogates() {
         });
         drpo const p{width};
         check_surrogate<V>("drpo", p, [p, &ratio_size](reference::token const& t, double) {
-            auto const l = reference::pair_of(t, p.over);
+            auto const l = pair_of(p, t);
             double const both = std::exp(std::fmin(l.target, 0)) + std::exp(std::fmin(l.behaviour, 0));
             return (8 + 3 * std::fabs(l.x)) * ratio_size(p, t) * std::fabs(t.advantage) * (1 + both / p.delta);
         });
@@ -266,13 +267,13 @@ void check_surrogates() {
 
 /// x = log ref - log p as the penalty clamps it.
 double reference_x(reference::token const& t, double input_clamp) {
-    return reference::pair_of(t.ref, t.logp, std::fmin(t.limit, input_clamp)).x;
+    return reference::pair_of(t.ref, t.logp, std::fmin(t.clamps.penalty.upper, input_clamp)).x;
 }
 
 template <class V, class P, class Bound>
 void check_penalty(char const* name, P const& p, Bound bound) {
     check_slope<V>(
-        name, [&](token<V, true> const& t, V limit) { return p(t, limit); },
+        name, [&](token<V, true> const& t, double limit) { return p(t, penalty_clamp<V>(limit)); },
         [&](reference::token const& t) { return reference::penalty(p, t); }, bound);
 }
 /// Each estimator with each gradient; `terms`: D - D' as the size of what is subtracted, in |x|.
@@ -294,7 +295,7 @@ void check_estimator(char const* name, D const& d, Size size) {
         auto const by_ratio = [=](auto const& p, char const* kind) {
             check_penalty<V>(kind, p, [=](reference::token const& t, double slope) {
                 double const x = std::fabs(reference_x(t, clamp)), y = size_of_x(p, t);
-                double const r = std::exp(reference::pair_of(t, p.over).x);
+                double const r = std::exp(pair_of(p, t).x);
                 return slope == 0 ? 0 : b * r * size(x) + (9 + x + y) * std::fabs(slope);
             });
         };
@@ -339,7 +340,7 @@ template <class D, class T>
 double value(D const& d, T target, T behaviour, double clamp = 20) {
     using V = simd::vec<T, simd::scalar>;
     log_ratio<V> l;
-    set_log_ratio(l, V(target), V(behaviour), V::mask::everywhere(), V(T(clamp)));
+    set_log_ratio(l, V(target), V(behaviour), V::mask::everywhere(), V(T(-clamp)), V(T(clamp)));
     T out[1];
     simd::store(out, d(l));
     return double(out[0]);
@@ -386,9 +387,9 @@ TEST_CASE("unbiased gradients of k3 are exactly x times beta and the ratio", "[l
         float const exact = all[0].ref - all[0].logp;
         for_registers<V>(all, 20, [&](token<V, true> const& t, inputs<float> const*) {
             float got[1];
-            simd::store(got, reference_kl{k3{}, 1.0, kl_gradient::score_function{}}(t, V(20)).slope);
+            simd::store(got, reference_kl{k3{}, 1.0, kl_gradient::score_function{}}(t, penalty_clamp<V>(20)).slope);
             CHECK(got[0] == -exact);
-            simd::store(got, reference_kl{k3{}, 1.0, kl_gradient::importance<>{}}(t, V(20)).slope);
+            simd::store(got, reference_kl{k3{}, 1.0, kl_gradient::importance<>{}}(t, penalty_clamp<V>(20)).slope);
             CHECK(got[0] == -exact);
         });
     }
@@ -399,7 +400,7 @@ TEST_CASE("a penalty with beta 0 is 0 where its exponentials overflow", "[loss][
     for_registers<V>(domain<float>(), 80, [&](token<V, true> const& t, inputs<float> const*) {
         float value[V::size], slope[V::size];
         auto const got =
-            reference_kl{k3{}, 0.0, kl_gradient::importance<>{}, sees::all_tokens, 80.0}(t, simd::broadcast<V>(80));
+            reference_kl{k3{}, 0.0, kl_gradient::importance<>{}, sees::all_tokens, 80.0}(t, penalty_clamp<V>(80));
         simd::store(value, got.value);
         simd::store(slope, got.slope);
         for (std::size_t i = 0; i < V::size; ++i)

@@ -84,9 +84,8 @@ struct topr_geometric : detail::trajectory_score {
         detail::add_where(t.keep, l.value, sum);
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
     }
-    template <class... Clamp>
-    [[nodiscard]] sequence_constants constants(double const* sum, Clamp const&...) const noexcept {
-        double const s = sum[1] > 0 ? std::exp(sum[0] / sum[1]) : 1.0;
+    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
+        double const s = sum[1] > 0 ? std::exp(clamp(sum[0] / sum[1])) : 1.0;
         auto const clip = [s](double lo, double hi) { return s < lo ? lo : s > hi ? hi : s; };
         return {{clip(positive_lower, positive_upper), clip(negative_lower, negative_upper), 0, 0}};
     }

@@ -41,7 +41,7 @@ inline terms surrogate(topr_token const& p, token const& t, pair const& l, decis
 }
 template <std::derived_from<topr_geometric> S>
 std::vector<terms> surrogates(S const& p, sequence const& s, decisions&) {
-    double const w = mean_ratio(p, s);
+    double const w = mean_ratio(p, s).value;
     return scores(p, s, [&](bool negative) {
         return std::fmin(std::fmax(w, negative ? p.negative_lower : p.positive_lower),
                          negative ? p.negative_upper : p.positive_upper);

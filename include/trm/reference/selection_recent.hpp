@@ -23,7 +23,7 @@ inline constexpr bool judges_direction<away_budget_mask<D>> = true;
 template <class D>
 inline constexpr bool judges_direction<running_budget_mask<D>> = true;
 
-inline bool moves_away(token const& t, ratio_kind over) { return t.advantage * pair_of(t, over).x > 0; }
+inline bool moves_away(token const& t, ratio_kind over) { return t.advantage * pair_of(t, over, t.clamps.mask).x > 0; }
 
 template <class D, class Stat>
 flags rejected(away_sequence_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
