@@ -2,9 +2,13 @@
 
 // Trains a small policy by reinforcement learning with rollouts of another engine: train_policy --help
 #include "methods.hpp"
+#include "study.hpp"
+#include "summary.hpp"
 #include "trainer.hpp"
 
 #include <CLI/CLI.hpp>
+
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
@@ -78,6 +82,67 @@ int train(run_settings const& s, int threads, std::string const& csv) {
     return 0;
 }
 
+/// What --study wants beside its preset.
+struct study_command {
+    std::string preset;
+    std::vector<std::string> tasks, engines, optimisers, methods;
+    std::vector<int> horizons, staleness;
+    std::vector<double> rates;
+    int seeds = 0;
+    study_options options;
+};
+
+void add_study(CLI::App& app, study_command& c) {
+    char const* const group = "Study";
+    std::string names;
+    for (std::string const& n : study_names()) names += (names.empty() ? "" : ", ") + n;
+    app.add_option("--study", c.preset,
+                   "compare methods over seeds: " + names + ", or custom: the grid of the options below")
+        ->group(group)
+        ->expected(0, 1)
+        ->default_str("quick");
+    app.add_option("--out", c.options.directory, "directory of the study; started again, it goes on where it was")
+        ->capture_default_str()
+        ->group(group);
+    app.add_option("--tasks", c.tasks, "tasks")->group(group);
+    app.add_option("--horizons", c.horizons, "horizons")->group(group);
+    app.add_option("--engines", c.engines, "engines: f32, bf16, int8, with -moe for experts")->group(group);
+    app.add_option("--stalenesses", c.staleness, "ages of the engine's weights")->group(group);
+    app.add_option("--optimisers", c.optimisers, "optimisers")->group(group);
+    app.add_option("--learning-rates", c.rates, "step sizes")->group(group);
+    app.add_option("--methods", c.methods, "methods, by name or text")->group(group);
+    app.add_option("--seeds", c.seeds, "seeds of every combination")->group(group);
+    app.add_option("--abort-after", c.options.abort_after, "for tests: die after so many runs")->group("");
+}
+
+std::vector<run_settings> runs_of(study_command const& c, run_settings const& rest) {
+    if (c.preset != "custom") return study_preset(c.preset);
+    grid g;
+    g.rest = rest;
+    auto const take = [](auto const& given, auto& to) {
+        if (!given.empty()) to = given;
+    };
+    take(c.tasks, g.tasks);
+    take(c.horizons, g.horizons);
+    take(c.engines, g.engines);
+    take(c.staleness, g.staleness);
+    take(c.optimisers, g.optimisers);
+    take(c.rates, g.learning_rates);
+    take(c.methods, g.methods);
+    if (c.seeds > 0) g.seeds = c.seeds;
+    return runs_of(g);
+}
+
+int study(study_command c, run_settings const& rest, int threads) {
+    std::vector<run_settings> const runs = runs_of(c, rest);
+    c.options.threads = threads;
+    c.options.progress = isatty(STDERR_FILENO) != 0;
+    run_study(runs, c.options);
+    auto const results = read_study(runs, c.options.directory);
+    std::cout << summarise(cells_of(results), c.options.directory) << std::flush;
+    return std::cout ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -86,14 +151,16 @@ int main(int argc, char** argv) {
     run_settings s;
     int threads = 2;
     std::string csv;
+    study_command c;
     add_run(app, s);
+    add_study(app, c);
     app.add_option("--threads", threads, "threads; the numbers do not depend on it")
         ->capture_default_str()
         ->check(CLI::Range(1, 256));
     app.add_option("--csv", csv, "file for one row an update")->type_name("FILE");
     CLI11_PARSE(app, argc, argv);
     try {
-        return train(s, threads, csv);
+        return app.count("--study") > 0 ? study(c, s, threads) : train(s, threads, csv);
     } catch (std::exception const& e) {
         std::cerr << "train_policy: " << e.what() << '\n';
         return 1;
