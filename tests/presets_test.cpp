@@ -491,3 +491,52 @@ TEST_CASE("a preset as data gives the preset's bits", "[presets][property]") {
     CHECK(takes_over(k1{}));
     CHECK_FALSE(takes_over(squared_log_ratio{0.1}));  // would look at the same pair as before
 }
+
+namespace {
+
+/// One sequence of two tokens, A = -1, with these log-ratios of current over proximal and of proximal over rollout: the sum of the
+/// absolute terms of a preset's policy, from its loss.
+template <class Preset>
+double two_tokens(Preset preset, double moved, double corrected_1, double corrected_2) {
+    double const proximal[] = {-40, -50}, rollout[] = {-40 - corrected_1, -50 - corrected_2};
+    double const logp[] = {-40 + moved, -50 + moved}, advantages[] = {-1, -1}, ref[] = {-40 + moved, -50 + moved};
+    std::int64_t const cu[] = {0, 2};
+    batch_view<double> b;
+    b.logp = logp;
+    b.rollout_logp = rollout;
+    b.proximal_logp = proximal;
+    b.ref_logp = ref;
+    b.advantages = advantages;
+    b.layout = packed(cu);
+    loss_spec spec = to_spec(preset);
+    spec.aggregate = token_sum{};
+    result const r = spec_loss(spec)(b, outputs<double>{});
+    REQUIRE(r.status.ok());
+    return r.loss;
+}
+
+}  // namespace
+
+TEST_CASE("presets clamp what their trainers clamp, and nothing else", "[presets]") {
+    using namespace presets;
+    auto const near = [](double value, double want) { return std::fabs(value - want) <= 1e-10 * std::fabs(want); };
+    double const far = std::exp(30), at_20 = std::exp(20);
+    // The ratio of the surrogate is e^30 with A = -1: unclipped, the loss is twice that, or twice e^20.
+    CHECK(near(two_tokens(trl_grpo(), 30, 0, 0), 2 * far));
+    CHECK(near(two_tokens(slime_mis(), 30, 0, 0), 2 * far));
+    CHECK(near(two_tokens(areal_decoupled(), 30, 0, 0), 2 * far));
+    CHECK(near(two_tokens(nemo_tis(2), 30, 0, 0), 2 * far));
+    CHECK(near(two_tokens(openrlhf_tis(), 30, 0, 0), 2 * at_20));
+    CHECK(near(two_tokens(skyrl_pipeline(), 30, 0, 0), 2 * at_20));
+    // verl's dual clip hides it from above: A = -1 pays at most 3.
+    CHECK(near(two_tokens(decoupled_token_is(), 30, 0, 0), 6));
+    // prime-rl: current over rollout, and 1e-3 of the unclamped square.
+    CHECK(near(two_tokens(prime_rl(), 30, 0, 0), 2 * far + 2 * 1e-3 * 900));
+    // Weights. OpenRLHF: the raw ratio of each token, e^25 and e^-24, behind a geometric filter that 0.5 passes.
+    CHECK(near(two_tokens(openrlhf_seq_mask_tis(), 0, 25, -24), std::exp(25) + std::exp(-24)));
+    // verl's product: the sum of the log-ratios is 1 before it is clamped; of clamped ones it would be 0.
+    CHECK(near(two_tokens(decoupled_seq_is(10), 0, 30, -29), 2 * std::exp(1)));
+    CHECK(near(two_tokens(decoupled_seq_is(1e30), 0, 30, -5), 2 * at_20));
+    // TRL's product, unclamped, is 0 above 3 and e^1 here.
+    CHECK(near(two_tokens(trl_grpo(), 0, 30, -29), 2 * std::exp(1)));
+}

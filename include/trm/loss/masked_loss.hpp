@@ -59,6 +59,12 @@ public:
         copy.options = options;
         return copy;
     }
+    /// The same loss with other clamps of its log-ratios: `loss.clamped(no_clamp)`.
+    [[nodiscard]] constexpr masked_loss clamped(log_ratio_clamps clamps) const noexcept {
+        masked_loss copy = *this;
+        copy.options.log_ratio_clamp = clamps;
+        return copy;
+    }
     /// The same loss with other options.
     [[nodiscard]] constexpr masked_loss with(loss_options o) const noexcept {
         masked_loss copy = *this;

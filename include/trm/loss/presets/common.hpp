@@ -17,5 +17,16 @@ inline constexpr ratio_kind corrected = ratio_kind::correction;
     return within(-std::log(upper), -std::log(lower));
 }
 
+/// The clamps of most trainers: of masks, weights, surrogates, penalties, each for tokens and sums.
+[[nodiscard]] constexpr log_ratio_clamps clamps_by_stage(clamp_range mask, clamp_range weight, clamp_range surrogate,
+                                                         clamp_range penalty) noexcept {
+    log_ratio_clamps c;
+    c.mask = mask;
+    c.weight = c.weight_sequence = weight;
+    c.surrogate = c.surrogate_sequence = surrogate;
+    c.penalty = penalty;
+    return c;
+}
+
 }  // namespace presets
 TRM_NAMESPACE_END

@@ -42,7 +42,8 @@ namespace presets {
 /// M2PO, arXiv 2510.01161; AReaL: drops the largest squared log-ratios, proximal over rollout, until their mean is below the
 /// limit, and divides by what is kept.
 [[nodiscard]] inline auto m2po(double limit) noexcept {
-    return masked_loss{budget_mask{over<corrected>(k2{}), limit / 2}, ppo_clip{}, token_mean{over_kept}};
+    return masked_loss{budget_mask{over<corrected>(k2{}), limit / 2}, ppo_clip{}, token_mean{over_kept}}.clamped(
+        no_clamp);
 }
 /// DPPO of verl and Stable-RL (score form) and of prime-rl and SkyRL (differentiable ratio), binary TV.
 [[nodiscard]] inline auto dppo_tv_score(double low = 0.2, double high = 0.2, double cap = 20.0) noexcept {
