@@ -5,10 +5,10 @@ option(TRM_WERROR "Treat warnings in trm's own targets as errors" OFF)
 include(trm_warnings)
 include(trm_cpu)
 
-# trm_add_executable(<name> SOURCES <file>... [LINK <target>...] [MARCH <march>])
-# MARCH: a -march value, BASELINE for none; default: TRM_MARCH.
+# trm_add_executable(<name> SOURCES <file>... [LINK <target>...] [MARCH <march>] [NO_DISPATCH])
+# MARCH: a -march value, BASELINE for none; default: TRM_MARCH. NO_DISPATCH: kernels for the flags alone.
 function(trm_add_executable name)
-  cmake_parse_arguments(arg "" "MARCH" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(arg "NO_DISPATCH" "MARCH" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE trm::trm ${arg_LINK})
   trm_warnings(${name})
@@ -17,6 +17,9 @@ function(trm_add_executable name)
   endif()
   if(arg_MARCH AND NOT arg_MARCH STREQUAL "BASELINE")
     target_compile_options(${name} PRIVATE -march=${arg_MARCH})
+  endif()
+  if(arg_NO_DISPATCH)
+    target_compile_definitions(${name} PRIVATE TRM_DISPATCH=0)
   endif()
 endfunction()
 

@@ -1,11 +1,17 @@
-# trm_add_test(<file> [NAME <name>] [MARCH <march>] [LABELS <label>...] [LINK <target>...] [OPTIONS <flag>...] [NO_RUN])
-# One executable of the same name as the file; one CTest entry.
+# trm_add_test(<file> [NAME <name>] [MARCH <march>] [LABELS <label>...] [LINK <target>...] [OPTIONS <flag>...] [NO_RUN]
+#   [DISPATCH])
+# One executable of the same name as the file; one CTest entry. Kernels are compiled for the flags alone, in a third of the
+# time, unless DISPATCH asks for all vector units.
 function(trm_add_test file)
-  cmake_parse_arguments(arg "NO_RUN" "NAME;MARCH" "LABELS;LINK;OPTIONS" ${ARGN})
+  cmake_parse_arguments(arg "NO_RUN;DISPATCH" "NAME;MARCH" "LABELS;LINK;OPTIONS" ${ARGN})
   if(NOT arg_NAME)
     cmake_path(GET file STEM LAST_ONLY arg_NAME)
   endif()
-  trm_add_executable(${arg_NAME} SOURCES ${file} MARCH "${arg_MARCH}" LINK ${arg_LINK} Catch2::Catch2WithMain)
+  set(dispatch NO_DISPATCH)
+  if(arg_DISPATCH)
+    set(dispatch "")
+  endif()
+  trm_add_executable(${arg_NAME} SOURCES ${file} ${dispatch} MARCH "${arg_MARCH}" LINK ${arg_LINK} Catch2::Catch2WithMain)
   target_include_directories(${arg_NAME} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_options(${arg_NAME} PRIVATE ${arg_OPTIONS})
   target_compile_definitions(${arg_NAME} PRIVATE
@@ -16,12 +22,27 @@ function(trm_add_test file)
   endif()
 endfunction()
 
+# trm_run_on_units(<test> LABELS <label>...): runs an executable that has all vector units on each but the widest.
+function(trm_run_on_units test)
+  cmake_parse_arguments(arg "" "" "LABELS;LINK" ${ARGN})
+  if(TRM_CPU_RUNS_x86-64-v4)
+    set(units baseline v3)
+  elseif(TRM_CPU_RUNS_x86-64-v3)
+    set(units baseline)
+  endif()
+  foreach(unit IN LISTS units)
+    add_test(NAME ${test}.on-${unit} COMMAND ${test})
+    set_tests_properties(${test}.on-${unit} PROPERTIES LABELS "unit;${arg_LABELS}" TIMEOUT 600 ENVIRONMENT TRM_CPU=${unit})
+  endforeach()
+endfunction()
+
 # All kernel tests: what the other compiler and the sanitizers build in continuous integration.
 add_custom_target(kernel_tests)
 
 # trm_add_kernel_test(<file> [LABELS ...] [LINK ...] [FAST_MATH])
 # The same file for every entry of TRM_KERNEL_MARCHES: <name> (BASELINE), <name>.x86-64-v3, ...; with FAST_MATH also
-# <name>.fast-math. Levels that this CPU cannot run are compiled and linked only.
+# <name>.fast-math. Levels that this CPU cannot run are compiled and linked only. BASELINE has all vector units, and runs on the
+# CPU's and, as <name>.on-<unit>, on the others that the CPU has.
 function(trm_add_kernel_test file)
   cmake_parse_arguments(arg "FAST_MATH" "" "LABELS;LINK" ${ARGN})
   cmake_path(GET file STEM LAST_ONLY name)
@@ -32,8 +53,11 @@ function(trm_add_kernel_test file)
     if(NOT TRM_CPU_RUNS_${march})
       set(no_run NO_RUN)
     endif()
-    trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run})
+    trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run} DISPATCH)
     add_dependencies(kernel_tests ${test})
+    if(march STREQUAL "BASELINE")
+      trm_run_on_units(${test} ${common})
+    endif()
   endforeach()
   if(arg_FAST_MATH)
     trm_add_test(${file} NAME ${name}.fast-math MARCH BASELINE ${common} OPTIONS -ffast-math)

@@ -1,5 +1,5 @@
-# Says which vector unit this project's flags allow, because nothing else will: trm adds no flag, and code without -march is
-# correct but several times slower on a CPU that has more than SSE2. Flags of single targets cannot be seen from here.
+# Says which vector unit this project's flags allow: with the default flags of x86-64 the CPU's, chosen at run time, with others
+# the compiler's, which is several times slower if the CPU has a wider one. Flags of single targets cannot be seen from here.
 # Arguments: further flags.
 function(trm_report_width)
   if(CMAKE_VERSION VERSION_LESS 3.25)
@@ -9,6 +9,7 @@ function(trm_report_width)
   set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
   set(unit "")
   foreach(candidate IN ITEMS
+      "that of the CPU, chosen at run time, 4 to 16 floats;defined(__x86_64__) && !defined(__SSE3__) && !(defined(TRM_DISPATCH) && !TRM_DISPATCH)"
       "AVX-512, 16 floats;defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__)"
       "AVX2, 8 floats;defined(__AVX2__) && defined(__FMA__)"
       "SSE2, 4 floats;defined(__SSE2__)")

@@ -106,6 +106,7 @@ template <class T, class Arch, class Loss, class S>
 void compare_arch(Loss const& loss, trm::batch_view<S> const& view, parity::run<T> const& want,
                   reference::evaluation const& oracle) {
     if constexpr (simd::is_supported<Arch>) {
+        if (!simd::check_unit<Arch>().ok()) return;  // not on this CPU
         INFO(Arch::name());
         auto const r = parity::run_of<T>(loss.on(Arch{}), view);
         parity::check(r, oracle, view, parity::bounds_of<T>.term);
@@ -128,6 +129,7 @@ void compare_archs() {
     if constexpr (sizeof(T) == 4) {
         compare_arch<T, simd::sse2>(clipped, view, want, oracle);
         compare_arch<T, simd::avx2>(clipped, view, want, oracle);
+        compare_arch<T, simd::avx512>(clipped, view, want, oracle);
     }
 }
 

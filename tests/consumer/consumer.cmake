@@ -14,7 +14,7 @@ function(configure)
   set(output "${output}" PARENT_SCOPE)
 endfunction()
 
-# Users are told which vector unit their flags allow, and without flags for one that they should give some.
+# Users are told which vector unit their flags allow, and that they should give some where nothing else chooses one.
 function(expect_width unit advice)
   string(REGEX MATCH "trm: vector unit of these flags: [^\n]*" line "${output}")
   if(NOT line MATCHES "${unit}, " OR (advice AND NOT line MATCHES "-march=native") OR (NOT advice AND line MATCHES "-march"))
@@ -53,6 +53,8 @@ elseif(STEP STREQUAL "find_package")
     configure(-DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_FLAGS_DEBUG=-march=x86-64-v3)
     expect_width(AVX2 FALSE)
     configure(-DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_CXX_FLAGS_DEBUG=-march=x86-64)
+    expect_width("that of the CPU" FALSE)
+    configure(-DCMAKE_PREFIX_PATH=${prefix} "-DCMAKE_CXX_FLAGS_DEBUG=-march=x86-64 -DTRM_DISPATCH=0")
     expect_width(SSE2 TRUE)
   endif()
   build_and_run(-DCMAKE_PREFIX_PATH=${prefix})

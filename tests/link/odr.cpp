@@ -3,6 +3,7 @@
 #include <cstdio>
 
 double unit_BASELINE();
+double unit_NO_DISPATCH();
 double unit_x86_64_v3();
 double unit_x86_64_v4();
 
@@ -17,6 +18,7 @@ bool close(char const* name, double value, double expected) {
 int main() {
     double const expected = unit_BASELINE();
     bool good = close("default", expected, expected);
+    good = close("flags only", unit_NO_DISPATCH(), expected) && good;
 #if defined(TRM_TEST_HAS_x86_64_v3)
     good = close("x86-64-v3", unit_x86_64_v3(), expected) && good;
 #endif

@@ -20,7 +20,21 @@
 #error "trm needs arithmetic in the precision of its types: on 32-bit x86 add -msse2 -mfpmath=sse"
 #endif
 
-#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
+// Are kernels compiled for several vector units, of which the CPU's is chosen at run time? With the default flags of x86-64,
+// which know nothing but SSE2. With other flags the compiler was told what the CPU can do. Define it as 0 to do without.
+#if !defined(TRM_DISPATCH)
+#if defined(__x86_64__) && !defined(__SSE3__) && defined(__GNUC__)
+#define TRM_DISPATCH 1
+#else
+#define TRM_DISPATCH 0
+#endif
+#elif TRM_DISPATCH && !(defined(__x86_64__) && !defined(__SSE3__))
+#error "TRM_DISPATCH is for x86-64 without -march and the like: with such flags the compiler's vector unit is used"
+#endif
+
+#if TRM_DISPATCH
+#define TRM_ISA_BASE x86_64
+#elif defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
     defined(__AVX512VL__)
 #define TRM_ISA_BASE avx512
 #elif defined(__AVX512F__)

@@ -107,6 +107,7 @@ template <class Arch = simd::default_arch, class S1, class S2, token_ids Targets
                                        centered_gradient_in<T> const& in, score_centering const& rule,
                                        logits_gradient_out<O> const& out, Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     auto const rows = static_cast<std::size_t>(pi.rows);
     if (status s = rule.validate(); !s.ok()) return s;
     if (status s = d::check_view(mu); !s.ok()) return s;
@@ -119,7 +120,8 @@ template <class Arch = simd::default_arch, class S1, class S2, token_ids Targets
     using A1 = default_arithmetic_t<S1>;
     using A2 = default_arithmetic_t<S2>;
     using V =
-        simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
+        simd::registers<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>,
+                        Arch>;
     std::int64_t const stride = out.row_stride != 0 ? out.row_stride : pi.vocab;
     bool const accumulate = out.mode == logits_write::accumulate;
     d::for_rows(pi.rows, pi.vocab, exec, [&](std::int64_t r) {
@@ -132,11 +134,13 @@ template <class Arch = simd::default_arch, class S1, class S2, token_ids Targets
                 std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(pi.vocab) * sizeof(O));
             return;
         }
-        d::centered_row<V> const row{mu.temperature,     in.mu_logsumexp[i], pi.temperature,
-                                     in.pi_logsumexp[i], rule.weighted,      rule.bound};
         d::optional_mask const mu_mask{mu.mask_row(r)}, pi_mask{pi.mask_row(r)};
-        double const total = rule.weighted ? row.sum(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab) : 1.0;
-        row.write(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab, up + center * total, center, y, accumulate);
+        simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            d::centered_row<typename V::template on<Unit>> const row{
+                mu.temperature, in.mu_logsumexp[i], pi.temperature, in.pi_logsumexp[i], rule.weighted, rule.bound};
+            double const total = rule.weighted ? row.sum(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab) : 1.0;
+            row.write(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab, up + center * total, center, y, accumulate);
+        });
         std::int64_t const target = std::int64_t{std::data(targets)[r]};
         double const before = static_cast<double>(to_float(std::bit_cast<storage_t<O>>(y[target])));
         using A = default_arithmetic_t<O>;

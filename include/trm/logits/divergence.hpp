@@ -75,6 +75,7 @@ template <class Arch = simd::default_arch, class S1, class S2, arithmetic_type T
                                       divergence_out<T> const& out, known_logsumexp const& known = {},
                                       Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_view(mu); !s.ok()) return s;
     if (status s = d::check_view(pi); !s.ok()) return s;
     if (mu.rows != pi.rows || mu.vocab != pi.vocab) return {errc::size_mismatch, -1, -1, "logits of mu and pi"};
@@ -89,7 +90,8 @@ template <class Arch = simd::default_arch, class S1, class S2, arithmetic_type T
     using A1 = default_arithmetic_t<S1>;
     using A2 = default_arithmetic_t<S2>;
     using V =
-        simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
+        simd::registers<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>,
+                        Arch>;
     d::for_rows(mu.rows, mu.vocab, exec, [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         auto const row = [&](auto mu_mask, auto pi_mask) {
@@ -116,6 +118,7 @@ template <class Arch = simd::default_arch, class S1, class S2, class Exec = seri
 [[nodiscard]] status divergence_partials(logits_view<S1> const& mu, logits_view<S2> const& pi,
                                          std::span<divergence_partial> out, Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_view(mu); !s.ok()) return s;
     if (status s = d::check_view(pi); !s.ok()) return s;
     if (mu.rows != pi.rows || mu.vocab != pi.vocab) return {errc::size_mismatch, -1, -1, "logits of mu and pi"};
@@ -123,7 +126,8 @@ template <class Arch = simd::default_arch, class S1, class S2, class Exec = seri
     using A1 = default_arithmetic_t<S1>;
     using A2 = default_arithmetic_t<S2>;
     using V =
-        simd::vec<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>, Arch>;
+        simd::registers<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>,
+                        Arch>;
     d::for_rows(mu.rows, mu.vocab, exec, [&](std::int64_t r) {
         divergence_partial p;
         if (mu.kept(r) && pi.kept(r))

@@ -89,20 +89,21 @@ template <arithmetic_type T, class Kept>
     return {};
 }
 
+/// `V`: simd::registers.
 template <bool Entropy, class V, class S, class O, class M>
-void gradient_body(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, bool accumulate, bool stream,
+void gradient_body(row_gradient const& g, S const* x, O* d, std::int64_t n, bool accumulate, bool stream,
                    M mask) noexcept {
     if (accumulate) {
-        write_row<Entropy, true, false>(g, x, d, n, mask);
-    } else if constexpr (std::is_same_v<O, typename V::value_type>) {
-        stream ? write_row<Entropy, false, true>(g, x, d, n, mask) : write_row<Entropy, false, false>(g, x, d, n, mask);
+        write_row<Entropy, true, false, V>(g, x, d, n, mask);
+    } else if (stream && std::is_same_v<O, typename V::value_type>) {
+        write_row<Entropy, false, std::is_same_v<O, typename V::value_type>, V>(g, x, d, n, mask);
     } else {
-        write_row<Entropy, false, false>(g, x, d, n, mask);
+        write_row<Entropy, false, false, V>(g, x, d, n, mask);
     }
 }
 
 template <class V, class S, class O, class M>
-void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, std::int64_t target, bool accumulate,
+void gradient_row(row_gradient const& g, S const* x, O* d, std::int64_t n, std::int64_t target, bool accumulate,
                   bool stream, M mask, bool target_alive) noexcept {
     using T = typename V::value_type;
     double y = 0.0;
@@ -111,8 +112,8 @@ void gradient_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, st
         y = target_alive && z > static_cast<double>(nothing<float>) ? g.target(z) : g.at_target;
         if (accumulate) y += static_cast<double>(to_float(std::bit_cast<storage_t<O>>(d[target])));
     }
-    g.has_entropy() ? gradient_body<true>(g, x, d, n, accumulate, stream, mask)
-                    : gradient_body<false>(g, x, d, n, accumulate, stream, mask);
+    g.has_entropy() ? gradient_body<true, V>(g, x, d, n, accumulate, stream, mask)
+                    : gradient_body<false, V>(g, x, d, n, accumulate, stream, mask);
     if (target >= 0) simd::store_as_n(d + target, simd::vec<T, simd::scalar>(static_cast<T>(y)), 1);
 }
 
@@ -151,15 +152,14 @@ void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& t
             return;
         }
         double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
-        row_gradient<V> g(v.temperature, in.logsumexp[i], up + further.sum, up_entropy, h);
-        g.at_target = up / v.temperature;
+        row_gradient const g{v.temperature, in.logsumexp[i], up + further.sum, up_entropy, h, up / v.temperature};
         std::int64_t const at = std::int64_t{std::data(targets)[r]} - first;
         std::int64_t const target = at >= 0 && at < v.vocab ? at : -1;
         if (std::uint8_t const* mask = v.mask_row(r); mask != nullptr) {
-            gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, masked_row{mask},
-                         target >= 0 && mask[target] != 0);
+            gradient_row<V>(g, v.row(r), y, v.vocab, target, accumulate, out.stream, masked_row{mask},
+                            target >= 0 && mask[target] != 0);
         } else {
-            gradient_row(g, v.row(r), y, v.vocab, target, accumulate, out.stream, whole_row{}, true);
+            gradient_row<V>(g, v.row(r), y, v.vocab, target, accumulate, out.stream, whole_row{}, true);
         }
         if (further.any) add_gathered(in.gathered, r, v.temperature, first, v.vocab, y);
         if (out.stream) simd::stream_fence();
@@ -184,11 +184,12 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
 [[nodiscard]] status logits_gradient(logits_view<S> const& v, Targets const& targets, logits_gradient_in<T> const& in,
                                      logits_gradient_out<O> const& out, Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
     if (status s = d::check_gathered(in.gathered, v.rows, v.vocab, [&](std::int64_t r) { return v.kept(r); }); !s.ok())
         return s;
-    d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, 0, targets, in, out, exec);
+    d::gradient_rows<simd::registers<default_arithmetic_t<S>, Arch>>(v, 0, targets, in, out, exec);
     return {};
 }
 
@@ -201,10 +202,11 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
                                            logits_gradient_in<T> const& in, logits_gradient_out<O> const& out,
                                            Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_shard(v, first, targets); !s.ok()) return s;
     if (status s = d::check_gathered(in.gathered, v.rows, 0, [](std::int64_t) { return true; }); !s.ok()) return s;
-    d::gradient_rows<simd::vec<default_arithmetic_t<S>, Arch>>(v, first, targets, in, out, exec);
+    d::gradient_rows<simd::registers<default_arithmetic_t<S>, Arch>>(v, first, targets, in, out, exec);
     return {};
 }
 

@@ -114,7 +114,8 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                                      std::span<std::byte> workspace, linear_blocks const& b = {},
                                      linear_gather<T> const& gather = {}, Exec const& exec = {}) {
     namespace d = logits_detail;
-    using V = simd::vec<float, Arch>;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
+    using V = simd::registers<float, Arch>;
     logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
     if (status s = d::check_head(v, b); !s.ok()) return s;
     if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
@@ -182,7 +183,8 @@ template <class Arch = simd::default_arch, class H1, class W1, class H2, class W
                                        divergence_out<T> const& divergence, std::span<std::byte> workspace,
                                        linear_blocks const& b = {}, Exec const& exec = {}) {
     namespace d = logits_detail;
-    using V = simd::vec<float, Arch>;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
+    using V = simd::registers<float, Arch>;
     if (status s = d::check_head(mu, b); !s.ok()) return s;
     if (status s = d::check_head(pi, b); !s.ok()) return s;
     if (mu.rows != pi.rows || mu.vocab != pi.vocab) return {errc::size_mismatch, -1, -1, "heads of mu and pi"};

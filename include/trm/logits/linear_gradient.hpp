@@ -56,7 +56,8 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                                      std::span<std::byte> workspace, linear_blocks const& b = {},
                                      Exec const& exec = {}) {
     namespace d = logits_detail;
-    using V = simd::vec<float, Arch>;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
+    using V = simd::registers<float, Arch>;
     auto const total = static_cast<std::size_t>(v.rows);
     if (status s = d::check_head(v, b); !s.ok()) return s;
     if (status s = d::check_linear_gradient(v, out); !s.ok()) return s;
@@ -119,13 +120,16 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                     double const he = entropy_up(static_cast<std::int64_t>(r));
                     auto const row = static_cast<std::int64_t>(r);
                     double const up = static_cast<double>(in.d_logp[r]), further = d::sum_of(in.gathered, row).sum;
-                    d::row_gradient<V> g(v.temperature, in.logsumexp[r], up + further, he,
-                                         he == 0.0 ? 0.0 : static_cast<double>(in.entropy[r]));
-                    g.at_target = up / v.temperature;
+                    d::row_gradient const g{v.temperature,
+                                            in.logsumexp[r],
+                                            up + further,
+                                            he,
+                                            he == 0.0 ? 0.0 : static_cast<double>(in.entropy[r]),
+                                            up / v.temperature};
                     std::int64_t const at = std::data(targets)[r] - first;
                     float* const x = h.panel(p) + i * b.vocab;
-                    d::gradient_row(g, static_cast<float const*>(x), x, some, at >= 0 && at < some ? at : -1, false,
-                                    false, d::whole_row{}, true);
+                    d::gradient_row<V>(g, static_cast<float const*>(x), x, some, at >= 0 && at < some ? at : -1, false,
+                                       false, d::whole_row{}, true);
                     d::add_gathered(in.gathered, row, v.temperature, first, some, x);
                 }
             });

@@ -58,12 +58,13 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
 [[nodiscard]] status log_prob(logits_view<S> const& v, Targets const& targets, log_prob_out<T> const& out,
                               Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_view(v); !s.ok()) return s;
     if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
     if (status s = d::check_span(out.logp, v.rows, "logp"); !s.ok()) return s;
     if (status s = d::check_span(out.logsumexp, v.rows, "logsumexp"); !s.ok()) return s;
     if (status s = d::check_span(out.entropy, v.rows, "entropy"); !s.ok()) return s;
-    using V = simd::vec<default_arithmetic_t<S>, Arch>;
+    using V = simd::registers<default_arithmetic_t<S>, Arch>;
     d::for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         logits_partial p;
@@ -85,10 +86,11 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, class Exe
 [[nodiscard]] status log_prob_partials(logits_view<S> const& v, std::int64_t first, Targets const& targets,
                                        std::span<logits_partial> out, bool entropy = true, Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_view(v); !s.ok()) return s;
     if (status s = d::check_shard(v, first, targets); !s.ok()) return s;
     if (static_cast<std::int64_t>(out.size()) != v.rows) return {errc::size_mismatch, -1, -1, "partials"};
-    using V = simd::vec<default_arithmetic_t<S>, Arch>;
+    using V = simd::registers<default_arithmetic_t<S>, Arch>;
     d::for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         out[i] = v.kept(r) ? d::row_partial<V>(v, r, std::int64_t{std::data(targets)[r]} - first, entropy)

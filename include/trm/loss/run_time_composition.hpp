@@ -28,8 +28,7 @@ public:
     /// Token criteria decide `keep` and, if asked for, `reasons`; sequence criteria add to their statistics.
     template <class V>
     void measure(tile<V>& t, bool reasons, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
-        if (reasons)
-            for (int j = 0; j < t.used; ++j) t.reasons.set(j, zero<V>());
+        if (reasons) clear_rows(t, t.reasons);
         for (int i = 0; i < criteria_; ++i)
             std::visit(
                 [&](auto const& m) {
@@ -78,9 +77,7 @@ public:
         std::visit([&](auto const& p) { apply_surrogate(p, spec->surrogate.over, t, decided.constants); },
                    spec->surrogate.policy);
         if (spec->penalties.empty()) return;
-        for (int j = 0; j < t.used; ++j)
-            for (auto* row : {&t.penalty, &t.penalty_slope, &t.penalty_all, &t.penalty_all_slope})
-                row->set(j, zero<V>());
+        clear_rows(t, t.penalty, t.penalty_slope, t.penalty_all, t.penalty_all_slope);
         for (any_penalty const& any : spec->penalties)
             std::visit(
                 [&](auto const& p) {
@@ -104,11 +101,13 @@ public:
             spec->surrogate.policy);
     }
     /// All steps over runs of tokens.
-    template <class V, class S>
-    void run_tiles(stream_pointers<S, typename V::value_type> const& io, call_numbers const& call, bool apply,
+    template <class A, class S, class T>
+    void run_tiles(stream_pointers<S, T> const& io, call_numbers const& call, bool apply,
                    run_work<run_time_composition>* work, int runs) const noexcept {
-        tile_pass<V, run_time_composition, S> pass(*this, io, call, apply);
-        for (int i = 0; i < runs; ++i) pass.run(work[i]);
+        simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            tile_pass<simd::vec<T, Unit>, run_time_composition, S> pass(*this, io, call, apply);
+            for (int i = 0; i < runs; ++i) pass.run(work[i]);
+        });
     }
 
     /// Do the extrema of a part of a sequence already reject it?

@@ -15,8 +15,11 @@ namespace detail {
 template <class V>
 void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
     at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
-        each_register(t, [&, over = d.over](auto const& k, int j)
-                             __attribute__((always_inline)) { t.divergence.set(j, listed_divergence<D>(k, over)); });
+        on_unit_of<V>([&]() __attribute__((always_inline)) {
+            each_register(t, [&, over = d.over](auto const& k, int j) __attribute__((always_inline)) {
+                t.divergence.set(j, listed_divergence<D>(k, over));
+            });
+        });
     });
 }
 /// Criteria and divergences that are so simple that they are compiled together. Others meet in memory.
@@ -57,70 +60,82 @@ template <class M, class V>
 [[nodiscard]] int test_tile(M const& criterion, int bit, bool reasons, tile<V>& t) noexcept {
     int rejected = 0;
     with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
-        each_register<Clean>(t, [&, policy = criterion](auto& k, int j) __attribute__((always_inline)) {
-            take_divergence<D>(policy, t, j, k);
-            rejected += test_tokens(policy, bit, k);
-            t.keep[j] = k.keep;
-            if (reasons) t.reasons.set(j, k.reasons);
+        on_unit_of<V>([&]() __attribute__((always_inline)) {
+            int failed = 0;
+            each_register<Clean>(t, [&, policy = criterion, number = bit, writes = reasons](auto& k, int j)
+                                        __attribute__((always_inline)) {
+                                            take_divergence<D>(policy, t, j, k);
+                                            failed += test_tokens(policy, number, k);
+                                            t.keep[j] = k.keep;
+                                            if (writes) t.reasons.set(j, k.reasons);
+                                        });
+            rejected = failed;
         });
     });
     return rejected;
 }
 template <class M, class V>
 void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
-    V sum = *sums, max = *maxima;
     with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
-        V s = sum, even = max, odd = max;  // two maxima: neither waits for the other
-        each_register<Clean>(t, [&, policy = criterion](auto& k, int j) __attribute__((always_inline)) {
-            take_divergence<D>(policy, t, j, k);
-            policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
+        on_unit_of<V>([&]() __attribute__((always_inline)) {
+            V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
+            each_register<Clean>(t, [&, policy = criterion](auto& k, int j) __attribute__((always_inline)) {
+                take_divergence<D>(policy, t, j, k);
+                policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
+            });
+            if constexpr (M::sums > 0) *sums = s;
+            if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
         });
-        sum = s;
-        max = (simd::max)(even, odd);
     });
-    if constexpr (M::sums > 0) *sums = sum;
-    if constexpr (M::maxima > 0) *maxima = max;
 }
 /// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token.
 template <class W, class V>
 void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, V* total) noexcept {
-    if constexpr (weight_sums<W> > 0) {
-        V sum = *total;
-        each_register(
-            t, [&](auto const& k, int) __attribute__((always_inline)) { sum = sum + measured_weight(w, k, k[over]); });
-        *total = sum;
-    }
-    if (shared)
-        each_register(t, [&](auto const& k, int j) __attribute__((always_inline)) {
-            t.weight.set(j, simd::pin(token_part(w, k[over]) * k.factor));
-        });
+    if (weight_sums<W> == 0 && !shared) return;
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        if constexpr (weight_sums<W> > 0) {
+            V sum = *total;
+            each_register(t, [&, kind = over](auto const& k, int)
+                                 __attribute__((always_inline)) { sum = sum + measured_weight(w, k, k[kind]); });
+            *total = sum;
+        }
+        if (shared)
+            each_register(t, [&, kind = over](auto const& k, int j) __attribute__((always_inline)) {
+                t.weight.set(j, simd::pin(token_part(w, k[kind]) * k.factor));
+            });
+    });
 }
 template <class S, class V>
 void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) noexcept {
     constexpr int width = sequence_sums_of<S>;
-    if constexpr (width > 0) {
-        V local[static_cast<std::size_t>(width)];
-        for (int k = 0; k < width; ++k) local[k] = sums[k];
-        each_register(t, [&](auto const& k, int) __attribute__((always_inline)) { s.measure(k, k[over], local); });
-        for (int k = 0; k < width; ++k) sums[k] = local[k];
-    }
+    if constexpr (width > 0)
+        on_unit_of<V>([&]() __attribute__((always_inline)) {
+            V local[static_cast<std::size_t>(width)];
+            for (int k = 0; k < width; ++k) local[k] = sums[k];
+            each_register(t, [&, kind = over](auto const& k, int)
+                                 __attribute__((always_inline)) { s.measure(k, k[kind], local); });
+            for (int k = 0; k < width; ++k) sums[k] = local[k];
+        });
 }
 template <class W, class V>
-[[gnu::noinline]] void apply_weight(W const policy, ratio_kind over, tile<V>& t, double of_sequence,
+[[gnu::noinline]] void apply_weight(W const& policy, ratio_kind over, tile<V>& t, double of_sequence,
                                     double factor) noexcept {
-    each_register(t, [&, w = policy](auto const& k, int j) __attribute__((always_inline)) {
-        t.weight.set(j, weight_of(w, k[over], of_sequence, factor));
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        each_register(t, [&, w = policy, kind = over, s = of_sequence, f = factor](auto const& k, int j)
+                             __attribute__((always_inline)) { t.weight.set(j, weight_of(w, k[kind], s, f)); });
     });
 }
 template <class Penalty, class V>
-[[gnu::noinline]] void apply_penalty(Penalty const policy, tile<V>& t, clamp_range c) noexcept {
-    penalty_clamp<V> const clamp(c);
-    each_register(t, [&, p = policy](auto& k, int j) __attribute__((always_inline)) {
-        add_penalty(p, k, clamp);
-        t.penalty.set(j, k.penalty);
-        t.penalty_slope.set(j, k.penalty_slope);
-        t.penalty_all.set(j, k.penalty_all);
-        t.penalty_all_slope.set(j, k.penalty_all_slope);
+[[gnu::noinline]] void apply_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c) noexcept {
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        penalty_clamp<V> const clamp(c);
+        each_register(t, [&, p = policy](auto& k, int j) __attribute__((always_inline)) {
+            add_penalty(p, k, clamp);
+            t.penalty.set(j, k.penalty);
+            t.penalty_slope.set(j, k.penalty_slope);
+            t.penalty_all.set(j, k.penalty_all);
+            t.penalty_all_slope.set(j, k.penalty_all_slope);
+        });
     });
 }
 template <class P, class V>
@@ -134,25 +149,30 @@ TRM_INLINE void set_terms(P const& s, token<V, true>& t, ratio_kind over,
     }
 }
 template <class P, class V>
-[[gnu::noinline]] void apply_surrogate(P const policy, ratio_kind over, tile<V>& t,
-                                       sequence_constants const constants) noexcept {
-    each_register(t, [&, s = policy, over](auto& k, int j) __attribute__((always_inline)) {
-        set_terms(s, k, over, constants);
-        t.value.set(j, k.value);
-        t.slope.set(j, k.slope);
-        t.clipped[j] = k.clipped;
+[[gnu::noinline]] void apply_surrogate(P const& policy, ratio_kind over, tile<V>& t,
+                                       sequence_constants const& constants) noexcept {
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        each_register(t, [&, s = policy, kind = over, c = constants](auto& k, int j) __attribute__((always_inline)) {
+            set_terms(s, k, kind, c);
+            t.value.set(j, k.value);
+            t.slope.set(j, k.slope);
+            t.clipped[j] = k.clipped;
+        });
     });
 }
 template <bool Clean, class P, class V, class Write>
-[[gnu::noinline]] void apply_surrogate_plain(P const policy, ratio_kind over, tile<V> const& t,
-                                             sequence_constants const constants, Write const write,
+[[gnu::noinline]] void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
+                                             sequence_constants const& constants, Write const& write,
                                              V& objective) noexcept {
-    V sum = objective;
-    each_register<Clean>(t, [&, s = policy, over, write](auto& k, int j) __attribute__((always_inline)) {
-        set_terms(s, k, over, constants);
-        write(k, j, sum);
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        V sum = objective;
+        each_register<Clean>(t, [&, s = policy, kind = over, c = constants, writes = write](auto& k, int j)
+                                    __attribute__((always_inline)) {
+                                        set_terms(s, k, kind, c);
+                                        writes(k, j, sum);
+                                    });
+        objective = sum;
     });
-    objective = sum;
 }
 
 }  // namespace detail

@@ -157,16 +157,21 @@ private:
     }
 };
 
-template <class V, pass_kind Kind, bool Proximal, class Core, class S>
-void run_fused(Core const& core, stream_pointers<S, typename V::value_type> io, call_numbers const& call,
-               run_work<Core>* work, int runs) noexcept {
+template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T>
+void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, run_work<Core>* work,
+               int runs) noexcept {
     if constexpr (Kind == pass_kind::plain) {
-        if (Proximal && io.proximal == nullptr) __builtin_unreachable();
         io.rejected = nullptr;
         io.token_weight = nullptr;
     }
-    fused_pass<V, Kind, Proximal, Core, S> pass(core, io, call);
-    for (int i = 0; i < runs; ++i) pass.run(work[i]);
+    simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        if constexpr (Kind == pass_kind::plain) {
+            if (Proximal && io.proximal == nullptr) __builtin_unreachable();
+            if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
+        }
+        fused_pass<simd::vec<T, Unit>, Kind, Proximal, Core, S> pass(core, io, call);
+        for (int i = 0; i < runs; ++i) pass.run(work[i]);
+    });
 }
 
 }  // namespace detail

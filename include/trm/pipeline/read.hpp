@@ -3,6 +3,7 @@
 
 #include <trm/pipeline/streams.hpp>
 #include <trm/policy/divergence.hpp>
+#include <trm/simd/dispatch.hpp>
 
 /// \file
 /// The first step of the pipeline: one register of tokens from the streams, checked for exceptions. An exception is a token

@@ -40,9 +40,9 @@ TRM_INLINE void write_doubles(V const& v, double* to, std::size_t n) noexcept {
 
 /// Scores a run of tokens. Returns its first token that loss_mask selects but that is not finite, or the run's size.
 template <class V, bool Proximal, class Core, class S, class Criterion>
-std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where,
-                          double advantage, log_ratio_clamps const& clamps, Criterion const& criterion,
-                          score_memory const& to) noexcept {
+TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io,
+                                     token_run where, double advantage, log_ratio_clamps const& clamps,
+                                     Criterion const& criterion, score_memory const& to) noexcept {
     wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient());
     token_limits<V> const limits(clamps);
     V const of_sequence = simd::broadcast<V>(advantage);
@@ -69,11 +69,17 @@ std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value
 template <class Call, class S, class T, class Criterion>
 std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_pointers<storage_t<S>, T> const& io,
                        token_run where, Criterion const& criterion, score_memory const& to) noexcept {
-    using V = simd::vec<T, typename Call::arch>;
     double const advantage = advantage_of(batch, where);
     log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
-    if (io.proximal != nullptr) return score_tokens<V, true>(call.core, io, where, advantage, clamps, criterion, to);
-    return score_tokens<V, false>(call.core, io, where, advantage, clamps, criterion, to);
+    std::int64_t nonfinite = 0;
+    auto const score = [&]<bool Proximal>(std::bool_constant<Proximal>) {
+        simd::on_unit<typename Call::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            nonfinite =
+                score_tokens<simd::vec<T, Unit>, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
+        });
+    };
+    io.proximal != nullptr ? score(std::true_type{}) : score(std::false_type{});
+    return nonfinite;
 }
 
 /// Zeros at the tokens of runs [begin, end), and in the padding after them.

@@ -49,7 +49,7 @@ struct tile {
     mask keep[registers], clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
 
-    tile() noexcept {
+    TRM_INLINE tile() noexcept {
         if constexpr (V::is_scalar) {  // a bool must hold a value, even one that nobody looks at
             for (auto* masks : {active, allowed, marked, keep, clipped})
                 std::fill_n(masks, registers, !mask::everywhere());
@@ -179,6 +179,23 @@ TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
             one(j | 1);
         }
     for (; j < used; ++j) one(j);
+}
+
+/// f with the instructions of the vector unit of V: every loop over a tile, each in a function of its own.
+template <class V, class F>
+TRM_INLINE void on_unit_of(F const& f) noexcept {
+#if TRM_DISPATCH
+    simd::on_unit<typename V::arch>([&](auto) __attribute__((always_inline)) { f(); });
+#else
+    f();
+#endif
+}
+/// Zeros in all registers of rows.
+template <class V, class... Rows>
+[[gnu::noinline]] void clear_rows(tile<V> const& t, Rows&... rows) noexcept {
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        for (int j = 0; j < t.used; ++j) (rows.set(j, V(typename V::value_type(0))), ...);
+    });
 }
 
 }  // namespace detail

@@ -20,12 +20,12 @@ class tile_reader {
     tile<V>& to;
 
 public:
-    tile_reader(wanted<Proximal> const& wants, stream_pointers<S, T> const& streams, token_limits<V> const& compared,
-                bool all, bool describes, tile<V>& where) noexcept
+    TRM_INLINE tile_reader(wanted<Proximal> const& wants, stream_pointers<S, T> const& streams,
+                           token_limits<V> const& compared, bool all, bool describes, tile<V>& where) noexcept
         : want(wants), io(streams), limits(compared), checks_all(all), describe(describes), to(where) {}
 
     /// Reads [at, end), at most a tile, and says how many tokens count.
-    [[nodiscard]] register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
+    [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
         bool const plain = !checks_all && io.mask == nullptr;
         auto const whole = static_cast<int>((end - at) / tile<V>::width);  // registers
         bool direct = plain && same_type && whole * tile<V>::width == end - at;
@@ -58,14 +58,22 @@ public:
 private:
     /// Registers j, j + 1, ... of the tile up to `end` or the first one with an exception; returns that. `at`: the first token of
     /// the tile. `direct`: the steps that follow read the streams themselves.
-    [[nodiscard]] int read_clean(std::int64_t at, int j, int end, bool direct, V advantage) noexcept {
+    [[nodiscard]] int read_clean(std::int64_t at, int from, int end, bool direct, V const& advantage) noexcept {
         bool const common = want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
-        return common ? read_clean_as<true>(at, j, end, direct, advantage)
-                      : read_clean_as<false>(at, j, end, direct, advantage);
+        return common ? read_clean_as<true>(at, from, end, direct, advantage)
+                      : read_clean_as<false>(at, from, end, direct, advantage);
+    }
+    template <bool Common>
+    [[gnu::noinline]] int read_clean_as(std::int64_t at, int from, int end, bool direct, V const& advantage) noexcept {
+        int j = from;
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+            j = read_clean_in<Common>(at, from, end, direct, advantage);
+        });
+        return j;
     }
     /// `Common`: of the other streams there is one advantage per token, and nothing else is wanted.
     template <bool Common>
-    [[gnu::noinline]] int read_clean_as(std::int64_t at, int j, int end, bool direct, V advantage) noexcept {
+    TRM_INLINE int read_clean_in(std::int64_t at, int j, int end, bool direct, V advantage) noexcept {
         wanted<Proximal> wants = want;  // copies that stores into the tile cannot change
         if (Common) {
             wants.ref = wants.given = wants.factor = false;
@@ -111,7 +119,12 @@ private:
         return j;
     }
     /// Any register, n tokens of it.
-    [[gnu::noinline]] register_counts read_any(std::int64_t at, int j, std::size_t n, V advantage) noexcept {
+    [[gnu::noinline]] register_counts read_any(std::int64_t at, int j, std::size_t n, V const& advantage) noexcept {
+        register_counts counted;
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) { counted = read_one(at, j, n, advantage); });
+        return counted;
+    }
+    TRM_INLINE register_counts read_one(std::int64_t at, int j, std::size_t n, V advantage) noexcept {
         token<V, Proximal> t;
         register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
         to.active[j] = to.keep[j] = t.active;

@@ -28,7 +28,8 @@ class tile_pass {
     tile<V> tokens;
 
 public:
-    tile_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call, bool apply) noexcept
+    TRM_INLINE tile_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call,
+                         bool apply) noexcept
         : core(policies),
           io(streams),
           want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient()),
@@ -42,7 +43,7 @@ public:
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
 
     /// Sums and outputs of one run.
-    void run(run_work<Core>& work) noexcept {
+    TRM_INLINE void run(run_work<Core>& work) noexcept {
         run_registers<V> const now(work.decided, work.advantage, widest);
         T* const grad = io.grad;
         bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
@@ -72,7 +73,8 @@ public:
     }
 
 private:
-    void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now, run_work<Core> const& work) noexcept {
+    TRM_INLINE void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now,
+                          run_work<Core> const& work) noexcept {
         register_counts const here =
             io.proximal != nullptr
                 ? tile_reader<V, S, true>(want_proximal, io, limits, checks_all, diagnose, tokens)
@@ -140,27 +142,32 @@ private:
         return static_cast<std::size_t>((std::min)(tile<V>::width, end - at));
     }
     [[gnu::noinline]] void describe_measured() noexcept {
-        V x = lanes.x, logp = lanes.logp;
-        ratio_kind const over = core.diagnose_over();
-        each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
-            x = x + t[over].value;
-            logp = logp + t.logp;
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+            V x = lanes.x, logp = lanes.logp;
+            ratio_kind const over = core.diagnose_over();
+            each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
+                x = x + t[over].value;
+                logp = logp + t.logp;
+            });
+            lanes.x = x;
+            lanes.logp = logp;
         });
-        lanes.x = x;
-        lanes.logp = logp;
     }
-    [[gnu::noinline]] void describe(std::int64_t at, std::int64_t end, bool wide) noexcept {
-        described_lanes<V> local = lanes;
-        ratio_kind const over = core.diagnose_over();
-        bool const weighted = core.has_weight(), split = splits;
-        auto const streams = io;
-        write_traits<true, false> const traits{weighted, false};
-        each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
-            V const factor = weighted ? token_factor(streams, at, lanes_at(at, end), t) : t.advantage;
-            describe_tokens(traits, t, t[over], factor, split, wide, local);
-            at += tile<V>::width;
+    [[gnu::noinline]] void describe(std::int64_t first, std::int64_t end, bool wide) noexcept {
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+            described_lanes<V> local = lanes;
+            ratio_kind const over = core.diagnose_over();
+            bool const weighted = core.has_weight(), split = splits, squares = wide;
+            auto const streams = io;
+            write_traits<true, false> const traits{weighted, false};
+            std::int64_t at = first;
+            each_register(tokens, [&, stop = end](auto const& t, int) __attribute__((always_inline)) {
+                V const factor = weighted ? token_factor(streams, at, lanes_at(at, stop), t) : t.advantage;
+                describe_tokens(traits, t, t[over], factor, split, squares, local);
+                at += tile<V>::width;
+            });
+            static_cast<described_lanes<V>&>(lanes) = local;
         });
-        static_cast<described_lanes<V>&>(lanes) = local;
     }
     void write(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
         bool const weighted = core.has_weight() || io.token_weight != nullptr || io.weights != nullptr;
@@ -173,23 +180,26 @@ private:
         }
     }
     template <bool Weighted, bool Penalised>
-    [[gnu::noinline]] void write_as(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
-        write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient()};
-        V objective = lanes.objective, regulariser = lanes.regulariser;
-        stream_pointers<S, T> streams = io;  // a copy that stores cannot change
-        if constexpr (!Weighted) streams.token_weight = nullptr;
-        run_registers<V> const run = now;
-        each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
-            std::size_t const n = lanes_at(at, end);
-            V const factor = Weighted ? token_factor(streams, at, n, t) : t.value;
-            write_gradient(traits, streams, at, n, run, t, factor, objective, regulariser);
-            if constexpr (Weighted) write_outputs(streams, at, n, run, t, factor);
-            at += tile<V>::width;
+    [[gnu::noinline]] void write_as(std::int64_t first, std::int64_t end, run_registers<V> const& now) noexcept {
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+            write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient()};
+            V objective = lanes.objective, regulariser = lanes.regulariser;
+            stream_pointers<S, T> streams = io;  // a copy that stores cannot change
+            if constexpr (!Weighted) streams.token_weight = nullptr;
+            run_registers<V> const run = now;
+            std::int64_t at = first;
+            each_register(tokens, [&, stop = end](auto const& t, int) __attribute__((always_inline)) {
+                std::size_t const n = lanes_at(at, stop);
+                V const factor = Weighted ? token_factor(streams, at, n, t) : t.value;
+                write_gradient(traits, streams, at, n, run, t, factor, objective, regulariser);
+                if constexpr (Weighted) write_outputs(streams, at, n, run, t, factor);
+                at += tile<V>::width;
+            });
+            lanes.objective = objective;
+            lanes.regulariser = regulariser;
         });
-        lanes.objective = objective;
-        lanes.regulariser = regulariser;
     }
-    void flush(run_tally<Core>& tally, bool last) const noexcept {
+    TRM_INLINE void flush(run_tally<Core>& tally, bool last) const noexcept {
         if (applies) {
             last ? lanes.template flush<true>(core, tally, diagnose, splits)
                  : lanes.template flush_sums<true>(core, tally, diagnose, splits);

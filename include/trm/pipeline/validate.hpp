@@ -5,6 +5,7 @@
 #include <trm/pipeline/call.hpp>
 #include <trm/pipeline/selection.hpp>
 #include <trm/policy/token.hpp>
+#include <trm/simd/dispatch.hpp>
 
 /// \file
 /// What a call is checked for before anything is written.
@@ -63,6 +64,7 @@ template <class Call, class S>
     auto const& core = call.core;
     aggregation const& aggregate = call.aggregate;
     loss_options const& options = call.options;
+    if (status s = simd::check_unit<typename Call::arch>(); !s.ok()) return s;
     if (status s = core.validate(); !s.ok()) return s;
     if (status s = aggregate.validate(); !s.ok()) return s;
     if (!options.log_ratio_clamp.ok())

@@ -6,10 +6,12 @@
 #include <type_traits>
 
 /// \file
-/// The vector units. SSE2, AVX2 with FMA, and AVX-512 need nothing but the compiler's intrinsics; for the rest (other x86
-/// levels, 64-bit NEON, and with xsimd 14 VSX and SVE of a width that the flags fix) there is xsimd, which takes as long to
-/// compile as a loss and is included only where it is used. The rest (32-bit NEON, RISC-V, s390x) computes lane by lane,
-/// in the same arithmetic.
+/// The vector units. Those of x86 (SSE2, AVX2 with FMA, AVX-512) need nothing but the compiler; for the rest (64-bit NEON, and
+/// with xsimd 14 VSX and SVE of a width that the flags fix) there is xsimd, which takes as long to compile as a loss and is
+/// included only where it is used. What has neither (32-bit NEON, RISC-V, s390x) computes lane by lane, in the same arithmetic.
+///
+/// With the default flags of x86-64 every kernel is compiled for all three units of x86 and the CPU's is chosen when it is
+/// called, see dispatch.hpp (TRM_DISPATCH of core/config.hpp).
 
 #if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 #define TRM_SIMD_AVX512 1
@@ -27,8 +29,8 @@
 #define TRM_SIMD_SSE2 0
 #endif
 // 32-bit NEON has no double and flushes subnormal numbers to zero; the registers of RVV in xsimd have no operators.
-#if TRM_SIMD_AVX512 || TRM_SIMD_AVX2 || (TRM_SIMD_SSE2 && !defined(__SSE3__)) || \
-    (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv)
+// TRM_TEST_XSIMD: xsimd on x86, too, which tests and measurements want.
+#if (TRM_SIMD_SSE2 && !defined(TRM_TEST_XSIMD)) || (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv)
 #define TRM_SIMD_MAYBE_XSIMD 0
 #else
 #define TRM_SIMD_MAYBE_XSIMD 1
@@ -47,7 +49,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#if defined(__AVX__)
+#if defined(__AVX__) || TRM_DISPATCH
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
@@ -69,6 +71,25 @@
 #endif
 #undef TRM_SIMD_MAYBE_XSIMD
 
+// Units that code can be generated for: those of the flags and, where kernels are dispatched, all.
+#define TRM_SIMD_HAS_AVX2 (TRM_SIMD_AVX2 || TRM_DISPATCH)
+#define TRM_SIMD_HAS_AVX512 (TRM_SIMD_AVX512 || TRM_DISPATCH)
+
+// Functions that use instructions of a unit. Where the flags have the unit they are inlined as all others. Where they do not,
+// the functions say so themselves and are inlined into kernels that say the same; forcing that is an error. Vector registers
+// pass between them by reference only, because how they are passed by value depends on the flags.
+#define TRM_TARGET_AVX2 __attribute__((target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt")))
+#define TRM_TARGET_AVX512                                                                                     \
+    __attribute__((target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq," \
+                          "avx512vl")))
+#if TRM_DISPATCH
+#define TRM_ON_AVX2 TRM_TARGET_AVX2 inline
+#define TRM_ON_AVX512 TRM_TARGET_AVX512 inline
+#else
+#define TRM_ON_AVX2 TRM_INLINE
+#define TRM_ON_AVX512 TRM_INLINE
+#endif
+
 TRM_NAMESPACE_BEGIN
 namespace simd {
 
@@ -83,32 +104,33 @@ struct sse2 {
 };
 /// AVX2 with FMA, x86-64-v3.
 struct avx2 {
-    static constexpr bool supported() noexcept { return TRM_SIMD_AVX2; }
+    static constexpr bool supported() noexcept { return TRM_SIMD_HAS_AVX2; }
     static constexpr char const* name() noexcept { return "fma3+avx2"; }
 };
 /// AVX-512 F, CD, DQ, BW, x86-64-v4.
 struct avx512 {
-    static constexpr bool supported() noexcept { return TRM_SIMD_AVX512; }
+    static constexpr bool supported() noexcept { return TRM_SIMD_HAS_AVX512; }
     static constexpr char const* name() noexcept { return "avx512bw"; }
 };
 
-/// True if this translation unit's flags allow code for `A`.
+/// Does this translation unit have code for `A`? Whether the CPU can run it is another question: `check_unit`.
 template <class A>
 inline constexpr bool is_supported = A::supported();
 
 /// The widest instruction set that this translation unit was compiled for.
 #if TRM_SIMD_XSIMD
-using default_arch = xsimd::default_arch;
+using compiled_arch = xsimd::default_arch;
 #else
-using default_arch =
+using compiled_arch =
     std::conditional_t<TRM_SIMD_AVX512, avx512,
                        std::conditional_t<TRM_SIMD_AVX2, avx2, std::conditional_t<TRM_SIMD_SSE2, sse2, scalar>>>;
 #endif
 
-/// Lanes of T that one register of the default architecture holds: 16 floats for AVX-512, 8 for AVX2, 4 for SSE2. A
-/// program that prints 4 on a modern machine was compiled without -march and runs several times slower than it could.
-template <class T = float, class A = default_arch>
-[[nodiscard]] constexpr int width() noexcept;
+/// The widest of `sse2`, `avx2` and `avx512` that the CPU has, chosen at run time: see dispatch.hpp.
+struct best_of_cpu;
+
+/// What losses, logits functions and bounds run on unless they are told otherwise.
+using default_arch = std::conditional_t<TRM_DISPATCH, best_of_cpu, compiled_arch>;
 
 }  // namespace simd
 TRM_NAMESPACE_END

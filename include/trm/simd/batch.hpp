@@ -13,6 +13,12 @@
 /// The vector vocabulary of the kernels: `vec<T, Arch>`, its mask, and friend functions that mean the same for a register
 /// and for one scalar. NaN behaviour never depends on a library's min or max: both are a comparison and a selection.
 
+// g++ 12 takes registers that are written in one branch and read in another, on the same condition, for uninitialised.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 TRM_NAMESPACE_BEGIN
 namespace simd {
 
@@ -25,34 +31,62 @@ struct vec_mask {
     reg r;
 
     vec_mask() = default;
-    TRM_INLINE explicit vec_mask(reg v) noexcept : r(v) {}
+    TRM_INLINE explicit vec_mask(reg const& v) noexcept : r(v) {}
     TRM_INLINE vec_mask(vec_mask const& o) noexcept : r(o.r) {}
     TRM_INLINE vec_mask& operator=(vec_mask const& o) noexcept {
         r = o.r;
         return *this;
     }
-    friend TRM_INLINE vec_mask operator&(vec_mask a, vec_mask b) noexcept { return vec_mask(backend::both(a.r, b.r)); }
-    friend TRM_INLINE vec_mask operator|(vec_mask a, vec_mask b) noexcept {
-        return vec_mask(backend::either(a.r, b.r));
+    friend TRM_INLINE vec_mask operator&(vec_mask a, vec_mask b) noexcept {
+        backend::both(a.r, a.r, b.r);
+        return a;
     }
-    TRM_INLINE vec_mask operator!() const noexcept { return vec_mask(backend::negate(r)); }
+    friend TRM_INLINE vec_mask operator|(vec_mask a, vec_mask b) noexcept {
+        backend::either(a.r, a.r, b.r);
+        return a;
+    }
+    TRM_INLINE vec_mask operator!() const noexcept {
+        vec_mask m;
+        backend::negate(m.r, r);
+        return m;
+    }
     /// True in every lane, as a constant that the compiler sees through.
-    static TRM_INLINE vec_mask everywhere() noexcept { return vec_mask(backend::everywhere()); }
+    static TRM_INLINE vec_mask everywhere() noexcept {
+        vec_mask m;
+        backend::everywhere(m.r);
+        return m;
+    }
     /// Lane i as bit i.
     friend TRM_INLINE std::uint32_t to_bits(vec_mask m) noexcept { return backend::bits(m.r); }
-    friend TRM_INLINE bool any(vec_mask m) noexcept { return backend::bits(m.r) != 0; }
-    friend TRM_INLINE bool all(vec_mask m) noexcept { return backend::bits(m.r) == (1u << backend::size) - 1u; }
+    friend TRM_INLINE bool any(vec_mask m) noexcept {
+        if constexpr (requires { backend::any(m.r); }) {
+            return backend::any(m.r);
+        } else {
+            return backend::bits(m.r) != 0;
+        }
+    }
+    friend TRM_INLINE bool all(vec_mask m) noexcept {
+        if constexpr (requires { backend::all(m.r); }) {
+            return backend::all(m.r);
+        } else {
+            return backend::bits(m.r) == (1u << backend::size) - 1u;
+        }
+    }
     /// True lanes.
     friend TRM_INLINE int count(vec_mask m) noexcept {
-        std::uint32_t const bits = backend::bits(m.r);
-        // SSE2 has no such instruction and the library's function is slow: a table in a number
-        if constexpr (backend::size <= 4) return static_cast<int>(0x4332322132212110u >> 4 * bits & 0xfu);
-        return std::popcount(bits);
+        if constexpr (requires { backend::count(m.r); }) {
+            return backend::count(m.r);
+        } else if constexpr (backend::size <= 4) {
+            // SSE2 has no such instruction and the library's function is slow: a table in a number
+            return static_cast<int>(0x4332322132212110u >> 4 * backend::bits(m.r) & 0xfu);
+        } else {
+            return std::popcount(backend::bits(m.r));
+        }
     }
 };
 
 /// One register of T: `size` lanes, unit of all kernels.
-template <class T, class A = default_arch>
+template <class T, class A = compiled_arch>
 struct vec {
     using value_type = T;
     using arch = A;
@@ -65,8 +99,8 @@ struct vec {
     reg r;
 
     vec() = default;
-    TRM_INLINE explicit vec(T v) noexcept : r(backend::set(v)) {}
-    TRM_INLINE explicit vec(reg v) noexcept
+    TRM_INLINE explicit vec(T v) noexcept { backend::set(r, v); }
+    TRM_INLINE explicit vec(reg const& v) noexcept
         requires(!is_scalar)
         : r(v) {}
     TRM_INLINE vec(vec const& o) noexcept : r(o.r) {}  // as for vec_mask
@@ -76,76 +110,111 @@ struct vec {
     }
 
     // Not memcpy, for the same reason.
-    static TRM_INLINE vec read(T const* from) noexcept { return of(backend::load(from)); }
+    static TRM_INLINE vec read(T const* from) noexcept {
+        vec x;
+        backend::load(x.r, from);
+        return x;
+    }
     TRM_INLINE void write(T* to) const noexcept { backend::store(to, r); }
 
-    friend TRM_INLINE vec operator+(vec a, vec b) noexcept { return of(a.r + b.r); }
-    friend TRM_INLINE vec operator-(vec a, vec b) noexcept { return of(a.r - b.r); }
-    friend TRM_INLINE vec operator*(vec a, vec b) noexcept { return of(a.r * b.r); }
-    friend TRM_INLINE vec operator/(vec a, vec b) noexcept { return of(a.r / b.r); }
-    TRM_INLINE vec operator-() const noexcept { return of(-r); }
-    friend TRM_INLINE mask operator<(vec a, vec b) noexcept { return mask(backend::less(a.r, b.r)); }
-    friend TRM_INLINE mask operator<=(vec a, vec b) noexcept { return mask(backend::less_equal(a.r, b.r)); }
-    friend TRM_INLINE mask operator>(vec a, vec b) noexcept { return mask(backend::less(b.r, a.r)); }
-    friend TRM_INLINE mask operator>=(vec a, vec b) noexcept { return mask(backend::less_equal(b.r, a.r)); }
-    friend TRM_INLINE mask operator==(vec a, vec b) noexcept { return mask(backend::equal(a.r, b.r)); }
-
-    friend TRM_INLINE vec select(mask m, vec a, vec b) noexcept { return of(backend::select(m.r, a.r, b.r)); }
-    /// a * b + c, rounded once where the machine can, twice (product, then sum) where it cannot.
-    friend TRM_INLINE vec fma(vec a, vec b, vec c) noexcept { return of(backend::fma(a.r, b.r, c.r)); }
-    /// a + b where the mask is true, a elsewhere (a must not be -0).
-    friend TRM_INLINE vec add_where(mask m, vec a, vec b) noexcept { return of(backend::add_where(m.r, a.r, b.r)); }
-    friend TRM_INLINE vec abs(vec v) noexcept { return of(backend::abs(v.r)); }
-    /// Per lane: is the exponent field not all ones? Integer arithmetic, so that -ffast-math keeps it.
-    friend TRM_INLINE mask finite(vec v) noexcept { return mask(backend::finite(v.r)); }
-    /// 2^n for t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n into the low bits of t.
-    friend TRM_INLINE vec exp2_of_shifted(vec t) noexcept { return of(backend::power(t.r)); }
-    /// a > b ? a : b, so b where either is NaN: what the x86 instruction does, stated so that every backend agrees.
-    static TRM_INLINE vec larger(vec a, vec b) noexcept { return of(backend::larger(a.r, b.r)); }
-    /// a < b ? a : b, so b where either is NaN.
-    static TRM_INLINE vec smaller(vec a, vec b) noexcept { return of(backend::smaller(a.r, b.r)); }
-
-private:
-    static TRM_INLINE vec of(reg v) noexcept {
+    friend TRM_INLINE vec operator+(vec a, vec b) noexcept {
+        a.r = a.r + b.r;
+        return a;
+    }
+    friend TRM_INLINE vec operator-(vec a, vec b) noexcept {
+        a.r = a.r - b.r;
+        return a;
+    }
+    friend TRM_INLINE vec operator*(vec a, vec b) noexcept {
+        a.r = a.r * b.r;
+        return a;
+    }
+    friend TRM_INLINE vec operator/(vec a, vec b) noexcept {
+        a.r = a.r / b.r;
+        return a;
+    }
+    TRM_INLINE vec operator-() const noexcept {
         vec x;
-        x.r = v;
+        x.r = -r;
+        return x;
+    }
+    friend TRM_INLINE mask operator<(vec a, vec b) noexcept {
+        mask x;
+        backend::less(x.r, a.r, b.r);
+        return x;
+    }
+    friend TRM_INLINE mask operator<=(vec a, vec b) noexcept {
+        mask x;
+        backend::less_equal(x.r, a.r, b.r);
+        return x;
+    }
+    friend TRM_INLINE mask operator>(vec a, vec b) noexcept { return b < a; }
+    friend TRM_INLINE mask operator>=(vec a, vec b) noexcept { return b <= a; }
+    friend TRM_INLINE mask operator==(vec a, vec b) noexcept {
+        mask x;
+        backend::equal(x.r, a.r, b.r);
+        return x;
+    }
+
+    friend TRM_INLINE vec select(mask m, vec a, vec b) noexcept {
+        vec x;
+        backend::select(x.r, m.r, a.r, b.r);
+        return x;
+    }
+    /// a * b + c, rounded once where the machine can, twice (product, then sum) where it cannot.
+    friend TRM_INLINE vec fma(vec a, vec b, vec c) noexcept {
+        vec x;
+        backend::fma(x.r, a.r, b.r, c.r);
+        return x;
+    }
+    /// a + b where the mask is true, a elsewhere (a must not be -0).
+    friend TRM_INLINE vec add_where(mask m, vec a, vec b) noexcept {
+        vec x;
+        backend::add_where(x.r, m.r, a.r, b.r);
+        return x;
+    }
+    friend TRM_INLINE vec abs(vec v) noexcept {
+        vec x;
+        backend::abs(x.r, v.r);
+        return x;
+    }
+    /// Per lane: is the exponent field not all ones? Integer arithmetic, so that -ffast-math keeps it.
+    friend TRM_INLINE mask finite(vec v) noexcept {
+        mask x;
+        backend::finite(x.r, v.r);
+        return x;
+    }
+    /// 2^n for t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n into the low bits of t.
+    friend TRM_INLINE vec exp2_of_shifted(vec t) noexcept {
+        vec x;
+        backend::power(x.r, t.r);
+        return x;
+    }
+    /// a > b ? a : b, so b where either is NaN: what the x86 instruction does, stated so that every backend agrees.
+    static TRM_INLINE vec larger(vec a, vec b) noexcept {
+        vec x;
+        backend::larger(x.r, a.r, b.r);
+        return x;
+    }
+    /// a < b ? a : b, so b where either is NaN.
+    static TRM_INLINE vec smaller(vec a, vec b) noexcept {
+        vec x;
+        backend::smaller(x.r, a.r, b.r);
         return x;
     }
 };
-
-// Where the compiler is told that a number lives; memory where trm knows no better.
-#if defined(__SSE2__)
-#define TRM_SIMD_SCALAR_REGISTER "x"
-#elif defined(__aarch64__)
-#define TRM_SIMD_SCALAR_REGISTER "w"
-#elif defined(__riscv_flen) && __riscv_flen >= 64 || defined(__s390x__)
-#define TRM_SIMD_SCALAR_REGISTER "f"
-#elif defined(__powerpc64__)
-#define TRM_SIMD_SCALAR_REGISTER "d"
-#else
-#define TRM_SIMD_SCALAR_REGISTER "m"
-#endif
-#if defined(__AVX512F__)
-#define TRM_SIMD_VECTOR_REGISTER "v"
-#elif defined(__SSE2__)
-#define TRM_SIMD_VECTOR_REGISTER "x"
-#elif defined(__aarch64__) && !(defined(__clang__) && defined(__ARM_FEATURE_SVE_BITS))  // clang has no name for these
-#define TRM_SIMD_VECTOR_REGISTER "w"
-#elif defined(__VSX__)
-#define TRM_SIMD_VECTOR_REGISTER "wa"
-#else
-#define TRM_SIMD_VECTOR_REGISTER "m"
-#endif
 
 /// An opaque register move: the optimiser may not contract, reassociate or hoist arithmetic across it. Between stages it
 /// makes the fused and the tile-by-tile pipeline round alike; inside `exp_k3` it keeps -ffast-math away.
 template <class T, class A>
 TRM_INLINE vec<T, A> pin(vec<T, A> v) noexcept {
-    if constexpr (std::is_same_v<A, scalar>) {
-        __asm__("" : "+" TRM_SIMD_SCALAR_REGISTER(v.r));
-    } else {
-        __asm__("" : "+" TRM_SIMD_VECTOR_REGISTER(v.r));
-    }
+    detail::backend<T, A>::pin(v.r);
+    return v;
+}
+/// Keeps loads in program order: g++ 12 shuffles the loads of a group, which defeats hardware prefetchers.
+template <class T, class A>
+TRM_INLINE vec<T, A> in_order(vec<T, A> v) noexcept {
+    detail::backend<T, A>::pin_in_order(v.r);
     return v;
 }
 
@@ -185,25 +254,23 @@ TRM_INLINE V zero_unless(typename V::mask m, V v) noexcept {
 }
 
 /// Does `fma` round once?
-inline constexpr bool has_fma = TRM_SIMD_FMA;
+template <class V>
+inline constexpr bool has_fma =
+    TRM_SIMD_FMA || std::is_same_v<typename V::arch, avx2> || std::is_same_v<typename V::arch, avx512>;
 
 /// -(a * b), in one instruction where there are fused ones: 0 - a * b, whose zeros are positive.
 template <class V>
 TRM_INLINE V negated_product(V a, V b) noexcept {
-    if constexpr (has_fma) {
+    if constexpr (has_fma<V>) {
         return fma(-a, b, V(typename V::value_type(0)));
     } else {
         return -(a * b);
     }
 }
 
-#undef TRM_SIMD_SCALAR_REGISTER
-#undef TRM_SIMD_VECTOR_REGISTER
-
-template <class T, class A>
-constexpr int width() noexcept {
-    return static_cast<int>(vec<T, A>::size);
-}
-
 }  // namespace simd
 TRM_NAMESPACE_END
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

@@ -21,12 +21,6 @@ TRM_INLINE U narrow(T v) noexcept {
     }
 }
 
-#if defined(__AVX512F__)
-TRM_SIMD_MACROS_BEGIN
-TRM_INLINE __m256i to_half(__m512 v) noexcept { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
-TRM_SIMD_MACROS_END
-#endif
-
 }  // namespace detail
 
 /// The first n lanes, rounded to the storage type.
@@ -49,33 +43,13 @@ TRM_INLINE void store_as_n(S* to, V v, std::size_t n) noexcept {
 template <class S, class V>
 TRM_INLINE void store_as(S* to, V v) noexcept {
     using U [[maybe_unused]] = storage_t<S>;
-#if defined(__AVX512F__)
-    if constexpr (std::is_same_v<U, f16> && detail::is_register<V, float, 64>) {
-        __m256i const half = detail::to_half(static_cast<__m512>(v.r));
-        std::memcpy(to, &half, sizeof half);
-        return;
-    }
-#if defined(__AVX512BF16__)
-    if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, float, 64>) {
-        auto const half = _mm512_cvtneps_pbh(static_cast<__m512>(v.r));
-        std::memcpy(to, &half, sizeof half);
-        return;
-    }
-#endif
-    if constexpr (std::is_same_v<U, bf16> && detail::is_register<V, float, 64>) {
-        __m512i const u = _mm512_castps_si512(static_cast<__m512>(v.r));
-        __m512i const odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-        __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
-        __m512i const magnitude = _mm512_and_si512(u, _mm512_set1_epi32(0x7fffffff));
-        __mmask16 const nan = _mm512_cmpgt_epi32_mask(magnitude, _mm512_set1_epi32(0x7f800000));
-        rounded = _mm512_mask_or_epi32(rounded, nan, u, _mm512_set1_epi32(0x400000));
-        __m256i const half = _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
-        std::memcpy(to, &half, sizeof half);
-        return;
-    }
-#endif
+    using I [[maybe_unused]] = detail::instructions_of<V>;
     if constexpr (std::is_same_v<S, typename V::value_type>) {
         v.write(to);
+    } else if constexpr (std::is_same_v<U, f16> && requires { I::store_f16(to, v.r); }) {
+        I::store_f16(to, v.r);
+    } else if constexpr (std::is_same_v<U, bf16> && requires { I::store_bf16(to, v.r); }) {
+        I::store_bf16(to, v.r);
     } else {
         store_as_n(to, v, V::size);
     }
@@ -84,19 +58,12 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
 /// Past the caches, for outputs that nobody reads soon; `to` aligned to the register. Ends with `stream_fence`.
 template <class V>
 TRM_INLINE void stream(typename V::value_type* to, V v) noexcept {
-#if defined(__AVX512F__)
-    if constexpr (detail::is_register<V, float, 64>) {
-        _mm512_stream_ps(to, static_cast<__m512>(v.r));
-        return;
+    using I [[maybe_unused]] = detail::instructions_of<V>;
+    if constexpr (requires { I::stream(to, v.r); }) {
+        I::stream(to, v.r);
+    } else {
+        store(to, v);
     }
-#endif
-#if defined(__AVX__)
-    if constexpr (detail::is_register<V, float, 32>) {
-        _mm256_stream_ps(to, static_cast<__m256>(v.r));
-        return;
-    }
-#endif
-    store(to, v);
 }
 TRM_INLINE void stream_fence() noexcept {
 #if defined(__SSE2__)

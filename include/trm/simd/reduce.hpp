@@ -16,44 +16,48 @@ struct no_register;
 void lane_sum(no_register const&);
 void lane_max(no_register const&);
 
-#if defined(__SSE2__)
-TRM_INLINE double lane_sum(__m128d v) noexcept { return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v))); }
-TRM_INLINE double lane_sum(__m128 v) noexcept {
+#if TRM_SIMD_SSE2
+TRM_INLINE double lane_sum(backend<double, sse2>::reg const& v) noexcept {
+    return _mm_cvtsd_f64(_mm_add_sd(v, _mm_unpackhi_pd(v, v)));
+}
+TRM_INLINE double lane_sum(backend<float, sse2>::reg const& v) noexcept {
     return lane_sum(_mm_add_pd(_mm_cvtps_pd(v), _mm_cvtps_pd(_mm_movehl_ps(v, v))));
 }
-TRM_INLINE double lane_max(__m128d v) noexcept { return _mm_cvtsd_f64(_mm_max_sd(v, _mm_unpackhi_pd(v, v))); }
-TRM_INLINE float lane_max(__m128 v) noexcept {
+TRM_INLINE double lane_max(backend<double, sse2>::reg const& v) noexcept {
+    return _mm_cvtsd_f64(_mm_max_sd(v, _mm_unpackhi_pd(v, v)));
+}
+TRM_INLINE float lane_max(backend<float, sse2>::reg const& v) noexcept {
     __m128 const half = _mm_max_ps(v, _mm_movehl_ps(v, v));
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_shuffle_ps(half, half, 1)));
 }
 #endif
-#if defined(__AVX__)
-TRM_INLINE double lane_sum(__m256d v) noexcept {
+#if TRM_SIMD_HAS_AVX2
+TRM_ON_AVX2 double lane_sum(backend<double, avx2>::reg const& v) noexcept {
     return lane_sum(_mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)));
 }
-TRM_INLINE double lane_sum(__m256 v) noexcept {
+TRM_ON_AVX2 double lane_sum(backend<float, avx2>::reg const& v) noexcept {
     __m256d const low = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
     return lane_sum(_mm256_add_pd(low, _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1))));
 }
-TRM_INLINE double lane_max(__m256d v) noexcept {
+TRM_ON_AVX2 double lane_max(backend<double, avx2>::reg const& v) noexcept {
     return lane_max(_mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1)));
 }
-TRM_INLINE float lane_max(__m256 v) noexcept {
+TRM_ON_AVX2 float lane_max(backend<float, avx2>::reg const& v) noexcept {
     return lane_max(_mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
 }
 #endif
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-TRM_INLINE double lane_sum(__m512d v) noexcept {
+#if TRM_SIMD_HAS_AVX512
+TRM_ON_AVX512 double lane_sum(backend<double, avx512>::reg const& v) noexcept {
     return lane_sum(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)));
 }
-TRM_INLINE double lane_sum(__m512 v) noexcept {
+TRM_ON_AVX512 double lane_sum(backend<float, avx512>::reg const& v) noexcept {
     __m512d const low = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
     return lane_sum(_mm512_add_pd(low, _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))));
 }
-TRM_INLINE double lane_max(__m512d v) noexcept {
+TRM_ON_AVX512 double lane_max(backend<double, avx512>::reg const& v) noexcept {
     return lane_max(_mm256_max_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)));
 }
-TRM_INLINE float lane_max(__m512 v) noexcept {
+TRM_ON_AVX512 float lane_max(backend<float, avx512>::reg const& v) noexcept {
     return lane_max(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
 #endif

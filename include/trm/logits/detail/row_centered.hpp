@@ -52,8 +52,8 @@ struct centered_row {
     V q_scale, p_scale, lower, upper, below, above;
     bool weighted;
 
-    centered_row(double mu_temperature, double mu_lse, double pi_temperature, double pi_lse, bool is_weighted,
-                 weight_bound const& b) noexcept
+    TRM_INLINE centered_row(double mu_temperature, double mu_lse, double pi_temperature, double pi_lse,
+                            bool is_weighted, weight_bound const& b) noexcept
         : mu(mu_temperature, mu_lse),
           pi(pi_temperature, pi_lse),
           q_scale(static_cast<T>(std::exp2(mu.residue))),
@@ -88,8 +88,8 @@ struct centered_row {
     }
     /// sum_v m_v.
     template <class S1, class S2>
-    [[nodiscard]] double sum(S1 const* x, optional_mask x_mask, S2 const* y, optional_mask y_mask,
-                             std::int64_t n) const noexcept {
+    [[nodiscard]] TRM_INLINE double sum(S1 const* x, optional_mask x_mask, S2 const* y, optional_mask y_mask,
+                                        std::int64_t n) const noexcept {
         double total = 0;
         V chain(T(0));
         int links = 0;
@@ -104,8 +104,8 @@ struct centered_row {
     }
     /// d = (m of_m - p of_p) / temperature, or added to what is there.
     template <class S1, class S2, class O>
-    void write(S1 const* x, optional_mask x_mask, S2 const* y, optional_mask y_mask, std::int64_t n, double of_p,
-               double of_m, O* d, bool add) const noexcept {
+    TRM_INLINE void write(S1 const* x, optional_mask x_mask, S2 const* y, optional_mask y_mask, std::int64_t n,
+                          double of_p, double of_m, O* d, bool add) const noexcept {
         V const up_p = simd::broadcast<V>(-of_p / temperature), up_m = simd::broadcast<V>(of_m / temperature);
         each(x, x_mask, y, y_mask, n,
              [&](std::int64_t i, std::size_t count, parts const& k) __attribute__((always_inline)) {

@@ -11,27 +11,30 @@
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
-/// Upstream gradient of one row, folded into two coefficients.
-template <class V>
+/// Upstream gradient of one row.
 struct row_gradient {
+    double temperature, lse, d_logp, d_entropy, entropy;
+    double at_target;  ///< d_logp of the target alone, by temperature
+
+    [[nodiscard]] bool has_entropy() const noexcept { return d_entropy != 0.0; }
+    [[nodiscard]] double target(double x) const noexcept {
+        double const lp = x / temperature - lse, p = std::exp(lp);
+        return at_target + (p > 0.0 ? p * (-d_logp - d_entropy * (lp + entropy)) / temperature : 0.0);
+    }
+};
+
+/// The same, folded into two coefficients.
+template <class V>
+struct row_coefficients {
     using T = typename V::value_type;
     known_base<V> base;
     V slope, offset;
-    double at_target;  ///< d_logp / temperature
-    double scale, lse, temperature, d_entropy, entropy;  ///< for the target, in double
 
-    row_gradient(double temperature_, double lse_, double d_logp, double d_entropy_, double entropy_) noexcept
-        : base(temperature_, lse_),
-          at_target(d_logp / temperature_),
-          scale(-d_logp),
-          lse(lse_),
-          temperature(temperature_),
-          d_entropy(d_entropy_),
-          entropy(entropy_) {
-        double const f = std::exp2(base.residue) / temperature;
-        double const s = -d_entropy * ln2;
+    explicit TRM_INLINE row_coefficients(row_gradient const& g) noexcept : base(g.temperature, g.lse) {
+        double const f = std::exp2(base.residue) / g.temperature;
+        double const s = -g.d_entropy * ln2;
         slope = V(static_cast<T>(s * f));
-        offset = V(static_cast<T>((-d_logp - d_entropy * entropy + s * base.residue) * f));
+        offset = V(static_cast<T>((-g.d_logp - g.d_entropy * g.entropy + s * base.residue) * f));
     }
     /// d logits of each x in its place.
     template <bool Entropy, std::size_t n>
@@ -45,18 +48,13 @@ struct row_gradient {
         simd::exp2_or_zero_each(x);
         for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * (Entropy ? fma(slope, t[i], offset) : offset);
     }
-    [[nodiscard]] bool has_entropy() const noexcept { return d_entropy != 0.0; }
-    [[nodiscard]] double target(double x) const noexcept {
-        double const lp = x / temperature - lse, p = std::exp(lp);
-        return at_target + (p > 0.0 ? p * (scale - d_entropy * (lp + entropy)) / temperature : 0.0);
-    }
 };
 
 template <bool Entropy, bool Accumulate, bool Stream, class V, class S, class O, class M>
-void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
+TRM_INLINE void write_row_in(row_coefficients<V> const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     constexpr int unroll = 4;
-    auto const part = [&](std::int64_t i, std::int64_t count) {
+    auto const part = [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
         auto const k = static_cast<std::size_t>(count);
         V y[] = {mask.apply_n(simd::load_n<V>(x + i, k), i, k)};
         g.template at<Entropy>(y);
@@ -85,6 +83,14 @@ void write_row(row_gradient<V> const& g, S const* x, O* d, std::int64_t n, M mas
         }
     }
     for (; i < n; i += w) part(i, n - i < w ? n - i : w);
+}
+/// `V`: simd::registers.
+template <bool Entropy, bool Accumulate, bool Stream, class V, class S, class O, class M>
+void write_row(row_gradient const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        row_coefficients<typename V::template on<Unit>> const folded(g);
+        write_row_in<Entropy, Accumulate, Stream>(folded, x, d, n, mask);
+    });
 }
 
 }  // namespace logits_detail

@@ -77,7 +77,7 @@ struct pair_sums {
         double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
         double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
         V const shift(sign * d);
-        auto const move = [&](V& own_diff, V& own_sum, V& other_diff, V other_sum) {
+        auto const move = [&](V& own_diff, V& own_sum, V& other_diff, V other_sum) __attribute__((always_inline)) {
             own_diff = f * fma(shift, own_sum, own_diff);
             own_sum = f * own_sum;
             other_diff = fma(shift, other_sum, other_diff);
@@ -112,8 +112,8 @@ struct pair_sums {
 };
 
 template <class V, class S1, class S2, class M1, class M2>
-[[nodiscard]] divergence_partial sum_pair(S1 const* x, double x_temperature, M1 x_mask, S2 const* y,
-                                          double y_temperature, M2 y_mask, std::int64_t n) noexcept {
+[[nodiscard]] TRM_INLINE divergence_partial sum_pair_in(S1 const* x, double x_temperature, M1 x_mask, S2 const* y,
+                                                        double y_temperature, M2 y_mask, std::int64_t n) noexcept {
     using T = typename V::value_type;
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     constexpr int half = step;
@@ -163,6 +163,16 @@ template <class V, class S1, class S2, class M1, class M2>
     out.pi_outside = holes.pi_outside;
     return out;
 }
+/// `V`: simd::registers.
+template <class V, class S1, class S2, class M1, class M2>
+[[nodiscard]] divergence_partial sum_pair(S1 const* x, double x_temperature, M1 x_mask, S2 const* y,
+                                          double y_temperature, M2 y_mask, std::int64_t n) noexcept {
+    divergence_partial out;
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        out = sum_pair_in<typename V::template on<Unit>>(x, x_temperature, x_mask, y, y_temperature, y_mask, n);
+    });
+    return out;
+}
 
 struct normalised_sums {
     double kl_mu_pi = 0.0, kl_pi_mu = 0.0, tv = 0.0;
@@ -171,8 +181,9 @@ struct normalised_sums {
 
 /// TV, and with `Kl` both KLs, of a pair of rows whose logsumexp is known.
 template <bool Kl, class V, class S1, class S2, class M1, class M2>
-[[nodiscard]] normalised_sums sum_normalised(S1 const* x, double x_temperature, double x_lse, M1 x_mask, S2 const* y,
-                                             double y_temperature, double y_lse, M2 y_mask, std::int64_t n) noexcept {
+[[nodiscard]] TRM_INLINE normalised_sums sum_normalised_in(S1 const* x, double x_temperature, double x_lse, M1 x_mask,
+                                                           S2 const* y, double y_temperature, double y_lse, M2 y_mask,
+                                                           std::int64_t n) noexcept {
     using T = typename V::value_type;
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     known_base<V> const bx(x_temperature, x_lse), by(y_temperature, y_lse);
@@ -186,7 +197,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
         std::int64_t const stop = n - i < per_flush ? n : i + per_flush;
         while (i < stop) {  // a chain, see row_sum.hpp
             V cx[2] = {V(T(0)), V(T(0))}, cy[2] = {V(T(0)), V(T(0))}, ct[2] = {V(T(0)), V(T(0))};
-            auto const add = [&](V a, V b, int lane) {
+            auto const add = [&](V a, V b, int lane) __attribute__((always_inline)) {
                 V const tx = wide_exponent(bx, a), ty = wide_exponent(by, b);
                 V const p = simd::exp2_wide(tx), q = simd::exp2_wide(ty);
                 if constexpr (Kl) {
@@ -220,6 +231,17 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
     out.kl_mu_pi = (fx * out.kl_mu_pi + shift) * ln2;
     out.kl_pi_mu = (fy * out.kl_pi_mu - shift) * ln2;
     out.tv *= 0.5 * fx;
+    return out;
+}
+/// `V`: simd::registers.
+template <bool Kl, class V, class S1, class S2, class M1, class M2>
+[[nodiscard]] normalised_sums sum_normalised(S1 const* x, double x_temperature, double x_lse, M1 x_mask, S2 const* y,
+                                             double y_temperature, double y_lse, M2 y_mask, std::int64_t n) noexcept {
+    normalised_sums out;
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        out = sum_normalised_in<Kl, typename V::template on<Unit>>(x, x_temperature, x_lse, x_mask, y, y_temperature,
+                                                                   y_lse, y_mask, n);
+    });
     return out;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/logits/partial.hpp>
+#include <trm/simd/dispatch.hpp>
 #include <trm/simd/softmax.hpp>
 
 /// \file
@@ -95,16 +96,16 @@ struct lazy_base {
     TRM_INLINE void set(T to) noexcept {
         m = to;
         T const p = to * c;
-        b = simd::has_fma ? p : to;
+        b = simd::has_fma<V> ? p : to;
         // Entries that stand for "impossible", such as -1e10: all exponents negative, so that their sums are 0 when a base that
         // can be resolved comes.
-        if (simd::has_fma && p < -largest_base<T>) b = p - p * T(0x1p-10);
+        if (simd::has_fma<V> && p < -largest_base<T>) b = p - p * T(0x1p-10);
         vb = V(b);
         limit = V(to + margin);
     }
     TRM_INLINE V exponent(V x) const noexcept { return simd::offset_product(x, vc, vb); }
     /// How far exponents relative to an older base (its b) are above those relative to this one.
-    TRM_INLINE T above(T old_b) const noexcept { return simd::has_fma ? old_b - b : (old_b - b) * c; }
+    TRM_INLINE T above(T old_b) const noexcept { return simd::has_fma<V> ? old_b - b : (old_b - b) * c; }
     [[nodiscard]] bool resolved() const noexcept {
         T const p = m * c;
         return p <= largest_base<T> && p >= -largest_base<T>;
@@ -112,7 +113,7 @@ struct lazy_base {
     /// The base in nats. m c and b differ by the rounding of b, and c from its double by its own: both matter at 1e4.
     [[nodiscard]] double shift(double temperature) const noexcept {
         double const md = static_cast<double>(m);
-        double const lost = simd::has_fma ? static_cast<double>(b) - md * static_cast<double>(c) : 0.0;
+        double const lost = simd::has_fma<V> ? static_cast<double>(b) - md * static_cast<double>(c) : 0.0;
         return md / temperature + lost * ln2;
     }
 };
@@ -127,8 +128,9 @@ struct known_base {
     TRM_INLINE known_base(double temperature, double lse) noexcept {
         T const cf = static_cast<T>(log2e / temperature);
         double const scale = static_cast<double>(cf), center = lse * temperature;
-        T const bf = static_cast<T>(simd::has_fma ? center * scale : center);
-        residue = simd::has_fma ? static_cast<double>(bf) - center * scale : (static_cast<double>(bf) - center) * scale;
+        T const bf = static_cast<T>(simd::has_fma<V> ? center * scale : center);
+        residue =
+            simd::has_fma<V> ? static_cast<double>(bf) - center * scale : (static_cast<double>(bf) - center) * scale;
         c = V(cf);
         b = V(bf);
     }
@@ -293,7 +295,7 @@ TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int
 }
 
 template <class V, bool Entropy, class S, class M>
-[[nodiscard]] logits_partial sum_row(S const* x, std::int64_t n, double temperature, M mask) noexcept {
+[[nodiscard]] TRM_INLINE logits_partial sum_row_in(S const* x, std::int64_t n, double temperature, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     row_sums<V, Entropy> s(temperature);
     std::int64_t i = 0;
@@ -323,6 +325,15 @@ template <class V, bool Entropy, class S, class M>
     if (s.base.m == nothing<typename V::value_type> && !is_nan(s.total)) return {};
     double const total = s.base.resolved() ? s.total : std::numeric_limits<double>::quiet_NaN();
     return {s.base.shift(temperature), total, s.total_weighted * ln2, logits_partial{}.target_logit};
+}
+/// `V`: simd::registers.
+template <class V, bool Entropy, class S, class M>
+[[nodiscard]] logits_partial sum_row(S const* x, std::int64_t n, double temperature, M mask) noexcept {
+    logits_partial p;
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        p = sum_row_in<typename V::template on<Unit>, Entropy>(x, n, temperature, mask);
+    });
+    return p;
 }
 
 }  // namespace logits_detail
