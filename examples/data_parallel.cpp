@@ -2,7 +2,7 @@
 
 // One loss over ranks that each hold a part of the batch, with threads for ranks: first whole sequences on each rank (data
 // parallel), then a slice of every sequence on each rank (context parallel). Both must give what one process gives: the
-// same kept tokens, and loss and gradient up to rounding. examples/mpi_ranks.cpp does the same with MPI.
+// same kept tokens, and loss and gradient up to rounding. examples/mpi does the same with MPI.
 #include <trm/trm.hpp>
 
 #include <algorithm>

@@ -64,6 +64,7 @@ class Trm(ConanFile):
     def generate(self):
         CMakeDeps(self).generate()
         toolchain = CMakeToolchain(self)
+        toolchain.user_presets_path = False  # nothing is written beside the sources
         for variable in ("TRM_BUILD_TESTS", "TRM_BUILD_EXAMPLES", "TRM_BUILD_BENCHMARKS"):
             toolchain.cache_variables[variable] = False
         toolchain.cache_variables["TRM_WITH_EIGEN"] = bool(self.options.eigen)

@@ -20,7 +20,8 @@ enum class errc : std::uint8_t {
     positive_logp,          ///< strict mode: a log-probability inside loss_mask is above 0 by more than rounding
     out_of_memory,          ///< the workspace could not grow
     bad_spec,               ///< a text or JSON spec does not describe a loss
-    unsupported             ///< this combination has no meaning; the sentence says why
+    unsupported,            ///< this combination has no meaning; the sentence says why
+    rank_failed             ///< an exception on another rank, or an exchange between ranks that failed
 };
 
 /// Outcome of a call. `sequence` and `token` (offset inside the sequence) name the first offender, -1 where unknown. For
@@ -66,6 +67,8 @@ struct status {
             return "spec does not describe a loss";
         case errc::unsupported:
             return "unsupported combination";
+        case errc::rank_failed:
+            return "an exception, or an exchange between ranks that failed";
     }
     return "unknown error";
 }

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -17,7 +19,8 @@
 /// \file
 /// The collectives between the phases of a loss, over an MPI communicator. All block, work in place and leave the same
 /// bits on every rank. Errors are MPI's: fatal unless the communicator's error handler says otherwise; the first return
-/// code that is not MPI_SUCCESS is handed back.
+/// code that is not MPI_SUCCESS is handed back. A rank that stays away from a collective leaves the others waiting in it:
+/// between phases that can fail on one rank belongs `agree`. mpi_loss.hpp has all of it in one call.
 
 TRM_NAMESPACE_BEGIN
 namespace mpi {
@@ -49,8 +52,40 @@ int all_reduce(MPI_Comm comm, T& value) {
     return MPI_SUCCESS;
 }
 
-/// After `measure`, where ranks share sequences: adds the sums, takes the maximum of the maxima.
+/// All ranks go on, or none: ok if the status of every rank is. Otherwise a rank's own status, and on ranks where that is good
+/// the worst code of the others, "on another rank".
+[[nodiscard]] inline status agree(MPI_Comm comm, status const& mine) noexcept {
+    int worst = static_cast<int>(mine.code);
+    if (MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm) != MPI_SUCCESS && mine.ok())
+        return {errc::rank_failed, -1, -1, "MPI_Allreduce"};
+    return !mine.ok() || worst == 0 ? mine : status{static_cast<errc>(worst), -1, -1, "on another rank"};
+}
+/// The same for what `phase()` returns. An exception in it is `errc::rank_failed` on the other ranks, and goes on from here.
+template <std::invocable F>
+[[nodiscard]] status agree(MPI_Comm comm, F&& phase) {
+    status mine;
+#if TRM_EXCEPTIONS
+    try {
+        mine = phase();
+    } catch (...) {
+        (void)agree(comm, status{errc::rank_failed});
+        throw;
+    }
+#else
+    mine = phase();
+#endif
+    return agree(comm, mine);
+}
+
+/// After `measure`, where ranks share sequences: adds the sums, takes the maximum of the maxima. Totals of different sizes are
+/// MPI_ERR_COUNT on all ranks, and nothing is changed.
 inline int all_reduce(MPI_Comm comm, sequence_totals& totals) {
+    auto const sums = static_cast<std::int64_t>(totals.sums().size()),
+               maxima = static_cast<std::int64_t>(totals.maxima().size());
+    std::array<std::int64_t, 4> most{sums, -sums, maxima, -maxima};
+    if (int const e = MPI_Allreduce(MPI_IN_PLACE, most.data(), 4, MPI_INT64_T, MPI_MAX, comm); e != MPI_SUCCESS)
+        return e;
+    if (most[0] != -most[1] || most[2] != -most[3]) return MPI_ERR_COUNT;
     if (int const e = all_reduce(comm, totals.sums(), MPI_SUM); e != MPI_SUCCESS) return e;
     return all_reduce(comm, totals.maxima(), MPI_MAX);
 }
