@@ -25,3 +25,5 @@ add_custom_command(OUTPUT "${trm_single_header}"
     "-DVERSION=${PROJECT_VERSION}" "-DHEADERS=${trm_single_header_of}" -P "${CMAKE_CURRENT_LIST_DIR}/trm_single_header.cmake"
   DEPENDS "${CMAKE_CURRENT_LIST_DIR}/trm_single_header.cmake" ${trm_headers} VERBATIM)
 add_custom_target(single_header DEPENDS "${trm_single_header}")
+
+include(trm_docs)

@@ -68,10 +68,12 @@ struct storage_traits {
 template <class T>
 using storage_t = typename storage_traits<std::remove_cv_t<T>>::type;
 
+/// What streams may hold: float, double, `bf16`, `f16`, and foreign types by `storage_traits`.
 template <class T>
 concept storage_type = std::is_same_v<storage_t<T>, float> || std::is_same_v<storage_t<T>, double> ||
                        std::is_same_v<storage_t<T>, bf16> || std::is_same_v<storage_t<T>, f16>;
 
+/// What is computed in.
 template <class T>
 concept arithmetic_type = std::is_same_v<T, float> || std::is_same_v<T, double>;
 

@@ -51,7 +51,9 @@ public:
 
 TRM_NAMESPACE_END
 
+/// \cond
 template <class T>
 inline constexpr bool std::ranges::enable_borrowed_range<trm::stream_view<T>> = true;
 template <class T>
 inline constexpr bool std::ranges::enable_view<trm::stream_view<T>> = true;
+/// \endcond

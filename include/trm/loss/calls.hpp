@@ -14,6 +14,7 @@ TRM_NAMESPACE_BEGIN
 template <class R>
 concept gradient_range = arithmetic_type<detail::element_of<R>>;
 
+/// Runs f(0) ... f(n - 1) when it is called with n and f: see `serial_executor`.
 template <class E>
 concept executor = std::invocable<E const&, std::int64_t, void (*)(std::int64_t)>;
 

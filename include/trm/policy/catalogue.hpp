@@ -75,6 +75,7 @@ using penalties = type_list<kl_penalty<E>, squared_log_ratio, reference_kl<E, kl
 /// Position of a policy in a list, whatever pair of policies it looks at (`trm::over`); the size of the list if it is not there.
 template <class List, class Policy>
 inline constexpr std::size_t index_of = index_in<typename without_over<Policy>::type>(List{});
+/// Is a policy, whatever pair of policies it looks at, in a list of the catalogue?
 template <class List, class Policy>
 concept is_listed = index_of<List, Policy> < List::size;
 

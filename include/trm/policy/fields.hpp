@@ -48,8 +48,8 @@ inline constexpr enum_word<bool> enum_words<bool>[] = {{"false", false}, {"true"
 
 /// How a criterion of a mask is written.
 enum class criterion_form : std::uint8_t {
-    measured,  ///< [seq_<statistic>_]divergence <band>: without a name of its own
-    banded,  ///< name(fields) <band>
+    measured,  ///< `[seq_<statistic>_]divergence <band>`: without a name of its own
+    banded,  ///< `name(fields) <band>`
     around,  ///< name(criterion, fields): divergence, statistic and band are those of the criterion inside
     plain  ///< name(fields)
 };

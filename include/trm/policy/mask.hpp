@@ -228,6 +228,7 @@ template <class T>
 inline constexpr bool is_conjunction = false;
 template <class... Ms>
 inline constexpr bool is_conjunction<all_of<Ms...>> = true;
+/// A criterion, or several joined with &&.
 template <class T>
 concept mask_policy = is_criterion<T> || is_conjunction<T>;
 
