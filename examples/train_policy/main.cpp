@@ -3,7 +3,7 @@
 // Trains a small policy by reinforcement learning with rollouts of another engine: train_policy --help
 #include "methods.hpp"
 #include "study.hpp"
-#include "summary.hpp"
+#include "study_plots.hpp"
 #include "trainer.hpp"
 
 #include <CLI/CLI.hpp>
@@ -89,6 +89,7 @@ struct study_command {
     std::vector<int> horizons, staleness;
     std::vector<double> rates;
     int seeds = 0;
+    bool truth = false, plots = true;
     study_options options;
 };
 
@@ -112,6 +113,10 @@ void add_study(CLI::App& app, study_command& c) {
     app.add_option("--learning-rates", c.rates, "step sizes")->group(group);
     app.add_option("--methods", c.methods, "methods, by name or text")->group(group);
     app.add_option("--seeds", c.seeds, "seeds of every combination")->group(group);
+    app.add_flag("--truth", c.truth,
+                 "compare every method's gradient with the true one, and bounds with the error, by enumeration")
+        ->group(group);
+    app.add_flag("!--no-plots", c.plots, "tables only")->group(group);
     app.add_option("--abort-after", c.options.abort_after, "for tests: die after so many runs")->group("");
 }
 
@@ -139,7 +144,31 @@ int study(study_command c, run_settings const& rest, int threads) {
     c.options.progress = isatty(STDERR_FILENO) != 0;
     run_study(runs, c.options);
     auto const results = read_study(runs, c.options.directory);
-    std::cout << summarise(cells_of(results), c.options.directory) << std::flush;
+    auto const cells = cells_of(results);
+    std::cout << summarise(cells, c.options.directory) << '\n' << std::flush;
+    if (c.plots) std::cout << draw_study(cells, c.options.directory) << '\n';
+    return std::cout ? 0 : 1;
+}
+
+int truth(study_command const& c, run_settings rest, int threads) {
+    truth_options o;
+    rest.horizon = 4;
+    rest.hidden = 8;
+    rest.warm_start = 20;
+    rest.updates = 40;
+    rest.learning_rate = 0.02;
+    rest.method = "ratio";
+    o.run = rest;
+    o.threads = threads;
+    o.methods = c.methods;
+    if (o.methods.empty())
+        for (named_method const& m : methods()) o.methods.push_back(m.name);
+    if (!c.engines.empty()) o.engines = c.engines;
+    if (!c.staleness.empty()) o.staleness = c.staleness;
+    if (c.seeds > 0) o.seeds = c.seeds;
+    truth_table const t = compare_with_truth(o);
+    std::cout << report(t, c.options.directory) << std::flush;
+    if (c.plots) std::cout << draw_truth(t, c.options.directory + "/plots") << '\n';
     return std::cout ? 0 : 1;
 }
 
@@ -160,6 +189,7 @@ int main(int argc, char** argv) {
     app.add_option("--csv", csv, "file for one row an update")->type_name("FILE");
     CLI11_PARSE(app, argc, argv);
     try {
+        if (c.truth) return truth(c, s, threads);
         return app.count("--study") > 0 ? study(c, s, threads) : train(s, threads, csv);
     } catch (std::exception const& e) {
         std::cerr << "train_policy: " << e.what() << '\n';

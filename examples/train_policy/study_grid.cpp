@@ -59,28 +59,85 @@ std::vector<run_settings> runs_of(grid const& g) {
     return out;
 }
 
-std::vector<std::string> study_names() { return {"smoke", "quick"}; }
+namespace {
+
+using names = std::vector<std::string>;
+
+/// Four prompts of eight responses: 32 sequences an update.
+grid small_batches() {
+    grid g;
+    g.rest.prompts = 4;
+    g.learning_rates = {0.03};
+    g.methods = all_methods();
+    return g;
+}
+
+std::vector<grid> smoke() {
+    grid g = small_batches();
+    g.horizons = {16};
+    g.staleness = {0, 4};
+    g.learning_rates = {0.01};
+    g.methods = {"none", "ppo", "trm-max"};
+    g.seeds = 2;
+    g.rest.updates = 10;
+    g.rest.warm_start = 5;
+    return {g};
+}
+
+std::vector<grid> quick() {
+    grid g = small_batches();
+    g.staleness = {0, 8, 32};
+    return {g};
+}
+
+/// The study of README.md: a headline with twenty seeds, then one thing changed at a time.
+std::vector<grid> full() {
+    grid headline = small_batches();
+    headline.staleness = {32};
+    headline.seeds = 20;
+
+    names const some{"none", "ratio",   "ppo",       "token-mask", "dppo",
+                     "opsm", "trm-max", "trm-max-1", "trm-mean",   "trm-exact"};
+    grid changed = small_batches();
+    changed.methods = some;
+    grid fresher = changed, addition = changed, engine = changed, descent = changed, horizons = changed,
+         longest = changed;
+    fresher.staleness = {0, 2, 8};
+    addition.tasks = {"addition"};
+    addition.staleness = {8, 32};
+    addition.learning_rates = {0.02};
+    addition.rest.warm_start = 0;
+    engine.engines = {"int8-moe"};
+    engine.staleness = {2};
+    descent.optimisers = {"sgd"};
+    descent.learning_rates = {20};
+    descent.staleness = {32};
+    horizons.horizons = {16, 256};
+    horizons.staleness = {32};
+    horizons.methods = {"none", "ratio", "ppo", "dppo", "trm-max", "trm-mean"};
+    longest.horizons = {1024};
+    longest.staleness = {8};
+    longest.methods = {"none", "dppo", "trm-mean"};
+    longest.seeds = 3;
+    return {headline, fresher, addition, engine, descent, horizons, longest};
+}
+
+}  // namespace
+
+std::vector<std::string> study_names() { return {"quick", "full", "smoke"}; }
 
 std::vector<run_settings> study_preset(std::string const& name) {
-    grid g;
-    g.methods = all_methods();
-    if (name == "smoke") {
-        g.horizons = {16};
-        g.staleness = {0, 4};
-        g.methods = {"none", "ppo", "trm-max"};
-        g.seeds = 2;
-        g.rest.updates = 10;
-        g.rest.warm_start = 5;
-        return runs_of(g);
-    }
-    if (name == "quick") {
-        g.staleness = {8, 32};
-        g.learning_rates = {0.03};
-        return runs_of(g);
-    }
+    std::vector<grid> grids;
+    if (name == "smoke") grids = smoke();
+    if (name == "quick") grids = quick();
+    if (name == "full") grids = full();
     std::string known;
     for (std::string const& n : study_names()) known += (known.empty() ? "" : ", ") + n;
-    throw std::invalid_argument("unknown study \"" + name + "\": " + known);
+    if (grids.empty()) throw std::invalid_argument("unknown study \"" + name + "\": " + known);
+    std::vector<run_settings> runs;
+    for (grid const& g : grids)
+        for (run_settings const& s : runs_of(g)) runs.push_back(s);
+    return runs;
 }
 
 std::string engine_of(run_settings const& s) {

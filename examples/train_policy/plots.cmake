@@ -1,0 +1,16 @@
+# The truth and a tiny study, with their plots where gnuplot is there.
+file(REMOVE_RECURSE "${WORK}")
+execute_process(COMMAND "${PROGRAM}" --truth --seeds 1 --engines int8 --stalenesses 0 16 --methods none ratio seq-is trm-max
+  --out "${WORK}" RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
+if(code OR NOT out MATCHES "int8, 16 updates behind: largest KL.*\n  seq-is +0\\.0000 ")
+  message(SEND_ERROR "truth: ${code}\n${out}${err}")
+endif()
+execute_process(COMMAND "${PROGRAM}" --study smoke --out "${WORK}" RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
+if(code)
+  message(SEND_ERROR "study: ${code}\n${out}${err}")
+endif()
+foreach(plot IN ITEMS truth_gradients truth_bounds final_reward collapse kept learning_branch-T16-bf16-k4-adam0.01)
+  if(GNUPLOT AND NOT EXISTS "${WORK}/plots/${plot}.png")
+    message(SEND_ERROR "no ${plot}.png")
+  endif()
+endforeach()
