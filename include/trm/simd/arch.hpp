@@ -79,9 +79,10 @@
 // the functions say so themselves and are inlined into kernels that say the same; forcing that is an error. Vector registers
 // pass between them by reference only, because how they are passed by value depends on the flags.
 #define TRM_TARGET_AVX2 __attribute__((target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt")))
-#define TRM_TARGET_AVX512                                                                                     \
-    __attribute__((target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq," \
-                          "avx512vl")))
+#define TRM_TARGET_AVX512                                                                          \
+    __attribute__((                                                                                \
+        target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq," \
+               "avx512vl")))
 #if TRM_DISPATCH
 #define TRM_ON_AVX2 TRM_TARGET_AVX2 inline
 #define TRM_ON_AVX512 TRM_TARGET_AVX512 inline
