@@ -58,6 +58,8 @@ struct x86_with_vector_masks : x86_register<T, bytes> {
     using typename base::lanes;
     using typename base::reg;
     using truth = lanes;
+    /// In 32 bits: g++ 12 makes a choice of 64-bit integers of such an expression, which SSE2 does not have, and gives up (-O1).
+    typedef std::int32_t halves __attribute__((vector_size(bytes)));
 
     static TRM_INLINE void less(truth& to, reg const& a, reg const& b) noexcept { to = reinterpret_cast<truth>(a < b); }
     static TRM_INLINE void less_equal(truth& to, reg const& a, reg const& b) noexcept {
@@ -70,7 +72,8 @@ struct x86_with_vector_masks : x86_register<T, bytes> {
         if constexpr (bytes > 16) {
             to = m < 0 ? a : b;  // the blend instruction, folded where m is a constant
         } else {
-            to = reinterpret_cast<reg>((m & reinterpret_cast<lanes>(a)) | (~m & reinterpret_cast<lanes>(b)));
+            to = reinterpret_cast<reg>((reinterpret_cast<halves>(m) & reinterpret_cast<halves>(a)) |
+                                       (~reinterpret_cast<halves>(m) & reinterpret_cast<halves>(b)));
         }
     }
     static TRM_INLINE void both(truth& to, truth const& a, truth const& b) noexcept { to = a & b; }
@@ -78,7 +81,7 @@ struct x86_with_vector_masks : x86_register<T, bytes> {
     static TRM_INLINE void negate(truth& to, truth const& a) noexcept { to = ~a; }
     static TRM_INLINE void everywhere(truth& to) noexcept { to = ~truth{}; }
     static TRM_INLINE void add_where(reg& to, truth const& m, reg const& a, reg const& b) noexcept {
-        to = a + reinterpret_cast<reg>(m & reinterpret_cast<lanes>(b));
+        to = a + reinterpret_cast<reg>(reinterpret_cast<halves>(m) & reinterpret_cast<halves>(b));
     }
     static TRM_INLINE void finite(truth& to, reg const& v) noexcept {
         to = reinterpret_cast<truth>((reinterpret_cast<lanes>(v) & base::exponent) != base::exponent);
