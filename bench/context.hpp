@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/simd/batch.hpp>
+#include <trm/simd/dispatch.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -29,8 +29,8 @@ inline void add_vector_context() {
     if (compiled < cpu)
         std::fprintf(
             stderr,
-            "***WARNING*** compiled for %d floats per register; this CPU has %d. Numbers are of the flags, not of "
-            "the CPU: build with -DTRM_MARCH=native.\n",
+            "***WARNING*** %d floats per register; this CPU has %d. Numbers are of the flags or of TRM_CPU, not of "
+            "the CPU.\n",
             compiled, cpu);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/core/executor.hpp>
+#include <trm/simd/dispatch.hpp>
 #include <trm/simd/narrow.hpp>
 #include <trm/simd/softmax.hpp>
 
@@ -23,55 +24,77 @@
 /// What the machine can do, measured in the same process and between the same samples as the kernels.
 namespace bench {
 
-using V = trm::simd::vec<float>;
+/// f.operator()<V>() for the registers that the kernels use.
+template <class F>
+TRM_INLINE void on_kernel_unit(F const& f) {
+    trm::simd::on_unit<trm::simd::default_arch>(
+        [&]<class Unit>(Unit) __attribute__((always_inline)) { f.template operator()<trm::simd::vec<float, Unit>>(); });
+}
+template <class V>
 inline constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
 
 /// Sum of n floats, as a stream of one register and as groups of eight: which one a machine reads faster depends on its
 /// prefetchers and page size, so ceilings take the better.
 inline float read_plain(float const* x, std::int64_t n) {
-    V s(0.0f);
-    for (std::int64_t i = 0; i + w <= n; i += w) s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
-    return float(trm::simd::sum(s));
+    float sum = 0;
+    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+        V s(0.0f);
+        for (std::int64_t i = 0; i + w<V> <= n; i += w<V>) s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
+        sum = float(trm::simd::sum(s));
+    });
+    return sum;
 }
 inline float read_groups(float const* x, std::int64_t n) {
-    V s[8];
-    for (auto& v : s) v = V(0.0f);
-    for (std::int64_t i = 0; i + 8 * w <= n; i += 8 * w)
-        for (int k = 0; k < 8; ++k) s[k] = s[k] + trm::simd::in_order(trm::simd::load<V>(x + i + k * w));
-    return float(trm::simd::sum(((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))));
+    float sum = 0;
+    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+        V s[8];
+        for (auto& v : s) v = V(0.0f);
+        for (std::int64_t i = 0; i + 8 * w<V> <= n; i += 8 * w<V>)
+            for (int k = 0; k < 8; ++k) s[k] = s[k] + trm::simd::in_order(trm::simd::load<V>(x + i + k * w<V>));
+        sum = float(trm::simd::sum(((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))));
+    });
+    return sum;
 }
 /// The same for two arrays, read side by side.
 inline float read_two(float const* x, float const* y, std::int64_t n) {
-    V s(0.0f), t(0.0f);
-    for (std::int64_t i = 0; i + w <= n; i += w) {
-        s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
-        t = t + trm::simd::in_order(trm::simd::load<V>(y + i));
-    }
-    return float(trm::simd::sum(s + t));
+    float sum = 0;
+    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+        V s(0.0f), t(0.0f);
+        for (std::int64_t i = 0; i + w<V> <= n; i += w<V>) {
+            s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
+            t = t + trm::simd::in_order(trm::simd::load<V>(y + i));
+        }
+        sum = float(trm::simd::sum(s + t));
+    });
+    return sum;
 }
 template <int unroll>
 void scale_in_place(float* x, std::int64_t n) {
-    V const one(1.0000001f);
-    for (std::int64_t i = 0; i + unroll * w <= n; i += unroll * w) {
-        V v[unroll];
-        for (int k = 0; k < unroll; ++k) v[k] = trm::simd::load<V>(x + i + k * w) * one;
-        for (int k = 0; k < unroll; ++k) trm::simd::store(x + i + k * w, v[k]);
-    }
+    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+        V const one(1.0000001f);
+        for (std::int64_t i = 0; i + unroll * w<V> <= n; i += unroll * w<V>) {
+            V v[unroll];
+            for (int k = 0; k < unroll; ++k) v[k] = trm::simd::load<V>(x + i + k * w<V>) * one;
+            for (int k = 0; k < unroll; ++k) trm::simd::store(x + i + k * w<V>, v[k]);
+        }
+    });
 }
 template <bool past_caches>
 void copy(float* y, float const* x, std::int64_t n) {
-    for (std::int64_t i = 0; i + 4 * w <= n; i += 4 * w) {
-        V v[4];
-        for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w);
-        for (int k = 0; k < 4; ++k) {
-            if constexpr (past_caches) {
-                trm::simd::stream(y + i + k * w, v[k]);
-            } else {
-                trm::simd::store(y + i + k * w, v[k]);
+    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+        for (std::int64_t i = 0; i + 4 * w<V> <= n; i += 4 * w<V>) {
+            V v[4];
+            for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w<V>);
+            for (int k = 0; k < 4; ++k) {
+                if constexpr (past_caches) {
+                    trm::simd::stream(y + i + k * w<V>, v[k]);
+                } else {
+                    trm::simd::store(y + i + k * w<V>, v[k]);
+                }
             }
         }
-    }
-    if constexpr (past_caches) trm::simd::stream_fence();
+        if constexpr (past_caches) trm::simd::stream_fence();
+    });
 }
 
 /// Calls the blocks from the caller and one helper thread, dynamically.

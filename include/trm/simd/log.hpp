@@ -86,8 +86,8 @@ TRM_INLINE V log_limits(V x, V log_x) noexcept {
 template <class T, class A>
 TRM_INLINE vec<T, A> log(vec<T, A> x) noexcept {
     using V = vec<T, A>;
-    if constexpr (requires { V::backend::log(x.r); }) {
-        x.r = V::backend::log(x.r);
+    if constexpr (requires { V::backend::log(x.r, x.r); }) {
+        V::backend::log(x.r, x.r);
         return x;
     } else {
         using C = detail::log_constants<T>;
@@ -102,8 +102,8 @@ TRM_INLINE vec<T, A> log(vec<T, A> x) noexcept {
 template <class T, class A>
 TRM_INLINE vec<T, A> log1p(vec<T, A> x) noexcept {
     using V = vec<T, A>;
-    if constexpr (requires { V::backend::log1p(x.r); }) {
-        x.r = V::backend::log1p(x.r);
+    if constexpr (requires { V::backend::log1p(x.r, x.r); }) {
+        V::backend::log1p(x.r, x.r);
         return x;
     } else {
         V const one(T(1)), u = exact(x + one);

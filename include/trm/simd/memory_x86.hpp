@@ -24,7 +24,7 @@ namespace detail {
 
 /// What a unit has of: `load_n`, `store_n`, `first_n` (partial registers), `load_mask` (bytes that are not zero), `load_f16`,
 /// `load_bf16`, `load_two_bf16` (widened), `store_f16`, `store_bf16` (rounded), `stream` (past the caches), and `count_bytes`, how
-/// many of `bytes_at_once` bytes are not zero.
+/// many of `bytes_at_once` bytes are not zero. Also what powers of 2 take, see softmax.hpp.
 template <class T, class A>
 struct instructions {};
 
@@ -78,6 +78,14 @@ struct instructions<float, avx2> {
     static TRM_ON_AVX2 void load_bf16(reg& to, void const* from) noexcept {
         __m256i const wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<__m128i const*>(from)));
         to = _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+    }
+    /// From 8 n + k in the low bits to 2^(n + k / 8). The table holds 2^(k/8) as bits, less k 2^20: the shift adds both n 2^23
+    /// and k 2^20.
+    static TRM_ON_AVX2 void power_of_eighths(reg& v) noexcept {
+        __m256i const eighths = _mm256_setr_epi32(0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3,
+                                                  0x3f75672a, 0x3f7744fd, 0x3f7ac0c7);
+        __m256i const bits = _mm256_castps_si256(v), root = _mm256_permutevar8x32_epi32(eighths, bits);
+        v = _mm256_castsi256_ps(_mm256_add_epi32(root, _mm256_slli_epi32(bits, 20)));
     }
     static TRM_ON_AVX2 void stream(float* to, reg const& v) noexcept { _mm256_stream_ps(to, v); }
     static constexpr std::int64_t bytes_at_once = 32;
@@ -159,6 +167,10 @@ struct instructions<float, avx512> {
         _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 #endif
     }
+    /// To the nearest integer, without exceptions.
+    static TRM_ON_AVX512 void to_nearest(reg& to, reg const& t) noexcept { to = _mm512_roundscale_ps(t, 8); }
+    /// p 2^n.
+    static TRM_ON_AVX512 void scale_by_power(reg& p, reg const& n) noexcept { p = _mm512_scalef_ps(p, n); }
     static TRM_ON_AVX512 void stream(float* to, reg const& v) noexcept { _mm512_stream_ps(to, v); }
     static constexpr std::int64_t bytes_at_once = 64;
     static TRM_ON_AVX512 int count_bytes(std::uint8_t const* bytes) noexcept {
@@ -191,3 +203,6 @@ TRM_SIMD_MACROS_END
 }  // namespace detail
 }  // namespace simd
 TRM_NAMESPACE_END
+
+#undef TRM_SIMD_MACROS_BEGIN
+#undef TRM_SIMD_MACROS_END

@@ -47,15 +47,6 @@ TRM_INLINE V floor_exponent(V t) noexcept {
 
 namespace detail {
 
-#if TRM_SIMD_HAS_AVX2
-/// From 8 n + k in the low bits to 2^(n + k / 8). The table holds 2^(k/8) as bits, less k 2^20: the shift adds both n 2^23 and
-/// k 2^20.
-TRM_ON_AVX2 void power_of_eighths(backend<float, avx2>::reg& v) noexcept {
-    __m256i const eighths = _mm256_setr_epi32(0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a,
-                                              0x3f7744fd, 0x3f7ac0c7);
-    __m256i const bits = _mm256_castps_si256(v);
-    v = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_permutevar8x32_epi32(eighths, bits), _mm256_slli_epi32(bits, 20)));
-}
 /// 2^t with t = n + k / 8 + f: the eight powers 2^(k/8) fill a register, so that three multiply-adds are enough for 2^f (2.7e-8,
 /// against 3e-8 of a power). n registers step by step: the CPU's queue holds the chains of a few only if one follows the other.
 template <class V, std::size_t n>
@@ -67,26 +58,13 @@ TRM_INLINE void exp2_by_eighths(V (&t)[n]) noexcept {
     for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(V(0x1.c6a004dd7c27ep-5f), t[i], V(0x1.ec0c3238031b6p-3f)));
     for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(p[i], t[i], V(0x1.62e4311131a88p-1f)));
     for (std::size_t i = 0; i < n; ++i) {
-        power_of_eighths(shifted[i].r);
+        instructions_of<V>::power_of_eighths(shifted[i].r);
         shifted[i] = in_order(shifted[i]);
     }
     for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(p[i], t[i], V(1.0f)));
     for (std::size_t i = 0; i < n; ++i) t[i] = p[i] * shifted[i];
 }
-#endif
 
-#if TRM_SIMD_HAS_AVX512
-TRM_SIMD_MACROS_BEGIN
-/// To the nearest integer, without exceptions.
-TRM_ON_AVX512 void to_nearest(backend<float, avx512>::reg& to, backend<float, avx512>::reg const& t) noexcept {
-    to = _mm512_roundscale_ps(t, 8);
-}
-TRM_SIMD_MACROS_END
-/// p 2^n.
-TRM_ON_AVX512 void scale_by_power(backend<float, avx512>::reg& p, backend<float, avx512>::reg const& n) noexcept {
-    p = _mm512_scalef_ps(p, n);
-}
-#endif
 template <class V, class A>
 inline constexpr bool is_floats_of = std::is_same_v<V, vec<float, A>>;
 
@@ -109,7 +87,7 @@ TRM_INLINE V exp2(V t) noexcept {
     } else {
         V f, scale;
         if constexpr (exp2_saturates<V>) {
-            detail::to_nearest(scale.r, t.r);
+            detail::instructions_of<V>::to_nearest(scale.r, t.r);
             f = exact(t - scale);
         } else {
             V const magic(detail::exp_constants<T>::magic);
@@ -129,7 +107,7 @@ TRM_INLINE V exp2(V t) noexcept {
             p = fma(g * g, detail::horner(g), g) + V(T(1));
         }
         if constexpr (exp2_saturates<V>) {
-            detail::scale_by_power(p.r, scale.r);
+            detail::instructions_of<V>::scale_by_power(p.r, scale.r);
             return p;
         } else {
             return p * scale;
