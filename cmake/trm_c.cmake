@@ -16,6 +16,9 @@ endif()
 set_target_properties(trm_c PROPERTIES EXPORT_NAME c VERSION "${PROJECT_VERSION}" SOVERSION "${trm_c_soversion}"
   CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON)
 target_link_libraries(trm_c PRIVATE $<BUILD_INTERFACE:trm>)
+if(NOT TRM_C_DISPATCH)
+  target_compile_definitions(trm_c PRIVATE TRM_DISPATCH=0)
+endif()
 target_sources(trm_c PUBLIC FILE_SET HEADERS BASE_DIRS include FILES include/trm/interop/c.h)
 
 trm_find_dependency(nlohmann_json TARGETS nlohmann_json::nlohmann_json DEBIAN nlohmann-json3-dev OPTIONAL)
