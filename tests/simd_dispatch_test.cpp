@@ -45,7 +45,7 @@ void on_every_unit(F&& f) {
     run(simd::avx512{});
 }
 
-batches::shape ragged() { return {.lengths = batches::edge_lengths()}; }
+batches::shape ragged() { return {.lengths = {0, 1, 15, 16, 17, 5, 31, 32, 0, 33, 63, 64, 65, 129, 300}}; }
 
 }  // namespace
 
