@@ -196,6 +196,23 @@ TEST_CASE("advantages: kept sequences from kept tokens", "[advantages]") {
     CHECK(adv::kept_sequences(padded{2, 2}, keep, kept).code == errc::size_mismatch);
 }
 
+TEST_CASE("advantages: tokens of informative sequences are what dapo_zv divides by", "[advantages]") {
+    std::array<std::int32_t, 4> const cu{0, 2, 5, 9};
+    std::vector<std::uint8_t> const mask{1, 1, 1, 0, 1, 1, 1, 0, 1};
+    std::vector<std::uint8_t> informative(3);
+    std::vector<double> const rewards{1, 1, 0};
+    std::vector<std::int32_t> const groups{0, 7, 7};
+    std::vector<double> a(3);
+    REQUIRE(adv::from_rewards(adv::grpo(), {.rewards = rewards, .group_of = groups}, std::span(a), informative)
+                .status.ok());
+    CHECK(informative == std::vector<std::uint8_t>{0, 1, 1});
+    CHECK(adv::tokens_of(packed{cu}, mask, informative) == 5);
+    CHECK(adv::tokens_of(packed{cu}, {}, informative) == 7);
+    std::array<std::int32_t, 3> const of{1, 0, 1};
+    std::vector<std::uint8_t> const first{1, 0};
+    CHECK(adv::tokens_of(segments{cu, of, 2}, mask, first) == 2);
+}
+
 TEST_CASE("advantages: misuse", "[advantages]") {
     sample const& s = samples[0];
     std::vector<double> out(6);

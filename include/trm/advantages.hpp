@@ -276,5 +276,20 @@ template <arithmetic_type T>
     return {};
 }
 
+/// Loss_mask tokens of the sequences whose flag is not 0. With the `informative` sequences, what TRL's `dapo_zv` (#6365) divides
+/// by: `token_mean{over_count(tokens_of(...))}` leaves groups with equal rewards out of the denominator. Flags and mask are as
+/// long as the layout says.
+[[nodiscard]] inline double tokens_of(layout_view const& layout, std::span<std::uint8_t const> loss_mask,
+                                      std::span<std::uint8_t const> sequences) noexcept {
+    std::int64_t n = 0;
+    for (std::int64_t i = 0; i < layout.runs(); ++i) {
+        token_run const run = layout.run(i);
+        if (sequences[static_cast<std::size_t>(run.sequence)] == 0) continue;
+        for (std::int64_t t = run.begin; t < run.begin + run.size; ++t)
+            n += loss_mask.empty() || loss_mask[static_cast<std::size_t>(t)] != 0;
+    }
+    return static_cast<double>(n);
+}
+
 }  // namespace advantages
 TRM_NAMESPACE_END

@@ -11,9 +11,11 @@
 #include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>
+#include <trm/logits/support.hpp>
 #include <trm/logits/topk.hpp>
 #include <trm/loss/any_loss.hpp>
 #include <trm/loss/checked.hpp>
+#include <trm/loss/group_losses.hpp>
 #include <trm/loss/masked_loss.hpp>
 #include <trm/loss/quantiles.hpp>
 #include <trm/loss/spec.hpp>

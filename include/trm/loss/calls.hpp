@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/pipeline/needed.hpp>
 #include <trm/pipeline/run.hpp>
 #include <trm/pipeline/validate.hpp>
 
@@ -87,6 +88,27 @@ public:
     template <storage_type S>
     [[nodiscard]] result operator()(batch_view<S> const& batch, selection_view const& chosen = {}) const noexcept {
         return (*this)(batch, chosen, outputs<default_arithmetic_t<S>>{});
+    }
+
+    // --- before the log-probabilities are known ------------------------------------------------------------------
+
+    /// rows[t] = 1 where loss or gradient depend on the log-probabilities of token t, else 0: sequences whose advantages are all 0
+    /// (groups with equal rewards) have no gradient, unless the loss has penalties, a surrogate that acts without advantage
+    /// (`dro`, `kl_cov`, `reference_gap`), weights over their batch mean, kept denominators, or a mask that ranks the batch.
+    /// Give `rows` as `row_mask` to `log_prob` or `linear_log_prob`: no work is spent on the other rows, forward or backward. Of
+    /// the batch, layout, advantages, loss_mask and, with a group mask, group_of are read. Whatever finite log-probabilities the
+    /// other tokens have, loss and gradient are the same; diagnostics are not.
+    /// Errors: size_mismatch, missing_stream (advantages), bad_layout, out_of_memory.
+    template <storage_type S>
+    [[nodiscard]] status needed_rows(batch_view<S> const& batch, std::span<std::uint8_t> rows,
+                                     workspace& scratch) const noexcept {
+        auto const core = self().core();
+        return detail::needed_rows(call_of(core), batch, rows, scratch);
+    }
+    template <storage_type S>
+    [[nodiscard]] status needed_rows(batch_view<S> const& batch, std::span<std::uint8_t> rows) const noexcept {
+        workspace scratch;
+        return needed_rows(batch, rows, scratch);
     }
 
     // --- masks that compare tokens with each other ---------------------------------------------------------------

@@ -50,6 +50,10 @@ public:
         return r;
     }
     template <class... Args>
+    void needed_rows(Args&&... args) const {
+        throw_if(loss_.needed_rows(std::forward<Args>(args)...));
+    }
+    template <class... Args>
     void select(Args&&... args) const {
         throw_if(loss_.select(std::forward<Args>(args)...));
     }

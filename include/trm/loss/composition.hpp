@@ -44,6 +44,9 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr bool two_pass() noexcept {
         return Weight::sums > 0 || sequence_sums_of<Surrogate> > 0;
     }
+    [[nodiscard]] static constexpr bool acts_without_advantage() noexcept {
+        return trm::acts_without_advantage<Surrogate>;
+    }
     [[nodiscard]] static constexpr bool normalises() noexcept { return is_normalised<Weight>; }
     [[nodiscard]] static constexpr bool has_selections() noexcept { return (false || ... || selects<Ms>); }
     [[nodiscard]] constexpr bool penalises_all() const noexcept {

@@ -93,6 +93,10 @@ struct run_time_policies {
     [[nodiscard]] bool has_weight() const noexcept { return has_weight_; }
     [[nodiscard]] bool has_penalties() const noexcept { return !spec->penalties.empty(); }
     [[nodiscard]] bool normalises() const noexcept { return normalises_; }
+    [[nodiscard]] bool acts_without_advantage() const noexcept {
+        return std::visit([](auto const& s) { return trm::acts_without_advantage<std::remove_cvref_t<decltype(s)>>; },
+                          spec->surrogate.policy);
+    }
     [[nodiscard]] bool two_pass() const noexcept { return two_pass_; }
     [[nodiscard]] bool shares_gradient() const noexcept { return shares_gradient_; }
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }

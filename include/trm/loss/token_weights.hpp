@@ -129,7 +129,7 @@ struct weighing : W {
     static constexpr selection_bytes scratch = [] {
         selection_bytes own{};
         if constexpr (requires { W::scratch; }) own = W::scratch;
-        return selection_bytes{own.per_token + sizeof(double) + 16, own.per_sequence, own.per_group};
+        return selection_bytes{own.per_token + sizeof(double), own.per_sequence, own.per_group};
     }();
 
     void select(selection_sequence const& s, sequence_output const&) const noexcept

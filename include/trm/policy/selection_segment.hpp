@@ -58,7 +58,7 @@ struct segment_mask : detail::scored_by<D> {
         auto const drop = memory.take<std::uint8_t>(s.size());
         detail::for_each_segment(s, length, [&](std::size_t begin, std::size_t end) {
             auto const part = detail::part_of(s, begin, end);
-            if (detail::violates_band<Stat>(part, keep)) std::fill(drop.begin() + begin, drop.begin() + end, 1);
+            if (detail::violates_band<Stat>(part, keep)) std::fill_n(drop.data() + begin, end - begin, std::uint8_t{1});
         });
         out.reject_if([&](std::size_t i) { return drop[i] != 0; });
     }

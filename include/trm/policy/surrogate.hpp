@@ -28,6 +28,10 @@ struct surrogate_terms {
 template <class S>
 inline constexpr bool shares_gradient = requires { requires S::shares_gradient; };
 
+/// Does the surrogate have a gradient where A = 0? If not, sequences without advantages need not be computed.
+template <class S>
+inline constexpr bool acts_without_advantage = requires { requires S::acts_without_advantage; };
+
 namespace detail {
 template <class V>
 TRM_INLINE V zero() noexcept {

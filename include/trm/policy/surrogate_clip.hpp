@@ -51,6 +51,7 @@ struct cispo {
 /// log-probability gap to a teacher. prime-rl's `ref_kl` component. 1 transcendental.
 struct reference_gap {
     static constexpr char const* name = "reference_gap";
+    static constexpr bool acts_without_advantage = true;
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }

@@ -17,6 +17,7 @@ struct kl_cov {
     double fraction = 2e-4;
 
     static constexpr char const* name = "kl_cov";
+    static constexpr bool acts_without_advantage = true;
     static void fields(auto f) {
         f("coefficient", &kl_cov::coefficient);
         f("fraction", &kl_cov::fraction);

@@ -52,6 +52,7 @@ struct dro {
     double beta;
 
     static constexpr char const* name = "dro";
+    static constexpr bool acts_without_advantage = true;
     static void fields(auto f) { f("beta", &dro::beta, true); }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
