@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times what trainers run today, torch in eager mode and numpy, beside trm in one process on the same arrays.
+"""Times what trainers run today, torch in eager mode (with --compile also torch.compile) and numpy, beside trm in one process
+on the same arrays.
 
     bench/peers_torch.py --threads 1 --out peers.json
 
-Needs torch (Debian: python3-torch) and a C++ compiler, or --trm with a built library (target trm_peers). Rows in Google
+Needs torch (Debian: python3-torch; the current one from PyPI, which --compile wants) and a C++ compiler, or --trm with a built library (target trm_peers). Rows in Google
 Benchmark's format: real_time is the peer's median; `trm_speedup` how many times longer it takes than trm, `trm_ms` trm's
 own median, taken in turn. Results of both are compared before anything is timed.
 
@@ -45,6 +46,7 @@ def launch(arguments):
             env.update(MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(1 << 40), MALLOC_TOP_PAD_=str(64 << 20))
         return subprocess.run([sys.executable, os.path.abspath(__file__), "--trm", os.path.abspath(library), "--threads", threads,
                                "--allocator", arguments.allocator, "--rounds", str(arguments.rounds)]
+                              + (["--compile"] if arguments.compile else [])
                               + (["--out", arguments.out] if arguments.out else []), env=env).returncode
 
 
@@ -96,15 +98,18 @@ def measure(arguments):
         advantage = 2 * torch.rand(count, length) - 1
         grad = torch.zeros(count, length)
 
-        def verl(backward):
-            x = logp.detach().requires_grad_(backward)
+        def formula(x):
             log_ratio = torch.clamp(x - rollout, -20.0, 20.0)
             ratio = torch.exp(log_ratio)
             with torch.no_grad():
                 k3 = ratio - 1 - log_ratio
                 keep = ((k3.amax(-1) <= 0.125) & (k3.mean(-1) <= 0.01)).unsqueeze(-1).float()
             losses = torch.maximum(-advantage * ratio, -advantage * torch.clamp(ratio, 0.8, 1.2))
-            loss = (losses * keep).sum() / n
+            return (losses * keep).sum() / n
+
+        def verl(backward, function=formula):
+            x = logp.detach().requires_grad_(backward)
+            loss = function(x)
             if backward:
                 loss.backward()
             return loss.detach(), x.grad
@@ -134,6 +139,10 @@ def measure(arguments):
         shape = f"{count}x{length}"
         row(f"torch/token_loss/fwd+bwd/{shape}", lambda: verl(True), ours)
         row(f"torch/token_loss/fwd/{shape}", lambda: verl(False), ours)
+        if arguments.compile:
+            compiled = torch.compile(formula)
+            same("compiled loss", verl(True, compiled)[0], want, 1e-5)
+            row(f"torch.compile/token_loss/fwd+bwd/{shape}", lambda: verl(True, compiled), ours)
         if threads == 1:
             row(f"numpy/token_loss/fwd+manual_grad/{shape}", by_hand, ours)
 
@@ -167,6 +176,10 @@ def measure(arguments):
             p = torch.softmax(z, -1)
             return z.gather(-1, ids[:, None])[:, 0] - total, torch.logsumexp(z, -1) - (p * z).sum(-1)
 
+        def with_entropy(z):  # the same without the loop, which would be compiled row by row
+            total, p = torch.logsumexp(z, -1), torch.softmax(z, -1)
+            return z.gather(-1, ids[:, None])[:, 0] - total, total - (p * z).sum(-1)
+
         def cross_entropy(z):
             return -F.cross_entropy(z.float(), ids, reduction="none"), None
 
@@ -195,6 +208,10 @@ def measure(arguments):
                     continue
                 row(f"torch/{name}/{'fwd+bwd' if gradient else 'fwd'}/{tail}", lambda: run(f, gradient),
                     lambda: ours(entropy, gradient))
+        for name, f, entropy in (("log_softmax+gather", log_softmax, False), ("verl_logp+entropy", with_entropy, True)):
+            if arguments.compile and kind == "f32":
+                compiled = torch.compile(f)
+                row(f"torch.compile/{name}/fwd+bwd/{tail}", lambda: run(compiled, True), lambda: ours(entropy, True))
         if threads == 1 and kind == "f32":
             z, index = x.numpy(), ids.numpy()
 
@@ -224,6 +241,7 @@ def main():
     parser.add_argument("--out", help="write the rows to this file")
     parser.add_argument("--trm", help="library of the target trm_peers; default: compiled for this machine with $CXX")
     parser.add_argument("--allocator", choices=("tuned", "default"), default="tuned")
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     if CHILD in os.environ:
