@@ -26,6 +26,8 @@ double loss(std::span<float const> logp, std::span<float const> mu, std::span<fl
     return one(batch, grad).loss;
 }
 """
+ANY = LOSS.replace("trm::masked_loss const one{trm::sequence_mask{trm::k2{}, trm::stat::max, trm::at_most(0.05)}, trm::ppo_clip{},\n"
+                   "                               trm::token_mean{}};", "trm::any_loss const one{trm::loss_spec{}};")
 LOGITS = """
 double forward(trm::logits_view<float> const& logits, std::span<std::int32_t const> ids, std::span<float> logp) {
     return trm::log_prob(logits, ids, trm::log_prob_out<float>{.logp = logp}).ok();
@@ -38,6 +40,7 @@ UNITS = [
     ("trm.hpp, one loss", "#include <trm/trm.hpp>\n" + LOSS),
     ("loss/masked_loss.hpp, included", "#include <trm/loss/masked_loss.hpp>\n"),
     ("loss/masked_loss.hpp, one loss", "#include <trm/loss/masked_loss.hpp>\n" + LOSS),
+    ("loss/any_loss.hpp, one loss", "#include <trm/loss/any_loss.hpp>\n" + ANY),
     ("logits/log_prob.hpp, one forward", "#include <trm/logits/log_prob.hpp>\n" + LOGITS),
 ]
 

@@ -26,7 +26,38 @@ def spread(values):
     return f"{50 * (max(values) - min(values)) / m:.0f} %" if m else "-"
 
 
-def targets_table(builds, everything):
+def cells_of(line):
+    return [c.strip() for c in line.strip().strip("|").split("|")]
+
+
+def earlier_targets(report):
+    """{target: its figure in the first build's column} of an earlier REPORT.md; targets that it does not have yet from its rows."""
+    if not report:
+        return {}
+    section = lambda title: report.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines_of = lambda title: [cells_of(x) for x in section(title).splitlines() if x.startswith("|")]
+    named, values = {}, {}
+    head, *lines = lines_of("Targets") or [[]]
+    first = 3 + sum(1 for h in head[3:4] if h == BEFORE)
+    for cells in lines[1:]:
+        figure = cells[first].split() if len(cells) > first else []
+        if figure and figure[0] != "-":
+            named[cells[0]] = figure[0] + (" %" if "%" in figure[1:2] else "")
+    for cells in lines_of("Token pipeline")[2:]:
+        kind, shape, size, rejected, threads, ns = cells[:6]
+        values[f"token/{kind}/{shape}/{size}/r{rejected.split()[0]}/{threads}"] = {"ns/token": [float(ns)]}
+    for cells in lines_of("Compile time")[2:]:
+        values[f"compile/{cells[0]}"] = {"ratio": [float(cells[2])]}
+    old = rows({"width": 0, "rows": values})
+    found = {text: value_of(old) for text, _, value_of, *_ in TARGETS if text not in named}
+    named.update({text: show(v, unit) for text, unit, *_ in TARGETS for v in [found.get(text)] if v is not None})
+    return named
+
+
+BEFORE = "report before"
+
+
+def targets_table(builds, everything, earlier):
     lines = []
     for text, unit, value_of, gate, good, sense in TARGETS:
         cells = []
@@ -39,8 +70,9 @@ def targets_table(builds, everything):
             continue
         wide = lambda threshold: threshold(everything[0].width) if callable(threshold) else threshold
         sign = ">=" if sense > 0 else "<="
-        lines.append([text, f"{sign} {show(wide(gate), unit)}", f"{sign} {show(wide(good), unit)}"] + cells)
-    return table(["", "gate", "very good"] + [b["label"] for b in builds], lines)
+        lines.append([text, f"{sign} {show(wide(gate), unit)}", f"{sign} {show(wide(good), unit)}"] +
+                     ([earlier.get(text, "-")] if earlier else []) + cells)
+    return table(["", "gate", "very good"] + ([BEFORE] if earlier else []) + [b["label"] for b in builds], lines)
 
 
 def token_table(r):
@@ -178,7 +210,9 @@ def write(results, out, gnuplot):
              *(["", "**The machine had other work: these are not its numbers.**", ""] if results["load"] > 0.7 else []),
              "Medians of interleaved rounds; +- is half their range. Ceilings are the fastest of several plain loops over the "
              "same bytes, measured between the samples of the kernel that they are compared with.", "",
-             "## Targets", "", targets_table(builds, everything)]
+             "## Targets", "",
+             *(["The figures of the report before are those of its own machine.", ""] if results.get("before") else []),
+             targets_table(builds, everything, earlier_targets(results.get("before")))]
     if missed:
         parts += ["Gates missed: " + "; ".join(missed) + ".", ""]
     for file, text in made:

@@ -145,12 +145,15 @@ def main():
     parser.add_argument("--build", default="build/bench", help="build directory that runs everything")
     parser.add_argument("--also", action="append", default=[], help="build directory that runs what targets need")
     parser.add_argument("--out", default=os.path.join(HERE, ".."), help="directory of REPORT.md and plots/")
+    parser.add_argument("--before", default=os.path.join(HERE, "..", "REPORT.md"),
+                        help="an earlier report, whose figures stand beside the targets (default: the one that is replaced)")
     parser.add_argument("--rounds", type=int, default=3, help="at most so many rounds of each program (default 3)")
     parser.add_argument("--quick", action="store_true", help="a few rows of a few milliseconds: does the tool work?")
     parser.add_argument("--keep", help="write all numbers to this file")
     parser.add_argument("--render", help="write the report of numbers that --keep wrote")
     arguments = parser.parse_args()
     start = time.time()
+    before = open(arguments.before).read() if os.path.exists(arguments.before) else ""
     if arguments.render:
         results = json.load(open(arguments.render))
     else:
@@ -171,6 +174,7 @@ def main():
             "command": "bench/report/run.py " + " ".join(
                 [f"--build {shown(arguments.build)}"] + [f"--also {shown(b)}" for b in also]),
             "seconds": time.time() - start,
+            "before": before,
         }
     if arguments.keep:
         json.dump(results, open(arguments.keep, "w"))

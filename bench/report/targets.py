@@ -81,6 +81,16 @@ TARGETS = [
      lambda r: r.ratio(token("ppo_quiet_mask", 14), token("ppo_quiet", 14), "ns/token"), 1.2, 1.1, -1),
     ("loss_mask with runs of holes over none, 512 MiB", "x",
      lambda r: r.ratio(token("ppo_quiet_mask", 25), token("ppo_quiet", 25), "ns/token"), 1.2, 1.21, -1),
+    ("loss_mask with scattered holes over none, L2", "x",
+     lambda r: r.ratio(token("ppo_quiet_scattered_mask", 14), token("ppo_quiet", 14), "ns/token"), 1.2, 1.1, -1),
+    ("80% rejected over none, 512 MiB, max criterion", "x",
+     lambda r: r.ratio(token("trm_max_quiet", 25, 80), token("trm_max_quiet", 25, 0), "ns/token"), 0.9, 0.6, -1),
+    ("Sequences of 16 tokens, L2: ns/token", "",
+     lambda r: r(token("ppo_quiet", 14, shape="16"), "ns/token"), 1.0, 0.8, -1),
+    ("any_loss over masked_loss, L2", "x",
+     lambda r: r.ratio(token("any_loss_quiet", 14), token("ppo_quiet", 14), "ns/token"), 1.3, 1.1, -1),
+    ("any_loss over masked_loss, 512 MiB", "x",
+     lambda r: r.ratio(token("any_loss_quiet", 25), token("ppo_quiet", 25), "ns/token"), 1.05, 1.0, -1),
     ("OpenMP over serial, up to 2^16 tokens: worst", "x", lambda r: small_batches(r, "openmp"), 1.1, 1.03, -1),
     ("Logits f32 forward, 1 thread: of read ceiling", "%",
      lambda r: percent(r(f"forward/logp/f32/{V}/1T", "of_ceiling")), by_width(70, 60), by_width(94, 74), 1),
@@ -127,6 +137,10 @@ TARGETS = [
      lambda r: r("linear/forward+backward/kept25/f32/N1024/H1024/V32768/2T", "of_all_rows"), 0.30, 0.25, -1),
     ("CPU seconds of trm.hpp and one loss, over xsimd and Eigen/Core, default flags", "x",
      lambda r: r("compile/trm.hpp, one loss", "ratio"), 1.5, 1.2, -1),
+    ("the same, loss/masked_loss.hpp and one loss", "x",
+     lambda r: r("compile/loss/masked_loss.hpp, one loss", "ratio"), 1.5, 1.2, -1),
+    ("the same, one any_loss without parse_spec", "x",
+     lambda r: r("compile/loss/any_loss.hpp, one loss", "ratio"), 3.0, 2.0, -1),
 ]
 
 

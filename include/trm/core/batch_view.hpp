@@ -123,6 +123,8 @@ public:
         if (is_padded_) return runs_ == 0 ? 0 : (runs_ - 1) * stride_ + length_;
         return runs_ == 0 ? 0 : cu_[static_cast<std::size_t>(runs_)];
     }
+    /// Tokens of all runs together.
+    [[nodiscard]] constexpr std::int64_t tokens() const noexcept { return is_padded_ ? runs_ * length_ : extent(); }
     [[nodiscard]] constexpr status validate() const noexcept {
         if (is_padded_) {
             constexpr auto limit = (std::numeric_limits<std::int64_t>::max)();

@@ -16,6 +16,9 @@ namespace detail {
 /// Runs are cut into at most this many blocks; the cut depends on their number alone, so that neither threads nor layout change
 /// a bit of the result.
 inline constexpr std::int64_t max_blocks = 128;
+/// Short runs go through a pass together: what is set up once per pass then costs little, and what follows the pass for one run
+/// overlaps with that of the next.
+inline constexpr std::int64_t group_runs = 16, group_tokens = 2048;
 
 struct partial {
     double loss = 0;
@@ -35,7 +38,10 @@ private:
         return memory + block * static_cast<std::int64_t>(sizeof(partial));
     }
 };
-constexpr std::int64_t runs_per_block(std::int64_t runs) noexcept { return (runs + max_blocks - 1) / max_blocks; }
+/// Where there are many runs, whole groups.
+constexpr std::int64_t runs_per_block(std::int64_t runs) noexcept {
+    return (std::max)((runs + max_blocks - 1) / max_blocks, (std::min)(group_runs, runs / (max_blocks / 2)));
+}
 constexpr std::int64_t block_count(std::int64_t runs) noexcept {
     return runs == 0 ? 0 : (runs + runs_per_block(runs) - 1) / runs_per_block(runs);
 }
@@ -49,19 +55,15 @@ void for_blocks(std::int64_t runs, Executor&& execute, F&& f) {
         f(block, begin, (std::min)(runs, begin + runs_per_block(runs)));
     });
 }
-[[nodiscard]] inline result combine(partials& parts, std::int64_t runs) noexcept {
+[[nodiscard]] inline result combine(partials& parts, std::int64_t runs, bool diagnose) noexcept {
     result r;
     for (std::int64_t b = 0; b < block_count(runs); ++b) {
         partial const& part = parts.at(b);
         r.loss += part.loss;
-        r.diagnostics.merge(part.diagnostics);
+        if (diagnose) r.diagnostics.merge(part.diagnostics);
     }
     return r;
 }
-
-/// Short runs go through a pass together: what is set up once per pass then costs little, and what follows the pass for one run
-/// overlaps with that of the next.
-inline constexpr std::int64_t group_runs = 16, group_tokens = 2048;
 
 /// f(first run, how many) for consecutive runs in [begin, end) that make a group.
 template <class F>

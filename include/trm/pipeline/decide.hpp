@@ -67,20 +67,26 @@ struct prompt_share {
     return d > 0 ? 1 / d : 0.0;
 }
 
-/// The one place that decides: keep or reject by the criteria of sequences, then the weight, the surrogate's constants and the
-/// denominator. `n` covers the whole batch (all zeros while it is being counted: keep and reasons do not depend on it).
+/// Keep or reject, by the criteria of sequences.
+template <class Core>
+[[nodiscard]] TRM_INLINE sequence_verdict verdict_of(Core const& core, sequence_total const& s) noexcept {
+    sequence_verdict verdict = core.judge(s.sums, s.maxima, s.finite, s.passing);
+    if (core.has_sequence_criteria() && s.finite < s.tokens) {
+        verdict.keep = false;
+        verdict.reasons |= reason_nonfinite;
+    }
+    return verdict;
+}
+/// The one place that decides: keep or reject, then the weight, the surrogate's constants and the denominator. `n` covers the
+/// whole batch (all zeros while it is being counted: keep and reasons do not depend on it).
 template <class Core>
 [[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, log_ratio_clamps const& clamps,
                               double loss_scale, sequence_total const& s, counts const& n,
                               prompt_share prompt) noexcept {
     decision d = kept_so_far(0);
-    sequence_verdict const verdict = core.judge(s.sums, s.maxima, s.finite, s.passing);
+    sequence_verdict const verdict = verdict_of(core, s);
     d.keep = verdict.keep;
     d.reasons = verdict.reasons;
-    if (core.has_sequence_criteria() && s.finite < s.tokens) {
-        d.keep = false;
-        d.reasons |= reason_nonfinite;
-    }
     d.scale = loss_scale * scale_of(aggregate, n, s.tokens, d.keep ? s.passing : 0.0, prompt);
     if (core.normalises()) {
         double const mean = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;

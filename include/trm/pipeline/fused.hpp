@@ -90,7 +90,12 @@ private:
                                     token_counts<Core>& counted) noexcept {
         while (at < end) {
             if constexpr (in_pairs)
-                while (end - at >= 2 * width && pair(at, now, decided, lanes, counted)) at += 2 * width;
+                while (end - at >= 2 * width && pair<false>(at, now, decided, lanes, counted)) at += 2 * width;
+            if constexpr (Kind == pass_kind::plain && !Proximal)  // with it, twice as much to compile
+                if (io.mask != nullptr && end - at >= 2 * width && pair<true>(at, now, decided, lanes, counted)) {
+                    at += 2 * width;
+                    continue;
+                }
             for (std::int64_t const stop = (std::min)(end, at + 2 * width); at < stop; at += width) {
                 auto const n = static_cast<std::size_t>((std::min)(width, stop - at));
                 token<V, Proximal> t;
@@ -99,25 +104,35 @@ private:
                 counted.tokens += here.selected - static_cast<int>(n);  // all of them, but for these
                 counted.finite += here.active - static_cast<int>(n);
                 counted.positive_logp += here.positive;
-                if (clamps.differ) [[unlikely]] {  // apart: a tenth of the time where all registers come here
-                    steps(t, at, n, now, decided, clamps, lanes, counted);
-                } else {
+                if (Kind == pass_kind::general && !clamps.differ) {  // a tenth faster, where all registers come here
                     steps(t, at, n, now, decided, same_clamps{}, lanes, counted);
+                } else {
+                    steps(t, at, n, now, decided, clamps, lanes, counted);
                 }
             }
         }
         return at;
     }
-    /// Two registers, if none of their tokens is an exception.
+    /// Two registers, if none of their tokens is an exception. `Masked`: but for those that loss_mask leaves out.
+    template <bool Masked>
     TRM_INLINE bool pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
                          lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
-        if (io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
+        if (!Masked && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
         if (checks_all) return false;
-        if (io.mask != nullptr && !all(simd::load_mask<V>(io.mask + at) & simd::load_mask<V>(io.mask + at + width)))
-            return false;
+        typename V::mask selected[2] = {V::mask::everywhere(), V::mask::everywhere()};
+        if (Masked || io.mask != nullptr) {
+            auto const first = simd::load_mask<V>(io.mask + at), second = simd::load_mask<V>(io.mask + at + width);
+            if constexpr (Masked) {
+                selected[0] = first;
+                selected[1] = second;
+            } else {
+                if (!all(first & second)) return false;
+            }
+        }
         raw_tokens<V> raw[2];
         unrolled<2>([&](auto j) __attribute__((always_inline)) {
             read_register(want, io, at + j * width, V::size, now.advantage, raw[j]);
+            if constexpr (Masked) blank_unselected(want, selected[j], raw[j]);
         });
         V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
         bool const are_small = all(is_within(a, limits.most_small) & is_within(b, limits.most_small));
@@ -125,9 +140,14 @@ private:
         if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
             return false;
+        if constexpr (Masked) {
+            std::int64_t const skipped = 2 * width - count(selected[0]) - count(selected[1]);
+            counted.tokens -= skipped;
+            counted.finite -= skipped;
+        }
         unrolled<2>([&](auto j) __attribute__((always_inline)) {
             token<V, Proximal> t;
-            set_tokens(want, raw[j], V::mask::everywhere(), are_small, t);
+            set_tokens(want, raw[j], selected[j], are_small, t);
             steps(t, at + j * width, V::size, now, decided, same_clamps{}, lanes, counted);
         });
         return true;

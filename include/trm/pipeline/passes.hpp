@@ -3,6 +3,7 @@
 
 #include <trm/pipeline/call.hpp>
 #include <trm/pipeline/fused.hpp>
+#include <trm/pipeline/strip.hpp>
 
 /// \file
 /// Runs of tokens through the right pass: fused for policies chosen by types, tile by tile for policies chosen at run time.
@@ -21,8 +22,14 @@ void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* 
     using A = typename Call::arch;
     if constexpr (!Core::is_static) {
         call.core.template run_tiles<A>(io, numbers_of(call), Kind != pass_kind::measure, work, runs);
-    } else if (Kind == pass_kind::plain && io.proximal == nullptr) {
-        run_fused<A, Kind, false>(call.core, io, numbers_of(call), work, runs);
+    } else if constexpr (Kind == pass_kind::plain) {
+        int const done = run_strips<A>(call.core, io, numbers_of(call), work, runs);
+        if (done == runs) return;
+        if (io.proximal == nullptr) {
+            run_fused<A, Kind, false>(call.core, io, numbers_of(call), work + done, runs - done);
+        } else {
+            run_fused<A, Kind, true>(call.core, io, numbers_of(call), work + done, runs - done);
+        }
     } else {
         run_fused<A, Kind, true>(call.core, io, numbers_of(call), work, runs);
     }
@@ -31,7 +38,8 @@ void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* 
 /// Statistics only.
 template <class Call, class S, class T, class Core>
 void measure_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
-    for (int i = 0; i < runs; ++i) work[i].where = trimmed(io, work[i].where);
+    if (io.mask != nullptr)
+        for (int i = 0; i < runs; ++i) work[i].where = trimmed(io, work[i].where);
     pass_of<pass_kind::measure>(call, io, work, runs);
 }
 
@@ -39,9 +47,9 @@ void measure_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Co
 template <class Call, class S, class T, class Core>
 void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
     bool plain = io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
-    for (int i = 0; i < runs; ++i) {
+    for (int i = 0; i < runs; ++i) plain = plain && work[i].decided.keep;
+    for (int i = 0; i < runs && io.mask != nullptr; ++i) {
         token_run const run = work[i].where, inner = trimmed(io, run);
-        plain = plain && work[i].decided.keep;
         if (inner.size == run.size) continue;
         clear_outputs(io, run.begin, inner.begin);
         clear_outputs(io, inner.begin + inner.size, run.begin + run.size);

@@ -151,7 +151,7 @@ template <class Call, class S, class T, class F, class Executor>
                              row[totals_view::x], row[totals_view::logp]);
         }
     });
-    return combine(parts, batch.layout.runs());
+    return combine(parts, batch.layout.runs(), call.options.diagnose);
 }
 
 }  // namespace detail

@@ -16,6 +16,10 @@ template <class S>
     counts n;
     if (aggregate.divide_by.which != denominator::kind::all || aggregate.which == aggregation::kind::token_sum)
         return n;
+    if (aggregate.which == aggregation::kind::token_mean && batch.loss_mask.empty()) {
+        n.tokens = static_cast<double>(batch.layout.tokens());
+        return n;
+    }
     for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
         auto const tokens = selected_tokens(batch, batch.layout.run(i));
         n.tokens += static_cast<double>(tokens);
@@ -57,14 +61,16 @@ public:
         if (!chosen.reasons.empty())
             for (int i = 0; i < runs; ++i) before[i] = count_rejected(call.core, batch, chosen, work[i].where);
         measure_first ? measure_then_apply(first, runs, work) : apply_then_undo(first, runs, work);
+        double loss = part.loss;  // not in memory, where each addition would wait for the one before to arrive
         for (int i = 0; i < runs; ++i) {
             auto& [where, advantage, decided, tally] = work[i];
             if (!chosen.reasons.empty()) before[i].add_to(tally);
-            part.loss += decided.scale * (tally.objective + tally.regulariser);
+            loss += decided.scale * (tally.objective + tally.regulariser);
             if (call.options.diagnose)
                 describe_run(call.core, call.options.log_ratio_clamp.mask, part.diagnostics, tally, decided,
                              total_of(tally), tally.x, tally.logp);
         }
+        part.loss = loss;
     }
 
 private:
@@ -87,10 +93,10 @@ private:
         }
         apply_runs(call, io, work, runs);
         for (int i = 0; i < runs; ++i) {
-            decision const d = decision_of(work[i]);
-            work[i].decided.keep = d.keep;
-            work[i].decided.reasons = d.reasons;
-            if (d.keep) continue;
+            sequence_verdict const v = verdict_of(call.core, total_of(work[i].tally));
+            work[i].decided.keep = v.keep;
+            work[i].decided.reasons = v.reasons;
+            if (v.keep) continue;
             token_run const where = batch.layout.run(first + i);
             work[i].where = where;
             undo_run(call, io, where, work[i]);
@@ -106,7 +112,7 @@ template <class Call, class S, class T, class Executor>
         partial& part = parts.begin(block);
         for_groups(batch.layout, begin, end, [&](std::int64_t first, int runs) { runner.run(part, first, runs); });
     });
-    return combine(parts, batch.layout.runs());
+    return combine(parts, batch.layout.runs(), call.options.diagnose);
 }
 
 /// All phases, one after another over the whole batch, with statistics in the memory of `scratch`. Prompts are numbered.

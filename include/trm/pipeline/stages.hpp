@@ -25,7 +25,7 @@ struct same_clamps {
     TRM_INLINE void enter(P const&, Token&) const noexcept {}
 };
 
-/// Of any register where stages differ.
+/// Of any register.
 struct stage_clamps {
     log_ratio_clamps all;
     bool differ;
@@ -35,6 +35,7 @@ struct stage_clamps {
     template <stage Which, class P, class Token>
     TRM_INLINE void enter(P const& policy, Token& t) const noexcept {
         using V = typename Token::vec;
+        if (!differ) return;
         clamp_range const c = clamp_of(all, Which);
         auto& l = ratio_of(policy, t);
         set_log_ratio(l, l.target, l.behaviour, t.active, simd::broadcast<V>(c.lower), simd::broadcast<V>(c.upper));
