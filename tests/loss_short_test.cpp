@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Short sequences go through the kernel several at a time. They get the bits that each gets alone.
+// Many short sequences, in groups: without diagnostics they get the bits that they get with them.
 #include "catch.hpp"
 #include "loss_batch.hpp"
 
 #include <trm/loss/masked_loss.hpp>
 #include <trm/policy/penalty_kl.hpp>
 #include <trm/policy/surrogates.hpp>
-#include <trm/simd/reduce_rows.hpp>
 
 #include <cstring>
 
@@ -19,11 +18,10 @@ struct run {
     result r;
     std::vector<default_arithmetic_t<S>> grad;
 };
-/// With diagnostics every sequence is processed alone.
 template <class S, class Loss>
-run<S> evaluate(Loss loss, batch_view<S> const& view, bool alone, bool accumulate = false) {
+run<S> evaluate(Loss loss, batch_view<S> const& view, bool diagnose, bool accumulate = false) {
     using T = default_arithmetic_t<S>;
-    loss.options.diagnose = alone;
+    loss.options.diagnose = diagnose;
     run<S> got{{}, std::vector<T>(static_cast<std::size_t>(view.layout.extent()), T(0.5))};
     outputs<T> out;
     out.grad = got.grad;
@@ -39,11 +37,11 @@ bool same(std::vector<T> const& a, std::vector<T> const& b) {
     return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 template <class S, class Loss>
-void together_as_alone(Loss const& loss, batch_view<S> const& view) {
+void same_bits(Loss const& loss, batch_view<S> const& view) {
     for (bool const accumulate : {false, true}) {
-        auto const alone = evaluate(loss, view, true, accumulate), together = evaluate(loss, view, false, accumulate);
-        CHECK(together.r.loss == alone.r.loss);
-        CHECK(same(together.grad, alone.grad));
+        auto const with = evaluate(loss, view, true, accumulate), without = evaluate(loss, view, false, accumulate);
+        CHECK(without.r.loss == with.r.loss);
+        CHECK(same(without.grad, with.grad));
     }
 }
 masked_loss const sequences{
@@ -60,7 +58,7 @@ masked_loss const tokens{token_mask{ratio{}, within(0.6, 1.7)} && sequence_mask{
 template <class S>
 batches::ragged<S> sample(double outliers, std::uint64_t seed) {
     auto lengths = batches::short_lengths(700, seed);
-    lengths[40] = 1500;  // one that is processed alone among others
+    lengths[40] = 1500;  // one that is far longer than the others
     return batches::make<S>({lengths, false, 0.3, outliers}, seed + 1);
 }
 template <class S>
@@ -75,30 +73,30 @@ batch_view<S> plain(batches::ragged<S> const& b) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("short sequences get the same bits together and alone", "[loss]", float, double, bf16) {
-    for (double const outliers : {0.0, 0.0005}) {  // none; in some of the strips
+TEMPLATE_TEST_CASE("short sequences get the same bits with and without diagnostics", "[loss]", float, double, bf16) {
+    for (double const outliers : {0.0, 0.0005}) {  // none; in some of the groups
         auto const b = sample<TestType>(outliers, 5);
         batch_view<TestType> const v = plain(b);
-        together_as_alone(sequences, v);
+        same_bits(sequences, v);
         if constexpr (std::is_same_v<TestType, bf16>) continue;
-        together_as_alone(tokens, v);
+        same_bits(tokens, v);
         batch_view<TestType> three = v;
         three.proximal_logp = b.proximal;
-        together_as_alone(sequences, three);
+        same_bits(sequences, three);
         batch_view<TestType> one = v;
         one.advantages = {};
         auto per_sequence = b.sequence_advantages;
         one.sequence_advantages = per_sequence;
-        together_as_alone(sequences, one);
+        same_bits(sequences, one);
         per_sequence[100] = static_cast<default_arithmetic_t<TestType>>(batches::nan);
-        together_as_alone(sequences, one);
+        same_bits(sequences, one);
         std::vector<std::uint8_t> mask(b.tokens(), std::uint8_t{1});
         batch_view<TestType> masked = v;
         masked.loss_mask = mask;
-        together_as_alone(sequences, masked);
+        same_bits(sequences, masked);
         mask[700] = mask[2000] = 0;
-        together_as_alone(sequences, masked);
-        together_as_alone(tokens, masked);
+        same_bits(sequences, masked);
+        same_bits(tokens, masked);
     }
 }
 
@@ -125,23 +123,4 @@ TEMPLATE_TEST_CASE("the gradient of short sequences may take the place of an inp
     REQUIRE(got.status.ok());
     CHECK(got.loss == want.r.loss);
     CHECK(same(b.advantages, want.grad));
-}
-
-TEMPLATE_TEST_CASE("registers reduced together and one by one", "[simd]", float, double) {
-    using V = simd::vec<TestType>;
-    if constexpr (V::size >= 4) {
-        constexpr std::size_t n = simd::rows_together<V>;
-        batches::random r(1);
-        alignas(64) TestType values[n * V::size];
-        for (auto& v : values) v = static_cast<TestType>(r.normal() * std::exp2(static_cast<double>(r.below(60) - 30)));
-        double sums[n];
-        TestType largest[n];
-        simd::sums<V>(values, sums);
-        simd::maxima<V>(values, largest);
-        for (std::size_t i = 0; i < n; ++i) {
-            V const row = simd::load<V>(values + i * V::size);
-            CHECK(sums[i] == simd::sum(row));
-            CHECK(largest[i] == simd::reduce_max(row));
-        }
-    }
 }

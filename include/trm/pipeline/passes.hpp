@@ -3,7 +3,6 @@
 
 #include <trm/pipeline/call.hpp>
 #include <trm/pipeline/fused.hpp>
-#include <trm/pipeline/strip.hpp>
 
 /// \file
 /// Runs of tokens through the right pass: fused for policies chosen by types, tile by tile for policies chosen at run time.
@@ -22,14 +21,8 @@ void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* 
     using A = typename Call::arch;
     if constexpr (!Core::is_static) {
         call.core.template run_tiles<A>(io, numbers_of(call), Kind != pass_kind::measure, work, runs);
-    } else if constexpr (Kind == pass_kind::plain) {
-        int const done = run_strips<A>(call.core, io, numbers_of(call), work, runs);
-        if (done == runs) return;
-        if (io.proximal == nullptr) {
-            run_fused<A, Kind, false>(call.core, io, numbers_of(call), work + done, runs - done);
-        } else {
-            run_fused<A, Kind, true>(call.core, io, numbers_of(call), work + done, runs - done);
-        }
+    } else if (Kind == pass_kind::plain && io.proximal == nullptr) {
+        run_fused<A, Kind, false>(call.core, io, numbers_of(call), work, runs);
     } else {
         run_fused<A, Kind, true>(call.core, io, numbers_of(call), work, runs);
     }
