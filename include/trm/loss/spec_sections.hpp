@@ -82,8 +82,10 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
             for (spec_node const& n : s.items) {
                 std::size_t const before = spec.mask.size();
                 read_criterion(n, spec.mask, problem);
-                if (spec.mask.size() > static_cast<std::size_t>(max_criteria))
+                if (spec.mask.size() > static_cast<std::size_t>(max_criteria)) {
                     problem.set(n.at, "a mask has at most 15 criteria");
+                    break;  // each is compared with all others: the time of a text may not grow with its square
+                }
                 refuse_contradiction(spec.mask, before, n.at, problem);
             }
         } else if (s.key == "penalty" && !none) {

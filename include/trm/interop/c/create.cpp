@@ -5,6 +5,8 @@
 #include <trm/interop/c/support.hpp>
 #include <trm/loss/spec.hpp>
 
+#include <array>
+
 // Define TRM_C_JSON as 0 to do without nlohmann/json, 1 to insist on it.
 #if !defined(TRM_C_JSON)
 #if __has_include(<nlohmann/json.hpp>)
@@ -58,10 +60,15 @@ void place_in(char const* text, std::size_t position, text_place& place) noexcep
 }
 
 #if TRM_C_JSON
-/// nlohmann's words about malformed JSON, without its exceptions.
+/// nlohmann's words about malformed JSON, without its exceptions; and a limit to what is stored afterwards, whose destruction
+/// recurses and whose ordered objects are searched from the front.
 struct json_problem : nlohmann::json_sax<nlohmann::json> {
+    static constexpr std::size_t deepest = 32, most_members = 64;
     std::size_t position = 0;
+    bool has_position = false;
     std::string message;
+    std::array<std::size_t, deepest> members{};  ///< of the objects around
+    std::size_t depth = 0;
     bool null() override { return true; }
     bool boolean(bool) override { return true; }
     bool number_integer(number_integer_t) override { return true; }
@@ -69,12 +76,28 @@ struct json_problem : nlohmann::json_sax<nlohmann::json> {
     bool number_float(number_float_t, string_t const&) override { return true; }
     bool string(string_t&) override { return true; }
     bool binary(binary_t&) override { return true; }
-    bool start_object(std::size_t) override { return true; }
-    bool key(string_t&) override { return true; }
-    bool end_object() override { return true; }
-    bool start_array(std::size_t) override { return true; }
-    bool end_array() override { return true; }
+    bool start_object(std::size_t) override { return enter(); }
+    bool key(string_t&) override {
+        return ++members[depth - 1] <= most_members || refuse("an object has more than 64 members");
+    }
+    bool end_object() override { return leave(); }
+    bool start_array(std::size_t) override { return enter(); }
+    bool end_array() override { return leave(); }
+    bool enter() {
+        if (depth == deepest) return refuse("nested deeper than 32 levels");
+        members[depth++] = 0;
+        return true;
+    }
+    bool leave() {
+        --depth;
+        return true;
+    }
+    bool refuse(char const* why) {
+        message = why;
+        return false;
+    }
     bool parse_error(std::size_t at, std::string const&, nlohmann::detail::exception const& e) override {
+        has_position = true;
         position = at > 0 ? at - 1 : 0;
         message = e.what();
         if (auto const end = message.find("] "); end != std::string::npos) message.erase(0, end + 2);
@@ -88,7 +111,7 @@ struct json_problem : nlohmann::json_sax<nlohmann::json> {
     spec_result r;
     r.status = {errc::bad_spec, -1, -1, "JSON"};
     r.message = problem.message;
-    place_in(text, problem.position, place);
+    if (problem.has_position) place_in(text, problem.position, place);
     return r;
 }
 #else
