@@ -6,6 +6,7 @@
 #include <trm/loss/spec.hpp>
 
 #include <bit>
+#include <functional>
 #include <iterator>
 
 /// Random losses over every policy and parameter that has a name, and what makes two of them the same.

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Edges of the bounds and certificates that other tests step over, found by mutation.
+#include <trm/bounds/batch_bounds.hpp>
+#include <trm/bounds/certificate.hpp>
+#include <trm/bounds/paper.hpp>
+
+#include "catch.hpp"
+
+#include <vector>
+
+namespace b = trm::bounds;
+
+namespace {
+
+constexpr b::scale paper{{0.0, 1.0}, b::constants::paper};
+
+/// Responses of four tokens in groups of four, log-ratios all x.
+struct same_everywhere {
+    std::vector<std::int64_t> offsets{0}, groups;
+    std::vector<double> x, rewards;
+    same_everywhere(std::size_t n, double log_ratio) {
+        for (std::size_t i = 0; i < n; ++i) {
+            x.insert(x.end(), 4, log_ratio);
+            offsets.push_back(offsets.back() + 4);
+            groups.push_back(static_cast<std::int64_t>(i / 4));
+            rewards.push_back(i % 3 == 0 ? 1.0 : 0.0);
+        }
+    }
+    [[nodiscard]] b::evidence evidence() const {
+        b::trajectories<double> t{.layout = trm::packed{offsets}, .log_ratio = x, .rewards = rewards};
+        t.groups = groups;
+        b::evidence e;
+        REQUIRE(e.add(t).ok());
+        return e;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("the paper's constants follow the reward of largest magnitude, of either sign", "[unit]") {
+    CHECK(b::lead({{-2.0, 1.0}, b::constants::paper}) == 4.0);
+    CHECK(b::lead({{-1.0, 2.0}, b::constants::paper}) == 4.0);
+    CHECK(b::lead({{-2.0, 1.0}, b::constants::centred}) == 3.0);
+    CHECK(b::width({-2.0, 1.0}) == 3.0);
+}
+
+TEST_CASE("bounds of a single token", "[unit]") {
+    CHECK(b::pinsker_marginal_closed(1, 0.03, paper) == Approx(4.0 / 3.0 * 0.03).epsilon(1e-15));
+    CHECK(b::pinsker_marginal_closed(0, 0.03, paper) == 0.0);
+    CHECK(b::mixed_kl(1, 0.02, 0.5, paper) == Approx(0.2).epsilon(1e-14));
+    CHECK(b::mixed_tv(1, 0.1, 0.5, paper) == Approx(0.2).epsilon(1e-14));
+    CHECK(b::classical(1, 0.03, paper) == 0.0);
+    CHECK(b::classical(2, 0.03, paper) == Approx(4.0 * 0.5 * 0.03).epsilon(1e-15));
+    CHECK(b::coupling(1, 0.3, paper) == 0.0);
+}
+
+TEST_CASE("policies that agree are in good health, and nothing saturates", "[unit]") {
+    auto const c = b::certify(same_everywhere(24, 0.0).evidence());
+    CHECK(c.health.good);  // the interval of the mean ratio's excess is [0, 0]
+    CHECK(c.health.one_sided_good);
+    CHECK_FALSE(c.health.saturated);
+    CHECK(c.health.ess == Approx(1.0));
+}
+
+TEST_CASE("one saturated sequence among many is said", "[unit]") {
+    same_everywhere s(24, 0.01);
+    s.x[5] = 400.0;
+    CHECK(b::certify(s.evidence()).health.saturated);
+    s.x[5] = 0.01;
+    s.x.front() = -400.0;  // the first sequence, and none after it
+    CHECK(b::certify(s.evidence()).health.saturated);
+}
+
+TEST_CASE("what a batch does not say stays unknown where prompts have horizons of their own", "[unit]") {
+    b::evidence e = same_everywhere(8, 0.05).evidence();
+    for (std::size_t i = 0; i < e.sequences.size(); ++i) e.sequences[i].horizon = 10 + static_cast<std::int64_t>(i);
+    b::batch_divergences d = b::measure(e);
+    CHECK(d.horizons_differ);
+    CHECK(d.from_sampled_tokens);
+    CHECK_FALSE(b::batch_divergences{}.from_sampled_tokens);
+    d.eps.reset();
+    b::bound_table const t = b::batch_bounds(e, d, paper);
+    CHECK_FALSE(t[b::bound_name::coupling]);
+    REQUIRE(t[b::bound_name::classical]);
+    double mean = 0;
+    for (auto const& r : e.sequences) mean += b::classical(r.horizon, d.delta, paper) / 8;
+    CHECK(*t[b::bound_name::classical] == Approx(mean).epsilon(1e-12));
+    REQUIRE(t.binding);
+    REQUIRE(t[*t.binding]);
+    for (std::size_t i = 0; i < b::bound_count; ++i)
+        if (t.value[i]) CHECK(t.unified() <= *t.value[i]);
+}

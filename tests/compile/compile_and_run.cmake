@@ -1,0 +1,4 @@
+# Compiles FILE with CXX and OPTIONS to PROGRAM, and runs it.
+list(TRANSFORM INCLUDES PREPEND "-I")
+execute_process(COMMAND ${CXX} ${OPTIONS} ${INCLUDES} "${FILE}" -o "${PROGRAM}" COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND "${PROGRAM}" COMMAND_ERROR_IS_FATAL ANY)

@@ -1,0 +1,18 @@
+# Compares what PROGRAM prints on the vector unit of CPU with RECORDED/<unit>.txt, or writes that file if WRITE is on.
+set(ENV{TRM_CPU} ${CPU})
+execute_process(COMMAND ${PROGRAM} --unit OUTPUT_VARIABLE unit OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND ${PROGRAM} OUTPUT_VARIABLE printed COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "[^a-z0-9]" "-" file "${unit}")
+set(file "${RECORDED}/${file}.txt")
+if(WRITE)
+  file(WRITE "${file}" "${printed}")
+  message(STATUS "wrote ${file}")
+elseif(NOT EXISTS "${file}")
+  message(FATAL_ERROR "nothing is recorded for ${unit}: build the target record_outputs, look at ${file} and commit it")
+else()
+  file(READ "${file}" recorded)
+  if(NOT recorded STREQUAL printed)
+    message(FATAL_ERROR "the bits of ${unit} have changed since they were recorded. Within a release that is a fault; between "
+      "releases build the target record_outputs and say so in CHANGELOG.md.\nrecorded:\n${recorded}\nnow:\n${printed}")
+  endif()
+endif()
