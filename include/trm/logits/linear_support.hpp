@@ -11,10 +11,9 @@
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
-/// Rows of hidden states and weights, read in registers.
-template <class H, class W, class Arch>
+/// Rows of hidden states and weights, read in registers. `V`: those of the unit that runs.
+template <class V, class H, class W>
 struct kept_head {
-    using V = simd::vec<float, Arch>;
     linear_view<H, W> const& v;
 
     [[nodiscard]] H const* hidden(std::int64_t r) const noexcept {
@@ -31,7 +30,7 @@ struct kept_head {
             f(i, static_cast<std::size_t>(end - i < width ? end - i : width));
     }
     /// hidden_r weight_id / temperature: sums of 64 registers in float, then in double.
-    [[nodiscard]] double logit(std::int64_t r, std::int32_t id) const noexcept {
+    [[nodiscard]] TRM_INLINE double logit(std::int64_t r, std::int32_t id) const noexcept {
         H const* const h = hidden(r);
         W const* const w = weight(id);
         double total = 0;
@@ -47,7 +46,7 @@ struct kept_head {
     }
     /// to += g from, columns [begin, end).
     template <class S>
-    static void add(float* to, double g, S const* from, std::int64_t begin, std::int64_t end) noexcept {
+    static TRM_INLINE void add(float* to, double g, S const* from, std::int64_t begin, std::int64_t end) noexcept {
         V const factor = simd::broadcast<V>(g);
         each(begin, end, [&](std::int64_t i, std::size_t n) __attribute__((always_inline)) {
             simd::store_n(to + i, fma(factor, simd::load_n<V>(from + i, n), simd::load_n<V>(to + i, n)), n);
@@ -70,6 +69,31 @@ void for_kept(kept_ids const& k, std::int64_t r, F&& f) {
         f(k.ids[static_cast<std::size_t>(at)], static_cast<std::size_t>(at));
 }
 
+/// f(id, its place in the list, its logit) for every kept id of a row.
+template <class Arch, class H, class W, class F>
+void each_logit(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, F&& f) {
+    for_kept(k, r, [&](std::int32_t id, std::size_t at) {
+        double z = 0;
+        simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            z = kept_head<simd::vec<float, Unit>, H, W>{v}.logit(r, id);
+        });
+        f(id, at, z);
+    });
+}
+/// d_hidden += g_v weight_v and d_weight_v += g_v hidden for every kept v of row r, in the columns [begin, end). Either pointer may
+/// be null.
+template <class Arch, class H, class W>
+void add_products(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, double const* g, float* d_hidden,
+                  float* d_weight, std::int64_t stride, std::int64_t begin, std::int64_t end) {
+    for_kept(k, r, [&](std::int32_t id, std::size_t at) {
+        simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            kept_head<simd::vec<float, Unit>, H, W> const head{v};
+            if (d_hidden != nullptr) head.add(d_hidden, g[at], head.weight(id), begin, end);
+            if (d_weight != nullptr) head.add(d_weight + std::int64_t{id} * stride, g[at], head.hidden(r), begin, end);
+        });
+    });
+}
+
 }  // namespace logits_detail
 
 /// `log_prob_of_kept` of logits = hidden weight^T / temperature, of which only the kept ones are computed. f32 products; logits
@@ -79,20 +103,19 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
 [[nodiscard]] status linear_log_prob_of_kept(linear_view<H, W> const& v, kept_ids const& kept, Targets const& targets,
                                              log_prob_out<T> const& out, Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
     if (status s = d::check_kept_head(v, kept); !s.ok()) return s;
     if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
     if (status s = d::check_span(out.logp, v.rows, "logp"); !s.ok()) return s;
     if (status s = d::check_span(out.logsumexp, v.rows, "logsumexp"); !s.ok()) return s;
     if (status s = d::check_span(out.entropy, v.rows, "entropy"); !s.ok()) return s;
-    d::kept_head<H, W, Arch> const head{v};
     d::for_rows(v.rows, d::cost_per_row(kept, v.rows) * v.width / 64 + 1, exec, [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         bool const keeps = v.kept(r) && d::keeps_row(kept, r);
         logits_partial p;
         if (keeps)
-            d::for_kept(kept, r, [&](std::int32_t id, std::size_t) {
-                double const z = head.logit(r, id);
+            d::each_logit<Arch>(v, kept, r, [&](std::int32_t id, std::size_t, double z) {
                 logits_partial one;
                 one.shift = z;
                 one.sum_exp = 1;
@@ -126,7 +149,6 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
     if (status s = d::check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
     if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
     if (workspace.size() < kept.ids.size()) return {errc::size_mismatch, -1, -1, "workspace"};
-    d::kept_head<H, W, Arch> const head{v};
     auto const ups = [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         struct {
@@ -144,8 +166,8 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
         auto const up = ups(r);
         if (!up.live) return;
         double const h = up.entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
-        d::for_kept(kept, r, [&](std::int32_t id, std::size_t at) {
-            double const lp = head.logit(r, id) - in.logsumexp[i], p = std::exp(lp);
+        d::each_logit<Arch>(v, kept, r, [&](std::int32_t id, std::size_t at, double z) {
+            double const lp = z - in.logsumexp[i], p = std::exp(lp);
             double g = id == std::data(targets)[r] ? up.logp : 0.0;
             if (p > 0.0) g -= p * (up.logp + up.entropy * (lp + h));
             workspace[at] = g / v.temperature;
@@ -165,12 +187,7 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
             bool const clears =
                 out.hidden_mode == logits_write::overwrite || (live && out.hidden_mode == logits_write::nonzero_rows);
             if (to != nullptr && clears) std::memset(to + begin, 0, bytes);
-            if (!live) continue;
-            d::for_kept(kept, r, [&](std::int32_t id, std::size_t at) {
-                if (to != nullptr) head.add(to, workspace[at], head.weight(id), begin, end);
-                if (out.d_weight != nullptr)
-                    head.add(out.d_weight + std::int64_t{id} * w_stride, workspace[at], head.hidden(r), begin, end);
-            });
+            if (live) d::add_products<Arch>(v, kept, r, workspace.data(), to, out.d_weight, w_stride, begin, end);
         }
     });
     return {};
