@@ -81,8 +81,8 @@ policy_worst divergence_error(D const& d, std::uint64_t n) {
         T got[V::size];
         trm::simd::store(got, divergence_of(d, t));
         for (std::size_t i = 0; i < V::size; ++i)
-            w.add(double(got[i]), trm::reference::divergence_at(d, lane[i]), trm::reference::pair_of(lane[i], d.over, lane[i].clamps.mask).x,
-                  u,
+            w.add(double(got[i]), trm::reference::divergence_at(d, lane[i]),
+                  trm::reference::pair_of(lane[i], d.over, lane[i].clamps.mask).x, u,
                   absolute         ? 1.0
                   : sizeof(T) == 4 ? 1e-30
                                    : 1e-290);
