@@ -25,7 +25,7 @@ void learner<T>::read(vector<T> const& parameters, rollouts const& batch, std::s
                                      .rows = static_cast<std::int64_t>(t),
                                      .vocab = static_cast<std::int64_t>(v),
                                      .row_stride = static_cast<std::int64_t>((last - first) * v)};
-        trm::logits_view<float> const mu{.data = &batch.logits[i * t * v], .rows = pi.rows, .vocab = pi.vocab};
+        trm::logits_view<T> const mu{.data = &rollout_logits_[i * t * v], .rows = pi.rows, .vocab = pi.vocab};
         trm::throw_if(trm::log_prob(
             pi, batch.response(i).subspan(1),
             trm::log_prob_out<T>{.logp = part(logp), .logsumexp = part(logsumexp_), .entropy = part(entropy_)}));
@@ -51,7 +51,7 @@ void learner<T>::backward_of(vector<T> const& parameters, rollouts const& batch,
         trm::logits_gradient_out<T> const to{.data = d_logits.col(column).data(), .row_stride = pi.row_stride};
         auto const targets = batch.response(i).subspan(1);
         if (centering_) {
-            trm::logits_view<float> const mu{.data = &batch.logits[i * t * v], .rows = pi.rows, .vocab = pi.vocab};
+            trm::logits_view<T> const mu{.data = &rollout_logits_[i * t * v], .rows = pi.rows, .vocab = pi.vocab};
             trm::throw_if(trm::centered_gradient(mu, pi, targets,
                                                  trm::centered_gradient_in<T>{.mu_logsumexp = part(rollout_logsumexp_),
                                                                               .pi_logsumexp = part(logsumexp_),
@@ -73,6 +73,7 @@ batch_report learner<T>::operator()(vector<T> const& parameters, rollouts const&
                                     parallel_for const& parallel) {
     std::size_t const tokens = batch.sequences * batch.horizon, chunks = (batch.sequences + chunk_ - 1) / chunk_;
     for (std::vector<T>* all : {&logp, &kl, &tv, &d_logp, &entropy_}) all->resize(tokens);
+    rollout_logits_.assign(batch.logits.begin(), batch.logits.end());
     logsumexp_.resize(tokens);
     rollout_logsumexp_.resize(tokens);
     chunks_.resize(chunks);

@@ -46,7 +46,7 @@ private:
     std::optional<trm::score_centering> centering_;
     std::size_t chunk_;
     trm::workspace scratch_;
-    std::vector<T> rollout_logp_, advantages_, entropy_, d_center_;
+    std::vector<T> rollout_logits_, rollout_logp_, advantages_, entropy_, d_center_;
     std::vector<double> logsumexp_, rollout_logsumexp_;
     std::vector<std::int64_t> offsets_;
     std::vector<activations<T>> chunks_;

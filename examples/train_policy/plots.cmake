@@ -9,7 +9,7 @@ execute_process(COMMAND "${PROGRAM}" --study smoke --out "${WORK}" RESULT_VARIAB
 if(code)
   message(SEND_ERROR "study: ${code}\n${out}${err}")
 endif()
-foreach(plot IN ITEMS truth_gradients truth_bounds final_reward collapse kept learning_branch-T16-bf16-k4-adam0.01)
+foreach(plot IN ITEMS truth_gradients_int8 truth_bounds final_reward collapse kept learning_branch-T16-bf16-k4-adam0.01)
   if(GNUPLOT AND NOT EXISTS "${WORK}/plots/${plot}.png")
     message(SEND_ERROR "no ${plot}.png")
   endif()

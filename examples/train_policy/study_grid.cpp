@@ -77,7 +77,7 @@ std::vector<grid> smoke() {
     g.horizons = {16};
     g.staleness = {0, 4};
     g.learning_rates = {0.01};
-    g.methods = {"none", "ppo", "trm-max"};
+    g.methods = {"none", "geometric", "trm-max"};
     g.seeds = 2;
     g.rest.updates = 10;
     g.rest.warm_start = 5;
@@ -90,36 +90,31 @@ std::vector<grid> quick() {
     return {g};
 }
 
-/// The study of README.md: a headline with twenty seeds, then one thing changed at a time.
+/// The study of README.md: a headline with twenty seeds and batches of 32, then other settings with batches of 64.
 std::vector<grid> full() {
     grid headline = small_batches();
     headline.staleness = {32};
     headline.seeds = 20;
 
-    names const some{"none", "ratio",   "ppo",       "token-mask", "dppo",
-                     "opsm", "trm-max", "trm-max-1", "trm-mean",   "trm-exact"};
-    grid changed = small_batches();
-    changed.methods = some;
-    grid fresher = changed, addition = changed, engine = changed, descent = changed, horizons = changed,
-         longest = changed;
-    fresher.staleness = {0, 2, 8};
+    grid fresher, addition, experts;
+    fresher.staleness = {8};
+    fresher.learning_rates = {0.03};
+    fresher.methods = {"none", "ratio",   "ppo",       "tis",     "centered", "token-mask", "dppo",
+                       "gspo", "seq-tis", "geometric", "trm-max", "trm-mean", "trm-exact",  "ln-trm"};
     addition.tasks = {"addition"};
     addition.staleness = {8, 32};
     addition.learning_rates = {0.02};
+    addition.methods = {"none", "ratio",     "ppo",     "centered", "token-mask", "dppo",
+                        "gspo", "geometric", "trm-max", "trm-mean", "trm-exact"};
     addition.rest.warm_start = 0;
-    engine.engines = {"int8-moe"};
-    engine.staleness = {2};
-    descent.optimisers = {"sgd"};
-    descent.learning_rates = {20};
-    descent.staleness = {32};
-    horizons.horizons = {16, 256};
-    horizons.staleness = {32};
-    horizons.methods = {"none", "ratio", "ppo", "dppo", "trm-max", "trm-mean"};
-    longest.horizons = {1024};
-    longest.staleness = {8};
-    longest.methods = {"none", "dppo", "trm-mean"};
-    longest.seeds = 3;
-    return {headline, fresher, addition, engine, descent, horizons, longest};
+
+    experts.engines = {"int8-moe"};
+    experts.staleness = {0, 2};
+    experts.learning_rates = {0.03};
+    experts.methods = {"none",    "ratio",    "ppo",       "dppo",      "token-mask", "geometric",
+                       "trm-max", "trm-mean", "trm-exact", "trm-max-1", "opsm"};
+
+    return {headline, fresher, addition, experts};
 }
 
 }  // namespace

@@ -65,7 +65,9 @@ plot learning(std::vector<cell> const& cells, std::string const& scenario) {
     plot p("learning_" + scenario, 270 * columns, 60 + 200 * lines);
     p.add(format("set multiplot layout %d,%d title 'reward over updates, %s: seeds thin, mean thick, dashed: %s'",
                  lines, columns, scenario.c_str(), title_of(here[0]->method).c_str()));
-    p.add("set yrange [0:1.02]\nset key off\nset xlabel 'updates' offset 0,0.7\nset ylabel 'reward' offset 1.5,0");
+    p.add(
+        "set yrange [0:1.02]\nset ytics 0.2\nset key off\nset xlabel 'updates' offset 0,0.7\nset ylabel 'reward' "
+        "offset 1.5,0");
     std::string const reference = p.block(mean_curve(*here[0]));
     for (std::size_t i = 0; i < here.size(); ++i) {
         cell const& c = *here[i];
@@ -82,12 +84,19 @@ plot learning(std::vector<cell> const& cells, std::string const& scenario) {
     return p;
 }
 
+/// A label of an axis is a format to gnuplot.
+std::string as_tic(std::string text) {
+    for (std::size_t at = text.find('%'); at != std::string::npos; at = text.find('%', at + 2)) text.insert(at, "%");
+    return text;
+}
+
 /// Methods by scenarios as coloured fields with a text in each.
 template <class Value, class Label>
 plot table(std::vector<cell> const& cells, std::string const& name, std::string const& title, bool high_is_good,
            Value const& value, Label const& label) {
     auto const scenarios = distinct(cells, &cell::scenario), names = distinct(cells, &cell::method);
-    plot p(name, 260 + 165 * static_cast<int>(scenarios.size()), 150 + 27 * static_cast<int>(names.size()));
+    plot p(name, 330 + 165 * static_cast<int>(scenarios.size()), 170 + 27 * static_cast<int>(names.size()));
+    p.add("set bmargin 4");
     std::vector<std::string> fields, labels;
     std::string x, y;
     for (std::size_t i = 0; i < scenarios.size(); ++i) {
@@ -98,7 +107,7 @@ plot table(std::vector<cell> const& cells, std::string const& name, std::string 
         x += (i ? ", " : "") + format("\"%s\" %zu", s.c_str(), i);
     }
     for (std::size_t j = 0; j < names.size(); ++j)
-        y += (j ? ", " : "") + quoted(title_of(names[j])) + format(" %zu", names.size() - 1 - j);
+        y += (j ? ", " : "") + quoted(as_tic(title_of(names[j]))) + format(" %zu", names.size() - 1 - j);
     for (cell const& c : cells) {
         auto const i = std::find(scenarios.begin(), scenarios.end(), c.scenario) - scenarios.begin();
         auto const j = std::find(names.rbegin(), names.rend(), c.method) - names.rbegin();
@@ -123,7 +132,7 @@ plot kept(std::vector<cell> const& cells) {
     auto const scenarios = distinct(cells, &cell::scenario), names = distinct(cells, &cell::method);
     int const columns = std::min<int>(3, static_cast<int>(scenarios.size()));
     int const lines = (static_cast<int>(scenarios.size()) + columns - 1) / columns;
-    plot p("kept", 180 + 330 * columns, 60 + 260 * lines);
+    plot p("kept", 320 + 330 * columns, 60 + 260 * lines);
     p.add(format("set multiplot layout %d,%d title 'kept sequences (%%), mean over seeds'", lines, columns));
     p.add("set yrange [0:102]\nset xlabel 'updates'\nset ylabel 'kept (%)'\nset key outside right top font ',8'");
     for (std::size_t i = 0; i < scenarios.size(); ++i) {

@@ -12,7 +12,7 @@
 ///     kept                  kept sequences over updates
 std::string draw_study(std::vector<cell> const& cells, std::string const& directory);
 
-/// truth_gradients and truth_bounds, into `directory`.
+/// truth_gradients_<engine> and truth_bounds, into `directory`.
 std::string draw_truth(truth_table const& t, std::string const& directory);
 
 /// The title of a method, or its text.

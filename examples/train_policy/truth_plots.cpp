@@ -35,44 +35,44 @@ points by_staleness(std::vector<Row> const& rows, Pick const& pick, Value const&
 
 char const* const axis =
     "set logscale xy\nset xrange [0.45:40]\nset xtics ('0' 0.5, '1' 1, '2' 2, '4' 4, '8' 8, '16' 16, '32' 32)\n"
-    "set xlabel 'updates behind'\nset format y '%g'";
+    "set xlabel 'updates behind' offset 0,0.6";
 
-plot gradients(truth_table const& t) {
-    auto const engines = engines_of(t);
+/// One panel a method: bias and error, with those of the first method for comparison.
+plot gradients(truth_table const& t, std::string const& engine) {
     std::vector<std::string> names;
     for (truth_row const& r : t.gradients)
         if (std::find(names.begin(), names.end(), r.method) == names.end()) names.push_back(r.method);
-    plot p("truth_gradients", 1180, 60 + 330 * static_cast<int>(engines.size()));
-    p.add("set multiplot layout " + std::to_string(engines.size()) +
-          ",2 title 'gradient of each method against the true policy gradient (1 = its norm), mean over seeds'");
+    std::size_t const columns = std::min<std::size_t>(5, names.size()), lines = (names.size() + columns - 1) / columns;
+    plot p("truth_gradients_" + engine, static_cast<int>(235 * columns), static_cast<int>(90 + 190 * lines));
+    p.add("set multiplot layout " + std::to_string(lines) + "," + std::to_string(columns) + " title \"" + engine +
+          ": gradient against the true policy gradient (1 = its norm), mean over seeds\\nblue: bias; orange: root mean "
+          "squared error of one update; dashed: the same of " +
+          title_of(names[0]) + "\"");
     p.add(axis);
-    for (std::string const& engine : engines)
-        for (bool const bias : {true, false}) {
-            std::string command;
-            for (std::size_t i = 0; i < names.size(); ++i) {
-                auto const curve = by_staleness(
-                    t.gradients, [&](truth_row const& r) { return r.engine == engine && r.method == names[i]; },
-                    [&](truth_row const& r) { return bias ? r.bias : r.error; });
-                command += (command.empty() ? "plot " : ", ") + p.block(curve) + " with linespoints pt 7 ps 0.4 lw 2 " +
-                           colour(i) + " dt " + std::to_string(1 + i / 8) + " title " + quoted(title_of(names[i]));
-            }
-            p.add(bias ? "set key off\nset yrange [1e-4:20]"
-                       : "set key outside right top font ',8'\nset yrange [0.2:20]");
-            p.add("set title " +
-                  quoted(engine + (bias ? ": bias" : ": root mean squared error of one update's batch")));
-            p.add(command);
-        }
+    p.add("set key off\nset yrange [1e-4:30]\nset format y '%g'");
+    auto const curve = [&](std::string const& name, double truth_row::* value) {
+        return p.block(by_staleness(
+            t.gradients, [&](truth_row const& r) { return r.engine == engine && r.method == name; },
+            [value](truth_row const& r) { return r.*value; }));
+    };
+    std::string const bias = curve(names[0], &truth_row::bias), error = curve(names[0], &truth_row::error);
+    for (std::string const& name : names) {
+        p.add("set title " + quoted(title_of(name)));
+        p.add("plot " + bias + " with lines dt 2 lc rgb '#9ecae1', " + error + " with lines dt 2 lc rgb '#fdae6b', " +
+              curve(name, &truth_row::bias) + " with linespoints pt 7 ps 0.4 lw 2 " + colour(0) + ", " +
+              curve(name, &truth_row::error) + " with linespoints pt 7 ps 0.4 lw 2 " + colour(1));
+    }
     p.add("unset multiplot");
     return p;
 }
 
 plot bounds(truth_table const& t) {
     auto const engines = engines_of(t);
-    plot p("truth_bounds", 1100, 420);
+    plot p("truth_bounds", 520 * static_cast<int>(engines.size()), 460);
     p.add("set multiplot layout 1," + std::to_string(engines.size()) +
           " title 'error of the surrogate and its bounds, exact, mean over seeds'");
     p.add(axis);
-    p.add("set yrange [1e-9:100]\nset format y '10^{%L}'\nset ylabel '|J(pi) - J(mu) - L|'");
+    p.add("set yrange [1e-9:100]\nset format y '%.0e'\nset lmargin 10\nset ylabel '|J(pi) - J(mu) - L|'");
     struct line {
         char const* name;
         double error_row::* value;
@@ -94,7 +94,7 @@ plot bounds(truth_table const& t) {
                        colour(i == 0 ? 6 : i - 1) + " title '" + name + "'";
             ++i;
         }
-        p.add(engine == engines.back() ? "set key outside right top font ',8'" : "set key off");
+        p.add("set key left top font ',8'\nset yrange [1e-8:1e5]");
         p.add("set title " + quoted(engine) + "\n" + command +
               ", 1 with lines dt 2 lc rgb '#888888' title 'vacuous above'");
     }
@@ -105,7 +105,9 @@ plot bounds(truth_table const& t) {
 }  // namespace
 
 std::string draw_truth(truth_table const& t, std::string const& directory) {
-    for (plot const& p : {gradients(t), bounds(t)})
+    std::vector<plot> plots{bounds(t)};
+    for (std::string const& engine : engines_of(t)) plots.push_back(gradients(t, engine));
+    for (plot const& p : plots)
         if (!p.draw(directory)) return "no plots: gnuplot was not found (gnuplot-nox)";
     return "plots in " + directory;
 }
