@@ -23,14 +23,19 @@ function(trm_add_executable name)
   endif()
 endfunction()
 
-# trm_add_example(<name> [LINK <target>...] [SOURCES <file>...] [TEST_ARGS <argument>...]): <name>.cpp, and a test that
-# runs it when TEST_ARGS is given (NONE: without arguments).
+# trm_add_example(<name> [LINK <target>...] [SOURCES <file>...] [TEST_ARGS <argument>...] [DISPATCH]): <name>.cpp, and a test
+# that runs it when TEST_ARGS is given (NONE: without arguments). Kernels are compiled for the flags alone, in a third of the
+# time, unless DISPATCH asks for all vector units.
 function(trm_add_example name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LINK;TEST_ARGS" ${ARGN})
+  cmake_parse_arguments(arg "DISPATCH" "" "SOURCES;LINK;TEST_ARGS" ${ARGN})
+  set(dispatch NO_DISPATCH)
+  if(arg_DISPATCH)
+    set(dispatch "")
+  endif()
   if(NOT arg_SOURCES)
     set(arg_SOURCES ${name}.cpp)
   endif()
-  trm_add_executable(${name} SOURCES ${arg_SOURCES} LINK ${arg_LINK})
+  trm_add_executable(${name} SOURCES ${arg_SOURCES} ${dispatch} LINK ${arg_LINK})
   if(arg_TEST_ARGS)
     list(REMOVE_ITEM arg_TEST_ARGS NONE)
     add_test(NAME example.${name} COMMAND ${name} ${arg_TEST_ARGS})
