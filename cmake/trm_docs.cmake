@@ -34,7 +34,7 @@ set(DOXYGEN_PREDEFINED "TRM_NAMESPACE_BEGIN=namespace trm {" "TRM_NAMESPACE_END=
 set(DOXYGEN_FILTER_PATTERNS
   "*.md=${CMAKE_COMMAND} -DROOT=${PROJECT_SOURCE_DIR} -DSITE=${PROJECT_BINARY_DIR}/docs/html -P ${CMAKE_CURRENT_LIST_DIR}/trm_docs_links.cmake --")
 file(GLOB_RECURSE trm_pages CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/bench/*.md" "${PROJECT_SOURCE_DIR}/cmake/*.md"
-  "${PROJECT_SOURCE_DIR}/examples/*.md" "${PROJECT_SOURCE_DIR}/tests/golden/*.md")
+  "${PROJECT_SOURCE_DIR}/examples/*.md" "${PROJECT_SOURCE_DIR}/tests/*.md")
 doxygen_add_docs(docs "${PROJECT_SOURCE_DIR}/README.md" "${PROJECT_SOURCE_DIR}/HACKING.md" "${PROJECT_SOURCE_DIR}/CHANGELOG.md"
   ${trm_pages} "${PROJECT_SOURCE_DIR}/include/trm" COMMENT "docs: ${PROJECT_BINARY_DIR}/docs/html/index.html")
 add_custom_command(TARGET docs POST_BUILD VERBATIM
