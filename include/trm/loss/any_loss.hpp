@@ -26,7 +26,9 @@ private:
     friend loss_calls<basic_any_loss, Arch>;
     [[nodiscard]] detail::run_time_composition<> core() const noexcept { return detail::run_time_composition<>(spec); }
     [[nodiscard]] aggregation const& denominators() const noexcept { return spec.aggregate; }
-    [[nodiscard]] loss_options call_options() const noexcept { return {spec.log_ratio_clamp, spec.strict, diagnose}; }
+    [[nodiscard]] loss_options call_options() const noexcept {
+        return {spec.log_ratio_clamp, spec.strict, diagnose, spec.mean_epsilon};
+    }
 };
 using any_loss = basic_any_loss<>;
 

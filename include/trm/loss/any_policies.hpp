@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/loss/options.hpp>
 #include <trm/policy/aggregation.hpp>
 #include <trm/policy/catalogue.hpp>
 #include <trm/policy/clamp.hpp>
@@ -120,7 +121,7 @@ struct any_over {
     any_over(over_ratio<Kind, P> p) noexcept : policy(static_cast<P const&>(p)), over(Kind) {}
     template <ratio_kind Kind, class W>
     any_over(normalised<over_ratio<Kind, W>> w) noexcept
-        : policy(normalised<W>{static_cast<W const&>(w.weight), w.when, w.tokens}), over(Kind) {}
+        : policy(normalised<W>{static_cast<W const&>(w.weight), w.when, w.tokens, w.rows}), over(Kind) {}
 };
 
 using any_surrogate = any_over<variant_of<catalogue::surrogates>>;
@@ -134,6 +135,7 @@ struct loss_spec {
     std::vector<any_penalty> penalties;
     aggregation aggregate;
     log_ratio_clamps log_ratio_clamp{};  ///< as in loss_options
+    mean_epsilons mean_epsilon{};  ///< as in loss_options
     bool strict = false;
 };
 

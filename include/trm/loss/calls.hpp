@@ -175,7 +175,7 @@ public:
         detail::totals_view rows;
         status const s = totals.view(totals.sequences(), detail::sum_columns(core), core.max_width(), rows);
         if (!s.ok() || sequence < 0 || sequence >= totals.sequences() || i < 0 || i >= core.criteria()) return 0;
-        return core.statistic(i, detail::total_of(rows, sequence));
+        return core.statistic(i, detail::total_of(rows, sequence), self().call_options().mean_epsilon.mask);
     }
     /// Phase 2: the counts that denominators are made of; merge them over ranks and micro-batches.
     template <storage_type S>

@@ -48,6 +48,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         return trm::acts_without_advantage<Surrogate>;
     }
     [[nodiscard]] static constexpr bool normalises() noexcept { return is_normalised<Weight>; }
+    [[nodiscard]] constexpr bool averages_all_rows() const noexcept { return detail::averages_all_rows(weight); }
     [[nodiscard]] static constexpr bool has_selections() noexcept { return (false || ... || selects<Ms>); }
     [[nodiscard]] constexpr bool penalises_all() const noexcept {
         return std::apply([](auto const&... p) { return (false || ... || (p.tokens == sees::all_tokens)); }, penalties);
@@ -102,6 +103,9 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     }
 
     [[nodiscard]] static constexpr bool shares_gradient() noexcept { return trm::shares_gradient<Surrogate>; }
+    [[nodiscard]] static constexpr bool folds_weight() noexcept { return trm::folds_weight<Surrogate>; }
+    /// Do tokens that token criteria reject have the surrogate's slope?
+    [[nodiscard]] constexpr bool moves_rejected() const noexcept { return detail::moves_rejected(surrogate); }
 
     /// Token criteria decide `keep` and `reasons`; sequence criteria add to their statistics.
     template <class V, bool P>
@@ -127,11 +131,11 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             if constexpr (measures_passing<criterion_type<i>>)
                 std::get<i>(mask.criteria).measure(t, sums + places[i].sum, maxima + places[i].max);
         });
-        if constexpr (weight_reads_ratio<Weight> && (weight_sums<Weight> > 0 || trm::shares_gradient<Surrogate>))
+        if constexpr (weight_reads_ratio<Weight> && (weight_sums<Weight> > 0 || measures_weight<Surrogate>))
             clamps.template enter<stage::weight>(weight, t);
         if constexpr (weight_sums<Weight> > 0)
             sums[weight_slot] = sums[weight_slot] + measured_weight(weight, t, ratio_of(weight, t));
-        if constexpr (trm::shares_gradient<Surrogate>)
+        if constexpr (measures_weight<Surrogate>)
             t.weight = simd::pin(token_part(weight, ratio_of(weight, t)) * t.factor);
         if constexpr (sequence_sums_of<Surrogate> > 0) {
             clamps.template enter<stage::surrogate>(surrogate, t);
@@ -188,26 +192,26 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     }
 
     /// Sequence criteria, from merged statistics over finite tokens and over those that pass every token criterion.
-    [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite,
-                                         double passing) const noexcept {
+    [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite, double passing,
+                                         double epsilon) const noexcept {
         sequence_verdict verdict;
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence) {
                 judge_sequence(std::get<i>(mask.criteria), i, sums + places[i].sum, maxima + places[i].max, finite,
-                               passing, verdict);
+                               passing, epsilon, verdict);
             }
         });
         return verdict;
     }
-    [[nodiscard]] double statistic(int which, sequence_total const& s) const noexcept {
+    [[nodiscard]] double statistic(int which, sequence_total const& s, double epsilon = 0) const noexcept {
         double value = 0;
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
             if constexpr (criterion_type<i>::is_sequence)
                 if (i == which)
                     value = statistic_of(std::get<i>(mask.criteria), s.sums + places[i].sum, s.maxima + places[i].max,
-                                         s.finite, s.passing);
+                                         s.finite, s.passing, epsilon);
         });
         return value;
     }
@@ -220,10 +224,10 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         count_weight(weight, sums + weight_slot, finite, kept, keep, share, clamp, n);
     }
     /// `of_sequence`, `factor`: the weight of the sequence and of normalisation, as the weight stage gets them.
-    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, clamp_range clamp,
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double epsilon, clamp_range clamp,
                                                   double of_sequence, double factor) const noexcept {
         if constexpr (sequence_sums_of<Surrogate> > 0) {
-            auto k = surrogate.constants(sums + surrogate_slot, finite, clamp);
+            auto k = surrogate.constants(sums + surrogate_slot, epsilon, clamp);
             if constexpr (trm::shares_gradient<Surrogate>) k.c[2] *= shared_part(weight, of_sequence, factor);
             return k;
         } else {

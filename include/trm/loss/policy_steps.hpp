@@ -28,6 +28,18 @@ inline constexpr int sequence_sums_of = [] {
     }
 }();
 
+/// Are weights of tokens in what the surrogate measures?
+template <class S>
+inline constexpr bool measures_weight = shares_gradient<S> || folds_weight<S>;
+template <class S>
+[[nodiscard]] constexpr bool moves_rejected(S const& surrogate) noexcept {
+    if constexpr (requires { surrogate.moves_rejected(); }) {
+        return surrogate.moves_rejected();
+    } else {
+        return false;
+    }
+}
+
 /// f(integral_constant 0) ... f(integral_constant N - 1), written out: loops over registers stay out of memory.
 template <int N, class F>
 TRM_INLINE constexpr void unrolled(F&& f) {
@@ -36,6 +48,15 @@ TRM_INLINE constexpr void unrolled(F&& f) {
     }(std::make_integer_sequence<int, N>{});
 }
 
+/// Is a weight of sequences averaged over all rows, empty ones included?
+template <class W>
+[[nodiscard]] constexpr bool averages_all_rows(W const& weight) noexcept {
+    if constexpr (is_normalised<W>) {
+        return W::is_sequence && weight.rows == averaged_rows::all;
+    } else {
+        return false;
+    }
+}
 /// A normalised weight of whole sequences (true) or of tokens.
 template <class W>
 inline constexpr bool sums_a_sequence = [] {
@@ -76,14 +97,15 @@ TRM_INLINE int test_tokens(M const& criterion, int bit, token<V, P>& t) noexcept
 /// The statistic of a sequence criterion.
 template <class M>
 [[nodiscard]] double statistic_of(M const& criterion, double const* sum, double const* max, double finite,
-                                  double passing) noexcept {
-    return criterion.value(sum, max, measures_passing<M> ? passing : finite);
+                                  double passing, double epsilon) noexcept {
+    double const tokens = measures_passing<M> ? passing : finite;
+    return criterion.value(sum, max, tokens > 0 ? tokens + epsilon : 0.0);
 }
 template <class M>
 void judge_sequence(M const& criterion, int bit, double const* sum, double const* max, double finite, double passing,
-                    sequence_verdict& verdict) noexcept {
+                    double epsilon, sequence_verdict& verdict) noexcept {
     double const tokens = measures_passing<M> ? passing : finite;
-    if (tokens > 0 && !criterion.keep.contains(statistic_of(criterion, sum, max, finite, passing))) {
+    if (tokens > 0 && !criterion.keep.contains(statistic_of(criterion, sum, max, finite, passing, epsilon))) {
         verdict.keep = false;
         verdict.reasons = static_cast<std::uint16_t>(verdict.reasons | 1u << bit);
     }
@@ -142,6 +164,8 @@ template <class S, class W>
         if (weight.when == normalise::before_bound)
             return {errc::unsupported, -1, -1,
                     "gspo and gmpo take token weights that are normalised after their bound"};
+    if constexpr (folds_weight<S> && (is_normalised<W> || sums_a_sequence<W>))
+        return {errc::unsupported, -1, -1, "vespo_folded takes weights of tokens that are not normalised"};
     return {};
 }
 /// What a normalised weight averages over one sequence: adds to the sum and to the units of `n`.
@@ -156,7 +180,7 @@ void count_weight(W const& weight, double const* sum, double finite, double kept
             auto raw = weight.weight;
             if (weight.when == normalise::before_bound) raw.bound = unbounded;
             n.weight_sum += share * raw.sequence_value(*sum, finite, kept, clamp);
-            n.weight_units += share;
+            if (weight.rows == averaged_rows::measured) n.weight_units += share;
         } else {
             n.weight_sum += share * *sum;
             n.weight_units += share * (all ? finite : kept);

@@ -54,7 +54,9 @@ public:
                 spec->mask[static_cast<std::size_t>(i)]);
         if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
         std::visit(
-            [&](auto const& w) { measure_weight(w, spec->weight.over, shares_gradient_, t, sums + weight_slot); },
+            [&](auto const& w) {
+                measure_weight(w, spec->weight.over, shares_gradient_ || this->folds_weight_, t, sums + weight_slot);
+            },
             spec->weight.policy);
         enter_surrogate(enter);
         std::visit([&](auto const& p) { measure_surrogate(p, spec->surrogate.over, t, sums + surrogate_slot); },

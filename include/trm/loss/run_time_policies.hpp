@@ -69,6 +69,8 @@ struct run_time_policies {
                 two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
                 marker_ = requires { p.marker(); };
                 shares_gradient_ = trm::shares_gradient<P>;
+                folds_weight_ = trm::folds_weight<P>;
+                moves_rejected_ = detail::moves_rejected(p);
             },
             s.surrogate.policy);
         for (any_penalty const& p : s.penalties)
@@ -97,8 +99,13 @@ struct run_time_policies {
         return std::visit([](auto const& s) { return trm::acts_without_advantage<std::remove_cvref_t<decltype(s)>>; },
                           spec->surrogate.policy);
     }
+    [[nodiscard]] bool averages_all_rows() const noexcept {
+        return std::visit([](auto const& w) { return detail::averages_all_rows(w); }, spec->weight.policy);
+    }
     [[nodiscard]] bool two_pass() const noexcept { return two_pass_; }
     [[nodiscard]] bool shares_gradient() const noexcept { return shares_gradient_; }
+    [[nodiscard]] bool folds_weight() const noexcept { return folds_weight_; }
+    [[nodiscard]] bool moves_rejected() const noexcept { return moves_rejected_; }
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
     [[nodiscard]] unsigned needs() const noexcept { return needs_; }
     [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
@@ -137,23 +144,25 @@ struct run_time_policies {
             spec->surrogate.policy);
     }
 
-    [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite,
-                                         double passing) const noexcept {
+    [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite, double passing,
+                                         double epsilon) const noexcept {
         sequence_verdict verdict;
         for (int i = 0; i < criteria_; ++i)
             std::visit(
                 [&](auto const& m) {
                     if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                        judge_sequence(m, i, sums + places[i].sum, maxima + places[i].max, finite, passing, verdict);
+                        judge_sequence(m, i, sums + places[i].sum, maxima + places[i].max, finite, passing, epsilon,
+                                       verdict);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
         return verdict;
     }
-    [[nodiscard]] double statistic(int i, sequence_total const& s) const noexcept {
+    [[nodiscard]] double statistic(int i, sequence_total const& s, double epsilon = 0) const noexcept {
         return std::visit(
             [&](auto const& m) {
                 if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                    return statistic_of(m, s.sums + places[i].sum, s.maxima + places[i].max, s.finite, s.passing);
+                    return statistic_of(m, s.sums + places[i].sum, s.maxima + places[i].max, s.finite, s.passing,
+                                        epsilon);
                 return 0.0;
             },
             spec->mask[static_cast<std::size_t>(i)]);
@@ -169,12 +178,12 @@ struct run_time_policies {
         std::visit([&](auto const& w) { count_weight(w, sums + weight_slot, finite, kept, keep, share, clamp, n); },
                    spec->weight.policy);
     }
-    [[nodiscard]] sequence_constants constants_of(double const* sums, double finite, clamp_range clamp,
+    [[nodiscard]] sequence_constants constants_of(double const* sums, double epsilon, clamp_range clamp,
                                                   double of_sequence, double factor) const noexcept {
         sequence_constants k = std::visit(
             [&](auto const& s) -> sequence_constants {
                 if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
-                    return s.constants(sums + surrogate_slot, finite, clamp);
+                    return s.constants(sums + surrogate_slot, epsilon, clamp);
                 } else {
                     return {};
                 }
@@ -197,7 +206,8 @@ protected:
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
-         late_ = false, shares_gradient_ = false, penalises_all_ = false;
+         late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
+         penalises_all_ = false;
 };
 
 }  // namespace detail

@@ -29,6 +29,11 @@ void read_clamp(auto const& n, clamp_range& to, std::string const& key, spec_pro
     problem.set(n.at, key + (is_range ? " must be [lower, upper], lower in [-80, 0), upper in (0, 80]"
                                       : " must be in (0, 80]"));
 }
+/// What is added to a denominator.
+void read_epsilon(auto const& n, double& to, std::string const& key, spec_problem& problem) {
+    read_value(n, to, key, problem);
+    if (!(to >= 0 && to <= 1)) problem.set(n.at, key + " must be in [0, 1]");
+}
 [[nodiscard]] inline spec_node clamp_node(clamp_range c) {
     if (c == clamp_range(c.upper)) return number_node(c.upper);
     spec_node n;

@@ -64,6 +64,8 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
     std::vector<std::string> keys = {"mask",      "weight",    "surrogate",       "penalty",
                                      "aggregate", "divide_by", "log_ratio_clamp", "strict"};
     log_ratio_clamps::fields([&](char const* stage, auto) { keys.push_back(stage); });
+    keys.push_back("mean_epsilon");
+    mean_epsilons::fields([&](char const* which, auto) { keys.push_back(which); });
     std::vector<std::string_view> seen;
     std::size_t divided_at = 0, weight_at = 0;
     for (spec_section const& s : sections) {
@@ -109,12 +111,20 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
             clamp_range all;
             read_clamp(first, all, s.key, problem);
             spec.log_ratio_clamp = all;
+        } else if (s.key == "mean_epsilon") {
+            double all = 0;
+            read_epsilon(first, all, s.key, problem);
+            spec.mean_epsilon = all;
         }
         if (problem.found) return;
     }
     for (spec_section const& s : sections)  // after the clamp of all stages, wherever that stands
         log_ratio_clamps::fields([&](std::string_view stage, auto of) {
             if (s.key == stage) read_clamp(s.items[0], spec.log_ratio_clamp.*of, s.key, problem);
+        });
+    for (spec_section const& s : sections)
+        mean_epsilons::fields([&](std::string_view which, auto of) {
+            if (s.key == which) read_epsilon(s.items[0], spec.mean_epsilon.*of, s.key, problem);
         });
     if (status const pair = std::visit([](auto const& s, auto const& w) { return check_pair(s, w); },
                                        spec.surrogate.policy, spec.weight.policy);
@@ -158,6 +168,9 @@ template <class Spec>
     add("log_ratio_clamp", {clamp_node(of_most)});
     log_ratio_clamps::fields([&](char const* stage, auto of) {
         if (clamp_range const c = spec.log_ratio_clamp.*of; c != of_most) add(stage, {clamp_node(c)});
+    });
+    mean_epsilons::fields([&](char const* which, auto of) {
+        if (double const e = spec.mean_epsilon.*of; e != 0) add(which, {number_node(e)});
     });
     add("strict", {word_node(word_of(spec.strict))});
     return all;

@@ -23,7 +23,8 @@ void copy_fields(From const& from, To& to) {
             auto const& source = field_of(from_where, from);
             using T = std::remove_reference_t<decltype(target)>;
             using S = std::remove_cvref_t<decltype(source)>;
-            if constexpr (std::is_same_v<T, S> || (std::is_class_v<T> && std::is_convertible_v<S, T>))
+            if constexpr (std::is_same_v<T, S> ||
+                          (std::is_class_v<T> && std::is_class_v<S> && std::is_convertible_v<S, T>))
                 if (name == from_name) target = source;
         });
     });
@@ -79,6 +80,7 @@ template <class... Ms, class Surrogate, class Weight, class... Ps, class Arch>
     spec.aggregate = loss.aggregate;
     spec.log_ratio_clamp = loss.options.log_ratio_clamp;
     spec.strict = loss.options.strict;
+    spec.mean_epsilon = loss.options.mean_epsilon;
     return spec;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/loss/options.hpp>
 #include <trm/loss/policy_steps.hpp>
 #include <trm/loss/result.hpp>
 #include <trm/policy/aggregation.hpp>
@@ -39,7 +40,7 @@ struct prompt_share {
 
 /// 1 / denominator of the terms of one sequence, or 0 where the denominator is empty.
 [[nodiscard]] inline double scale_of(aggregation const& aggregate, counts const& n, double tokens, double kept_tokens,
-                                     prompt_share prompt) noexcept {
+                                     prompt_share prompt, mean_epsilons const& epsilon) noexcept {
     using kind = aggregation::kind;
     bool const kept = aggregate.divide_by.which == denominator::kind::kept;
     bool const given = aggregate.divide_by.which == denominator::kind::given;
@@ -64,13 +65,18 @@ struct prompt_share {
             d = (given ? aggregate.divide_by.n : prompt.prompts) * prompt.tokens;
             break;
     }
-    return d > 0 ? 1 / d : 0.0;
+    if (!(d > 0)) return 0.0;
+    if (aggregate.which == kind::token_mean || aggregate.which == kind::seq_mean_token_sum) d += epsilon.total;
+    if (aggregate.which == kind::seq_mean_token_mean)
+        d = (sequences + epsilon.total) * ((kept ? kept_tokens : tokens) + epsilon.sequence);
+    return 1 / d;
 }
 
 /// Keep or reject, by the criteria of sequences.
 template <class Core>
-[[nodiscard]] TRM_INLINE sequence_verdict verdict_of(Core const& core, sequence_total const& s) noexcept {
-    sequence_verdict verdict = core.judge(s.sums, s.maxima, s.finite, s.passing);
+[[nodiscard]] TRM_INLINE sequence_verdict verdict_of(Core const& core, loss_options const& options,
+                                                     sequence_total const& s) noexcept {
+    sequence_verdict verdict = core.judge(s.sums, s.maxima, s.finite, s.passing, options.mean_epsilon.mask);
     if (core.has_sequence_criteria() && s.finite < s.tokens) {
         verdict.keep = false;
         verdict.reasons |= reason_nonfinite;
@@ -80,21 +86,23 @@ template <class Core>
 /// The one place that decides: keep or reject, then the weight, the surrogate's constants and the denominator. `n` covers the
 /// whole batch (all zeros while it is being counted: keep and reasons do not depend on it).
 template <class Core>
-[[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, log_ratio_clamps const& clamps,
+[[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, loss_options const& options,
                               double loss_scale, sequence_total const& s, counts const& n,
                               prompt_share prompt) noexcept {
     decision d = kept_so_far(0);
-    sequence_verdict const verdict = verdict_of(core, s);
+    sequence_verdict const verdict = verdict_of(core, options, s);
     d.keep = verdict.keep;
     d.reasons = verdict.reasons;
-    d.scale = loss_scale * scale_of(aggregate, n, s.tokens, d.keep ? s.passing : 0.0, prompt);
+    d.scale = loss_scale * scale_of(aggregate, n, s.tokens, d.keep ? s.passing : 0.0, prompt, options.mean_epsilon);
     if (core.normalises()) {
         double const mean = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
         d.weight_factor = mean > 1e-8 ? 1 / mean : 1.0;
     }
     if (!core.two_pass()) return d;
-    d.weight = core.sequence_weight_of(s.sums, s.finite, s.passing, clamps.weight_sequence, d.weight_factor);
-    d.constants = core.constants_of(s.sums, s.finite, clamps.surrogate_sequence, d.weight, d.weight_factor);
+    d.weight =
+        core.sequence_weight_of(s.sums, s.finite, s.passing, options.log_ratio_clamp.weight_sequence, d.weight_factor);
+    d.constants = core.constants_of(s.sums, options.mean_epsilon.surrogate, options.log_ratio_clamp.surrogate_sequence,
+                                    d.weight, d.weight_factor);
     return d;
 }
 

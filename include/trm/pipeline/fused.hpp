@@ -38,7 +38,7 @@ public:
     TRM_INLINE fused_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call) noexcept
         : core(policies),
           io(streams),
-          want(core.needs(), core.diagnose_over(), core.shares_gradient()),
+          want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight()),
           prepared(core.template prepare<V>()),
           limits(call.clamps),
           of_penalties(call.clamps.penalty),

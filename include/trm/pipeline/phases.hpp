@@ -111,7 +111,8 @@ template <class Call, class S, class F>
         sequence_total const whole = total_of(totals, run.sequence);
         if (tokens == 0 || whole.tokens == 0) continue;
         double const share = tokens / whole.tokens;
-        bool const keep = decide(call.core, call.aggregate, clamps, 1.0, whole, none, {}).keep && whole.passing > 0;
+        bool const keep =
+            decide(call.core, call.aggregate, call.options, 1.0, whole, none, {}).keep && whole.passing > 0;
         double const kept = keep ? whole.passing * share : 0.0;
         n.tokens += tokens;
         n.kept_tokens += kept;
@@ -120,6 +121,7 @@ template <class Call, class S, class F>
         call.core.count_weights(whole.sums, whole.finite, whole.passing, keep, share, clamps.weight_sequence, n);
         add_prompt(run.sequence, call.aggregate.divide_by.which == denominator::kind::kept ? kept : tokens);
     }
+    if (call.core.averages_all_rows()) n.weight_units = static_cast<double>(batch.layout.sequences());
     return n;
 }
 
@@ -140,7 +142,7 @@ template <class Call, class S, class T, class F, class Executor>
             begin_group(batch, i, 1, &work);
             std::int64_t const sequence = work.where.sequence;
             sequence_total const whole = total_of(totals, sequence);
-            work.decided = decide(call.core, call.aggregate, clamps, out.loss_scale, whole, n, prompt(sequence));
+            work.decided = decide(call.core, call.aggregate, call.options, out.loss_scale, whole, n, prompt(sequence));
             rejected_counts<Core> const before = count_rejected(call.core, batch, chosen, work.where);
             apply_runs(call, io, &work, 1);
             before.add_to(work.tally);

@@ -27,14 +27,14 @@ struct wanted {
     bool ref, given, advantage, marks, factor;
     bool of_kind[3];  ///< by ratio_kind, if Proximal
 
-    /// `needs`: bits of policy/token.hpp; `described`: the log-ratio of the diagnostics; `shares_gradient`: the surrogate's
-    /// sums over a sequence include the batch's token_weights.
-    TRM_INLINE wanted(unsigned needs, ratio_kind described, bool shares_gradient) noexcept
+    /// `needs`: bits of policy/token.hpp; `described`: the log-ratio of the diagnostics; `sums_weights`: the surrogate's sums over a
+    /// sequence include the batch's token_weights.
+    TRM_INLINE wanted(unsigned needs, ratio_kind described, bool sums_weights) noexcept
         : ref((needs & need::ref_logp) != 0),
           given((needs & need::given) != 0),
           advantage((needs & need::advantage) != 0),
           marks((needs & need::marks) != 0),
-          factor(shares_gradient),
+          factor(sums_weights),
           of_kind{true, false, false} {
         if (Proximal)
             for (unsigned kind = 0; kind < 3; ++kind) {

@@ -75,7 +75,7 @@ public:
 
 private:
     [[nodiscard]] decision decision_of(run_work<Core> const& work) const noexcept {
-        return decide(call.core, call.aggregate, call.options.log_ratio_clamp, loss_scale, total_of(work.tally), n, {});
+        return decide(call.core, call.aggregate, call.options, loss_scale, total_of(work.tally), n, {});
     }
     void measure_then_apply(std::int64_t first, int runs, run_work<Core>* work) const noexcept {
         measure_runs(call, io, work, runs);
@@ -86,14 +86,15 @@ private:
         for (int i = 0; i < runs; ++i) apply_runs(call, io, work + i, 1);
     }
     void apply_then_undo(std::int64_t first, int runs, run_work<Core>* work) const noexcept {
-        double const shared = loss_scale * scale_of(call.aggregate, n, 0, 0, {});
+        double const shared = loss_scale * scale_of(call.aggregate, n, 0, 0, {}, call.options.mean_epsilon);
         for (int i = 0; i < runs; ++i) {
             double const tokens = by_length ? static_cast<double>(selected_tokens(batch, work[i].where)) : 0.0;
-            work[i].decided.scale = by_length ? loss_scale * scale_of(call.aggregate, n, tokens, 0, {}) : shared;
+            work[i].decided.scale =
+                by_length ? loss_scale * scale_of(call.aggregate, n, tokens, 0, {}, call.options.mean_epsilon) : shared;
         }
         apply_runs(call, io, work, runs);
         for (int i = 0; i < runs; ++i) {
-            sequence_verdict const v = verdict_of(call.core, total_of(work[i].tally));
+            sequence_verdict const v = verdict_of(call.core, call.options, total_of(work[i].tally));
             work[i].decided.keep = v.keep;
             work[i].decided.reasons = v.reasons;
             if (v.keep) continue;

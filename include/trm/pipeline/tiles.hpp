@@ -32,8 +32,8 @@ public:
                          bool apply) noexcept
         : core(policies),
           io(streams),
-          want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient()),
-          want(core.needs(), core.diagnose_over(), core.shares_gradient()),
+          want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight()),
+          want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight()),
           limits(call.clamps),
           clamps(call.clamps),
           widest(call.clamps.widest()),
@@ -98,7 +98,7 @@ private:
         }
         if (!applies) return;
         if (is_plain() && tokens.used * tile<V>::width == end - at) {
-            write_traits<false, false> const traits{false, false};
+            write_traits<false, false> const traits{false, false, false, core.moves_rejected()};
             core.enter_surrogate(enter);
             V objective = lanes.objective;
             core.apply_plain(
@@ -133,9 +133,11 @@ private:
     /// What write_gradient and describe_tokens ask of the policies.
     template <bool Weighted, bool Penalised>
     struct write_traits {
-        bool weight, shares;
+        bool weight, shares, folds, moves;
         [[nodiscard]] constexpr bool has_weight() const noexcept { return Weighted && weight; }
         [[nodiscard]] constexpr bool shares_gradient() const noexcept { return shares; }
+        [[nodiscard]] constexpr bool folds_weight() const noexcept { return folds; }
+        [[nodiscard]] constexpr bool moves_rejected() const noexcept { return moves; }
         [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
     };
     [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
@@ -159,7 +161,7 @@ private:
             ratio_kind const over = core.diagnose_over();
             bool const weighted = core.has_weight(), split = splits, squares = wide;
             auto const streams = io;
-            write_traits<true, false> const traits{weighted, false};
+            write_traits<true, false> const traits{weighted, false, false, false};
             std::int64_t at = first;
             each_register(tokens, [&, stop = end](auto const& t, int) __attribute__((always_inline)) {
                 V const factor = weighted ? token_factor(streams, at, lanes_at(at, stop), t) : t.advantage;
@@ -182,7 +184,8 @@ private:
     template <bool Weighted, bool Penalised>
     [[gnu::noinline]] void write_as(std::int64_t first, std::int64_t end, run_registers<V> const& now) noexcept {
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
-            write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient()};
+            write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient(),
+                                                           core.folds_weight(), core.moves_rejected()};
             V objective = lanes.objective, regulariser = lanes.regulariser;
             stream_pointers<S, T> streams = io;  // a copy that stores cannot change
             if constexpr (!Weighted) streams.token_weight = nullptr;

@@ -69,6 +69,7 @@ template <class Call, class S>
     if (status s = aggregate.validate(); !s.ok()) return s;
     if (!options.log_ratio_clamp.ok())
         return {errc::bad_threshold, -1, -1, "log_ratio_clamp must be in (0, 80], its lower end in [-80, 0)"};
+    if (!options.mean_epsilon.ok()) return {errc::bad_threshold, -1, -1, "mean_epsilon must be in [0, 1]"};
     auto const size = std::ssize(batch.logp);
     if (size > 0 && batch.layout.holds_lengths(size))
         return {errc::decreasing_offsets, 0, -1, "cu_seqlens looks like lengths: it takes offsets 0, n0, n0 + n1, ..."};

@@ -56,7 +56,7 @@ TRM_INLINE void write_gradient(Core const& core, stream_pointers<S, typename V::
                                V& regulariser) noexcept {
     auto const keep = t.keep & run.kept;
     V value = simd::pin(t.value), slope = simd::pin(t.slope);
-    if (core.has_weight() || io.token_weight != nullptr) {
+    if ((core.has_weight() || io.token_weight != nullptr) && !core.folds_weight()) {
         value = simd::pin(factor * value);
         if (!core.shares_gradient()) slope = simd::pin(factor * slope);
     }
@@ -67,10 +67,11 @@ TRM_INLINE void write_gradient(Core const& core, stream_pointers<S, typename V::
         all_slope = zero_unless(t.active, t.penalty_all_slope);
         regulariser = regulariser + zero_unless(t.active, t.penalty_all);
     }
+    if (core.moves_rejected()) all_slope = all_slope + zero_unless(t.active & run.kept & !t.keep, simd::pin(t.slope));
     objective = objective + zero_unless(keep, value);
     if (io.grad == nullptr) return;
     slope = zero_unless(keep, slope);
-    if (core.has_penalties()) slope = slope + all_slope;
+    if (core.has_penalties() || core.moves_rejected()) slope = slope + all_slope;
     V gradient = simd::pin(slope * run.scale);
     if (io.accumulate) gradient = gradient + load_first<V>(io.grad + at, n);
     store_first(io.grad + at, gradient, n);

@@ -29,7 +29,9 @@ using divergences = type_list<k1,  // -x
                               bidirectional_binary_kl,  // both ways
                               given,  // the batch's own stream
                               jensen_shannon,  // log cosh(x / 2)
-                              ratio_change  // |r - 1|
+                              ratio_change,  // |r - 1|
+                              target_probability,  // p
+                              behaviour_probability  // mu
                               >;
 
 /// The divergences that serve as KL penalties: those that have `slope`.
@@ -48,6 +50,7 @@ using criteria = lists_joined<type_list<token_mask<D>>,  // tokens
                               of_statistics<sequence_mask, D>,  // sequences
                               of_statistics<passing_sequence_mask, D>,  // sequences, by what token criteria leave
                               type_list<advantage_signed<D>>,  // tokens that move away
+                              type_list<likely_signed<D>>,  // of these, those that were likely
                               type_list<prefix_mask<D>>,  // selections from here on
                               of_statistics<group_mask, D>,  //
                               of_statistics<signed_sequence_mask, D>,  //
@@ -61,7 +64,8 @@ using weights = type_list<no_weight, token_weight, sequence_weight<stat::sum_t>,
                           normalised<sequence_weight<stat::mean_t>>, constant_weight>;
 
 using surrogates = type_list<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo, gspo_token, gmpo,
-                             sapo, dro, kl_cov, vespo, topr, spo, drpo, up_grpo, delight, topr_token, topr_geometric>;
+                             sapo, dro, kl_cov, vespo, topr, spo, drpo, up_grpo, delight, topr_token, topr_geometric,
+                             sapo_sequence, cispo_sequence, vespo_folded>;
 
 /// Penalties whose KL is estimated by E.
 template <class E>

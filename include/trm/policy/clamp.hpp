@@ -10,8 +10,8 @@
 
 TRM_NAMESPACE_BEGIN
 
-/// What a log-ratio x (nats) is clamped to before exp: [lower, upper], which holds 0. 80 is the widest, e^80 = 5.5e34: below that it
-/// is the same as no clamp, beyond it float would have no number.
+/// What a log-ratio x (nats) is clamped to before exp: [lower, upper], which holds 0. 80 is the widest, e^80 = 5.5e34: below
+/// that it is the same as no clamp, beyond it float would have no number.
 struct clamp_range {
     double lower = -20.0, upper = 20.0;
 

@@ -31,6 +31,26 @@ struct probability_change {
     }
 };
 
+/// p, the sampled token's probability under the target policy. No divergence: for criteria such as p >= 0.1. 1 transcendental.
+struct target_probability {
+    static constexpr char const* name = "target_probability";
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return simd::probability(l.target).p;
+    }
+};
+
+/// mu, the sampled token's probability under the behaviour policy, alike. 1 transcendental.
+struct behaviour_probability {
+    static constexpr char const* name = "behaviour_probability";
+    static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    template <class V>
+    TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
+        return simd::probability(l.behaviour).p;
+    }
+};
+
 namespace detail {
 
 /// y = log p - log mu of the two probabilities as they are: no clamp, log-probabilities above 0 taken as 0. e^y - 1 and k3(y)

@@ -61,6 +61,46 @@ template <class D>
 advantage_signed(D, band, band) -> advantage_signed<D>;
 template <class D>
 advantage_signed(D, band, band, zero_advantage) -> advantage_signed<D>;
+/// `advantage_signed` that rejects only tokens which were likely: of probability mu >= least under the behaviour policy of D's
+/// log-ratio, least by the sign of A; 0 puts no condition. Ablations of Stable-RL (`ppo_ablation_positive`, `_negative`,
+/// `_both`), where D is the ratio.
+template <divergence_policy D>
+struct likely_signed {
+    D divergence;
+    band positive;  ///< for A > 0
+    band negative;  ///< for A < 0
+    double least_positive = 0.0;  ///< mu from which on A > 0 can be rejected
+    double least_negative = 0.0;
+    zero_advantage zero = zero_advantage::as_negative;
+
+    static constexpr char const* name = "away_likely";
+    static constexpr auto form = criterion_form::around;
+    static void fields(auto f) {
+        f("negative", &likely_signed::negative);
+        f("least_positive", &likely_signed::least_positive);
+        f("least_negative", &likely_signed::least_negative);
+        f("zero", &likely_signed::zero);
+    }
+    static constexpr bool is_sequence = false;
+    static constexpr int sums = 0, maxima = 0;
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return advantage_signed<D>::needs(); }
+    [[nodiscard]] constexpr status validate() const noexcept {
+        bool const ok = positive.ok() && negative.ok() && least_positive >= 0 && least_negative >= 0;
+        return ok ? status{} : status{errc::bad_threshold, -1, -1, "likely_signed"};
+    }
+    template <class V, bool P>
+    TRM_INLINE typename V::mask test(token<V, P> const& t) const noexcept {
+        auto const& l = ratio_of(divergence, t);
+        V const mu = simd::probability(l.behaviour).p, nought(typename V::value_type(0));
+        V const least =
+            select(t.advantage > nought, simd::broadcast<V>(least_positive), simd::broadcast<V>(least_negative));
+        return advantage_signed<D>{divergence, positive, negative, zero}.test(t) | (mu < least);
+    }
+};
+template <class D>
+likely_signed(D, band, band, double, double) -> likely_signed<D>;
+template <class D>
+likely_signed(D, band, band, double, double, zero_advantage) -> likely_signed<D>;
 /// Any token mask, conditioned on the direction of the move.
 template <class D>
 [[nodiscard]] constexpr advantage_signed<D> only_away(token_mask<D> m,

@@ -31,6 +31,9 @@ inline constexpr bool shares_gradient = requires { requires S::shares_gradient; 
 /// Does the surrogate have a gradient where A = 0? If not, sequences without advantages need not be computed.
 template <class S>
 inline constexpr bool acts_without_advantage = requires { requires S::acts_without_advantage; };
+/// Does the surrogate's `measure` look at t.weight, and are its terms not multiplied by it afterwards?
+template <class S>
+inline constexpr bool folds_weight = requires { requires S::folds_weight; };
 
 namespace detail {
 template <class V>
@@ -43,8 +46,8 @@ TRM_INLINE typename V::mask nowhere() noexcept {
 }
 }  // namespace detail
 
-/// -r A, slope -r A, (4 + |x|) u. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075. prime-rl's
-/// loss and SkyRL's `importance_sampling` and `dppo`, with their masks; no parameters.
+/// -r A, slope -r A, (4 + |x|) u. The importance-weighted policy gradient, and the masked surrogate of arXiv 2512.23075.
+/// prime-rl's loss and SkyRL's `importance_sampling` and `dppo`, with their masks; no parameters.
 struct importance_ratio {
     static constexpr char const* name = "importance_ratio";
     static constexpr ratio_kind over = ratio_kind::surrogate;
@@ -58,7 +61,8 @@ struct importance_ratio {
 };
 
 /// max(-r A, -clip(r, 1 - eps_low, 1 + eps_high) A), and for A < 0 at most -dual_clip A. Slope -r A where the unclipped
-/// term is the value, ends of the band included, else 0; (4 + |x|) u. dual_clip 0 means none. PPO (arXiv 1707.06347);
+/// term is the value, ends of the band included, else 0; (4 + |x|) u. dual_clip 0 means none. eps_high may be
+/// negative, above -1. PPO (arXiv 1707.06347);
 /// asymmetric: DAPO (arXiv 2503.14476); dual clip: arXiv 1912.09729. All of the ten trainers but prime-rl, with 0.2 and 0.2
 /// (Liger's Triton wrapper 0.2 and 0.4); dual clip 3 always in verl, 3 as an option in SkyRL, off elsewhere (TRL and Liger
 /// call it `delta`).
@@ -76,7 +80,7 @@ struct ppo_clip {
     static constexpr ratio_kind over = ratio_kind::surrogate;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
-        bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
+        bool const ok = eps_low >= 0 && eps_high > -1 && (dual_clip == 0 || dual_clip > 1);
         return ok && !is_nan(eps_low + eps_high + dual_clip) ? status{}
                                                              : status{errc::bad_threshold, -1, -1, "ppo_clip"};
     }
@@ -106,6 +110,18 @@ struct ppo_clip {
         return {value, zero_unless(same & l.unclamped, value), (positive & !same) | (l.exp < floor)};
     }
 };
+
+/// TRL's and Liger's `delta` of any size: min(r, delta) in the unclipped term. Above 1 + eps_high that is dual_clip; below,
+/// it is the upper end for A > 0, while A < 0 is clipped at 1 + eps_high from above (as PPO's min with the clipped term makes
+/// it). `Clip`: ppo_clip, gspo or gspo_token.
+template <class Clip = ppo_clip>
+[[nodiscard]] constexpr Clip clip_with_delta(double eps_low, double eps_high, double delta) noexcept {
+    Clip c;
+    c.eps_low = eps_low;
+    c.eps_high = delta < 1 + eps_high ? delta - 1 : eps_high;
+    c.dual_clip = delta < 1 + eps_high ? 1 + eps_high : delta;
+    return c;
+}
 
 /// -A logp, slope -A, exact: REINFORCE (Williams 1992). Combine with a weight for off-policy correction. verl `gpg` (arXiv
 /// 2504.02546) and bypass `reinforce`, NeMo-RL `disable_ppo_ratio`, SkyRL `rollout_is`; no parameters.

@@ -26,6 +26,21 @@ TRM_INLINE void add_where(typename V::mask m, V v, V* sum) noexcept {
     *sum = *sum + simd::pin(zero_unless(m, v));
 }
 
+/// *sum += x and sum[1] += 1, over the tokens whose mean the policy takes.
+template <class V, bool P>
+TRM_INLINE void measure_mean(sees ratios, token<V, P> const& t, log_ratio<V> const& l, V* sum) noexcept {
+    auto const which = ratios == sees::all_tokens ? t.active : t.keep;
+    add_where(which, l.value, sum);
+    add_where(which, simd::broadcast<V>(1), sum + 1);
+}
+/// *sum += w A where A > 0, sum[1] += w A where A < 0, over the tokens whose terms count.
+template <class V, bool P>
+TRM_INLINE void measure_signed_advantages(token<V, P> const& t, V* sum) noexcept {
+    V const weighted = t.weight * t.advantage;
+    add_where(t.keep & (t.advantage > zero<V>()), weighted, sum);
+    add_where(t.keep & (t.advantage < zero<V>()), weighted, sum + 1);
+}
+
 /// PPO's clip of one ratio s for tokens of either sign of A: the ratio that the value uses, and whether it is flat in s.
 struct clipped_ratio {
     double used;
@@ -41,7 +56,7 @@ struct clipped_ratio {
 }
 [[nodiscard]] constexpr status check_clip(double eps_low, double eps_high, double dual_clip,
                                           char const* name) noexcept {
-    bool const ok = eps_low >= 0 && eps_high >= 0 && (dual_clip == 0 || dual_clip > 1);
+    bool const ok = eps_low >= 0 && eps_high > -1 && (dual_clip == 0 || dual_clip > 1);
     return ok ? status{} : status{errc::bad_threshold, -1, -1, name};
 }
 
@@ -63,43 +78,45 @@ TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, seque
 /// gradient flows through the mean: every token of the sequence has slope -(s / n) sum_t w_t A_t, over those t whose term
 /// is not flat in s, w_t their weights; with advantages of either sign that is two sums. GSPO, arXiv 2507.18071; slime,
 /// TRL, OpenRLHF, AReaL, NeMo-RL, Liger. Clip ranges are two orders below PPO's: 3e-4 and 4e-4 in the paper, the default
-/// here; trainers' own defaults are PPO's 0.2. Where the clamp of log-ratios acts on a token, it has no gradient; where that of
-/// the mean acts, no token has one (here and in the next two).
+/// here; trainers' own defaults are PPO's 0.2. `ratios`: the mean is over the tokens that pass every token criterion (AReaL,
+/// verl's decoupled mode), or over all loss_mask tokens (slime, SkyRL), which then have that slope too, rejected or not: rows
+/// of a backward pass must not be skipped by `keep`. Where the clamp of log-ratios acts on a token, it has no gradient; where
+/// that of the mean acts, no token has one (here and in the next two).
 struct gspo {
     double eps_low = 3e-4;
     double eps_high = 4e-4;
     double dual_clip = 0.0;
+    sees ratios = sees::kept_tokens;  ///< the tokens whose mean s is
 
     static constexpr char const* name = "gspo";
     static void fields(auto f) {
         f("eps_low", &gspo::eps_low);
         f("eps_high", &gspo::eps_high);
         f("dual_clip", &gspo::dual_clip);
+        f("ratios", &gspo::ratios);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 4;
     static constexpr bool shares_gradient = true;
+    /// Rejected tokens are in the mean, and move it.
+    [[nodiscard]] constexpr bool moves_rejected() const noexcept { return ratios == sees::all_tokens; }
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return detail::check_clip(eps_low, eps_high, dual_clip, "gspo");
     }
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
-        V const zero = detail::zero<V>();
-        detail::add_where(t.keep, l.value, sum);
-        detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
-        V const weighted = t.weight * t.advantage;
-        detail::add_where(t.keep & (t.advantage > zero), weighted, sum + 2);
-        detail::add_where(t.keep & (t.advantage < zero), weighted, sum + 3);
+        detail::measure_mean(ratios, t, l, sum);
+        detail::measure_signed_advantages(t, sum + 2);
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const mean = sum[0] / sum[1], s = std::exp(clamp(mean));
+        double const n = sum[1] + epsilon, mean = sum[0] / n, s = std::exp(clamp(mean));
         auto const up = detail::clip_for_positive(s, eps_high);
         auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
         bool const moves = clamp.contains(mean);
         double const advantage = (moves && !up.flat ? sum[2] : 0.0) + (moves && !down.flat ? sum[3] : 0.0);
-        return {{up.used, down.used, -s * advantage / sum[1], (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
+        return {{up.used, down.used, -s * advantage / n, (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
@@ -118,12 +135,14 @@ struct gspo_token {
     double eps_low = 3e-4;
     double eps_high = 4e-4;
     double dual_clip = 0.0;
+    sees ratios = sees::kept_tokens;  ///< the tokens whose mean s is
 
     static constexpr char const* name = "gspo_token";
     static void fields(auto f) {
         f("eps_low", &gspo_token::eps_low);
         f("eps_high", &gspo_token::eps_high);
         f("dual_clip", &gspo_token::dual_clip);
+        f("ratios", &gspo_token::ratios);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 2;
@@ -133,12 +152,11 @@ struct gspo_token {
     }
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
-        detail::add_where(t.keep, l.value, sum);
-        detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
+        detail::measure_mean(ratios, t, l, sum);
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const mean = sum[0] / sum[1], s = std::exp(clamp(mean));
+        double const n = sum[1] + epsilon, mean = sum[0] / n, s = std::exp(clamp(mean));
         auto const up = detail::clip_for_positive(s, eps_high);
         auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
         bool const still = !clamp.contains(mean);
@@ -184,10 +202,10 @@ struct gmpo {
         detail::add_where(t.keep, simd::broadcast<V>(1), sum + 1);
         detail::add_where(t.keep, t.weight * t.advantage, sum + 2);
     }
-    [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
+    [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const mean = sum[0] / sum[1], ratio = std::exp(clamp(mean));
-        return {{ratio, 0, clamp.contains(mean) ? -ratio * sum[2] / sum[1] : 0.0, 0}};
+        double const n = sum[1] + epsilon, mean = sum[0] / n, ratio = std::exp(clamp(mean));
+        return {{ratio, 0, clamp.contains(mean) ? -ratio * sum[2] / n : 0.0, 0}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,

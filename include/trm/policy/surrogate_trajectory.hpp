@@ -34,10 +34,9 @@ struct trajectory_score {
 }  // namespace detail
 
 /// phi(w) = exp(lambda + k log w - lambda w) = e^{lambda (1 - w)} w^k, with (k, lambda) by the sign of A; log w clamped to
-/// [log 1e-8, the upper clamp of sums], log phi to at most 80. phi(1) = 1; phi is largest at w = k / lambda and falls off on both
-/// sides. VESPO, arXiv 2602.10693; TRL, Liger: (2, 3) for A >= 0 and (3, 2) for A < 0, the defaults. TRL folds importance
-/// weights into w; here the ratio is current over rollout if `over` says so, and a weight multiplies phi, so use one of the
-/// two.
+/// [log 1e-8, the upper clamp of sums], log phi to at most 80. phi(1) = 1; phi is largest at w = k / lambda and falls off on
+/// both sides. VESPO, arXiv 2602.10693; TRL, Liger: (2, 3) for A >= 0 and (3, 2) for A < 0, the defaults. A weight multiplies
+/// phi; TRL folds it into w: `vespo_folded`.
 struct vespo : detail::trajectory_score {
     double k_positive = 2.0;
     double lambda_positive = 3.0;
@@ -68,6 +67,26 @@ struct vespo : detail::trajectory_score {
             return std::exp(log_phi > 80 ? 80 : log_phi);  // finite in float
         };
         return {{phi(k_positive, lambda_positive), phi(k_negative, lambda_negative), 0, 0}};
+    }
+};
+
+/// `vespo` with importance weights inside w: log w = sum_t (x_t + clamp(log w_t, log 1e-8, 20)), w_t the weight policy's,
+/// bounded, times the batch's token_weights; nothing multiplies phi. A weight of 0 counts as 1e-8, which silences the
+/// sequence. TRL, with its token modes; sequence weights and normalised ones are refused.
+struct vespo_folded : vespo {
+    using vespo::vespo;
+    static constexpr char const* name = "vespo_folded";
+    static constexpr int sums = 2;
+    static constexpr bool folds_weight = true;
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
+        detail::add_where(t.keep, l.value, sum);
+        V const least = simd::broadcast<V>(1e-8), most = simd::broadcast<V>(485165195.40979);  // e^20
+        detail::add_where(t.keep, log(simd::clamp(t.weight, least, most)), sum + 1);
+    }
+    [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
+        double const x = sum[0] + sum[1];
+        return vespo::constants(&x, epsilon, clamp);
     }
 };
 

@@ -8,6 +8,7 @@
 #include <trm/policy/surrogate_gated.hpp>
 #include <trm/policy/surrogate_quadratic.hpp>
 #include <trm/policy/surrogate_sequence.hpp>
+#include <trm/policy/surrogate_sequence_soft.hpp>
 #include <trm/policy/surrogate_soft.hpp>
 #include <trm/policy/surrogate_tapered.hpp>
 #include <trm/policy/surrogate_trajectory.hpp>

@@ -107,9 +107,9 @@ struct token_weight {
 };
 
 /// One weight for the whole sequence: the product of its ratios (stat::sum) or their geometric mean (stat::mean), bounded:
-/// w = bound(exp(clamp(statistic of x))). Tokens are clamped before they are summed, each by its own clamp. `ratios`: of every loss_mask token, or
-/// of those that pass every token criterion. Product: verl and SkyRL (truncated at 2 and 5), slime, TRL (its default, 0
-/// above 3), NeMo-RL under GSPO. Geometric mean: slime, AReaL (`ratio` at level sequence).
+/// w = bound(exp(clamp(statistic of x))). Tokens are clamped before they are summed, each by its own clamp. `ratios`: of
+/// every loss_mask token, or of those that pass every token criterion. Product: verl and SkyRL (truncated at 2 and 5), slime,
+/// TRL (its default, 0 above 3), NeMo-RL under GSPO. Geometric mean: slime, AReaL (`ratio` at level sequence).
 template <class Stat>
 struct sequence_weight {
     Stat statistic;
@@ -155,6 +155,12 @@ enum class normalise : std::uint8_t { after_bound, before_bound };
 template <>
 inline constexpr enum_word<normalise> enum_words<normalise>[] = {{"after_bound", normalise::after_bound},
                                                                  {"before_bound", normalise::before_bound}};
+/// What the mean of sequence weights is divided by: the sequences that have a weight (kept ones, if it sees those), or all
+/// rows of the batch, empty ones included, as in slime. Over ranks, the rows of each.
+enum class averaged_rows : std::uint8_t { measured, all };
+template <>
+inline constexpr enum_word<averaged_rows> enum_words<averaged_rows>[] = {{"measured", averaged_rows::measured},
+                                                                         {"all", averaged_rows::all}};
 /// Divides a weight by its batch mean (verl `rollout_is_batch_normalize`, off; slime `tis_batch_normalize`, on in
 /// mis.yaml), so that the mean becomes 1: over every finite loss_mask token, or over the kept ones only (self-normalised
 /// importance sampling). `after_bound` divides the bounded weight, which may then exceed its bound, as in verl and slime;
@@ -165,6 +171,7 @@ struct normalised {
     W weight;
     normalise when = normalise::after_bound;
     sees tokens = sees::all_tokens;
+    averaged_rows rows = averaged_rows::measured;  ///< of sequence weights
 
     static constexpr bool is_sequence = W::sums > 0;
     static constexpr char const* name = !is_sequence                                         ? "normalised_token"
@@ -175,6 +182,7 @@ struct normalised {
         f("when", &normalised::when);
         f("sees", &normalised::tokens);
         if constexpr (is_sequence) f("ratios", [](auto& w) -> auto& { return w.weight.ratios; });
+        if constexpr (is_sequence) f("rows", &normalised::rows);
     }
     static constexpr ratio_kind over = W::over;
     static constexpr int sums = W::sums + 1;
@@ -207,9 +215,11 @@ template <class W>
 normalised(W, normalise) -> normalised<W>;
 template <class W>
 normalised(W, normalise, sees) -> normalised<W>;
+template <class W>
+normalised(W, normalise, sees, averaged_rows) -> normalised<W>;
 template <ratio_kind Kind, class W>
 [[nodiscard]] constexpr normalised<over_ratio<Kind, W>> over(normalised<W> w) noexcept {
-    return {{w.weight}, w.when, w.tokens};
+    return {{w.weight}, w.when, w.tokens, w.rows};
 }
 template <class W>
 inline constexpr bool is_normalised = false;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/core/batch_view.hpp>
+#include <trm/loss/options.hpp>
 #include <trm/pipeline/selection.hpp>
 #include <trm/reference/diagnostics.hpp>
 #include <trm/reference/policy_recent.hpp>
@@ -96,7 +97,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, log_ratio_cl
 
 /// What the terms of sequence i are divided by; 0 where that is empty. kept[i] = kept tokens of sequence i.
 inline double divisor(aggregation const& a, std::vector<sequence> const& all, std::vector<double> const& kept,
-                      std::size_t i) {
+                      std::size_t i, mean_epsilons const& epsilon) {
     using kind = aggregation::kind;
     bool const by_kept = a.divide_by.which == denominator::kind::kept;
     double tokens = 0, sequences = 0;
@@ -111,15 +112,16 @@ inline double divisor(aggregation const& a, std::vector<sequence> const& all, st
     double const own = by_kept ? kept[i] : all[i].size();
     double const given = a.divide_by.n;
     bool const is_given = a.divide_by.which == denominator::kind::given;
+    auto const with = [&](double n) { return n > 0 ? n + epsilon.total : 0; };
     switch (a.which) {
         case kind::token_mean:
-            return is_given ? given : tokens;
+            return with(is_given ? given : tokens);
         case kind::token_sum:
             return 1;
         case kind::seq_mean_token_sum:
-            return is_given ? given : sequences;
+            return with(is_given ? given : sequences);
         case kind::seq_mean_token_mean:
-            return (is_given ? given : sequences) * own;
+            return with(is_given ? given : sequences) * (own > 0 ? own + epsilon.sequence : 0);
         case kind::seq_mean_token_sum_norm:
             return (is_given ? given : sequences) * a.length;
         case kind::prompt_mean:
@@ -142,6 +144,10 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     e.weights.assign(extent, 0);
     e.keep.assign(extent, 0);
     e.reasons.assign(extent, 0);
+    for (sequence& s : all) {
+        s.mean_epsilon = loss.options.mean_epsilon.surrogate;
+        s.mask_epsilon = loss.options.mean_epsilon.mask;
+    }
     decisions decide;
     if (chosen.marks.empty()) mark(loss.surrogate, all, decide);
 
@@ -194,13 +200,19 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
     // apply
     double const mean = batch_mean(loss.weight, all, loss.weight.over, decide);
     for (std::size_t i = 0; i < all.size(); ++i) {
-        double const by = divisor(loss.aggregate, all, kept, i), scale = by > 0 ? loss_scale / by : 0.0;
+        double const by = divisor(loss.aggregate, all, kept, i, loss.options.mean_epsilon),
+                     scale = by > 0 ? loss_scale / by : 0.0;
         auto const w = weights(loss.weight, all[i], loss.weight.over, mean, decide);
         for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
             token& tok = all[i].tokens[t];
             tok.weight = tok.keep ? w[t] * tok.factor : 0;
         }
         auto const l = surrogates(loss.surrogate, all[i], decide);
+        bool whole_kept =
+            !(whole_sequences && !all[i].nonfinite.empty());  // tokens that criteria of tokens reject may move the mean
+        for (token const& t : all[i].tokens) whole_kept = whole_kept && (e.reasons[t.at] & ~of_tokens & 0xffff) == 0;
+        bool moves_all = false;
+        if constexpr (requires { loss.surrogate.moves_rejected(); }) moves_all = loss.surrogate.moves_rejected();
         std::vector<judged_token> judged;
         for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
             token const& tok = all[i].tokens[t];
@@ -212,10 +224,13 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
                 e.grad[tok.at] += scale * factor * slope;
                 e.grad_size[tok.at] += std::fabs(scale * factor * slope);
             };
-            add(weight, l[t].value, 0);
+            constexpr bool inside = std::derived_from<std::remove_cvref_t<decltype(loss.surrogate)>, vespo_folded>;
+            add(inside ? double(keep) : weight, l[t].value, 0);
             using S1 = std::remove_cvref_t<decltype(loss.surrogate)>;
-            constexpr bool shared = std::derived_from<S1, gspo> || std::derived_from<S1, gmpo>;
-            add(shared ? double(keep) : weight, 0, l[t].slope);  // weights are in a slope that the sequence shares
+            constexpr bool shared =
+                std::derived_from<S1, gspo> || std::derived_from<S1, gmpo> || std::derived_from<S1, sapo_sequence>;
+            add(shared || inside ? double(keep || (moves_all && whole_kept)) : weight, 0,
+                l[t].slope);  // weights are in a slope that the sequence shares
             auto const add_penalty = [&](auto const& p) {
                 terms const q = penalty(p, tok);
                 if (keep || p.tokens == sees::all_tokens) add(1, q.value, q.slope);

@@ -37,6 +37,8 @@ struct sequence {
     std::vector<std::int64_t> nonfinite_position;
     std::int32_t group = 0;
     std::int64_t slots = 0;  ///< loss_mask or not
+    double mean_epsilon = 0;  ///< added to the number of tokens in means of surrogates
+    double mask_epsilon = 0;  ///< and in those of criteria
     [[nodiscard]] double size() const { return static_cast<double>(tokens.size() + nonfinite.size()); }
 };
 
@@ -139,21 +141,22 @@ flags rejected(token_mask<D> const& m, std::vector<sequence> const& batch, decis
 struct statistic_value {
     double value, size;
 };
-inline statistic_value statistic(stat::sum_t, std::vector<double> const& v) {
+inline statistic_value statistic(stat::sum_t, std::vector<double> const& v, double = 0) {
     statistic_value s{0, 0};
     for (double d : v) s = {s.value + d, s.size + std::fabs(d)};
     return s;
 }
-inline statistic_value statistic(stat::mean_t, std::vector<double> const& v) {
+inline statistic_value statistic(stat::mean_t, std::vector<double> const& v, double epsilon = 0) {
     statistic_value const s = reference::statistic(stat::sum, v);
-    return {s.value / static_cast<double>(v.size()), s.size / static_cast<double>(v.size())};
+    double const n = static_cast<double>(v.size()) + epsilon;
+    return {s.value / n, s.size / n};
 }
-inline statistic_value statistic(stat::max_t, std::vector<double> const& v) {
+inline statistic_value statistic(stat::max_t, std::vector<double> const& v, double = 0) {
     double best = -infinity;
     for (double d : v) best = d > best ? d : best;
     return {best, std::fabs(best)};
 }
-inline statistic_value statistic(stat::min_t, std::vector<double> const& v) {
+inline statistic_value statistic(stat::min_t, std::vector<double> const& v, double = 0) {
     double best = infinity;
     for (double d : v) best = d < best ? d : best;
     return {best, std::fabs(best)};
@@ -166,7 +169,7 @@ flags rejected(sequence_mask<D, Stat> const& m, std::vector<sequence> const& bat
         std::vector<double> values;
         for (token const& t : batch[i].tokens) values.push_back(divergence_at(m.divergence, t));
         if (values.empty()) continue;
-        auto const s = statistic(m.statistic, values);
+        auto const s = statistic(m.statistic, values, batch[i].mask_epsilon);
         f[i].assign(f[i].size(), !decide.inside(m.keep, s.value, s.size));
     }
     return f;
@@ -180,7 +183,7 @@ flags rejected(passing_sequence_mask<D, Stat> const& m, std::vector<sequence> co
         for (token const& t : batch[i].tokens)
             if (t.passes) values.push_back(divergence_at(m.divergence, t));
         if (values.empty()) continue;
-        auto const s = statistic(m.statistic, values);
+        auto const s = statistic(m.statistic, values, batch[i].mask_epsilon);
         f[i].assign(f[i].size(), !decide.inside(m.keep, s.value, s.size));
     }
     return f;

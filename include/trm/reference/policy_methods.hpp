@@ -21,6 +21,12 @@ inline double divergence(probability_change const&, token const&, pair const& l)
     return std::exp(std::fmin(l.target, 0)) - std::exp(std::fmin(l.behaviour, 0));
 }
 inline double divergence(ratio_change const&, token const&, pair const& l) { return std::fabs(std::expm1(l.x)); }
+inline double divergence(target_probability const&, token const&, pair const& l) {
+    return std::exp(std::fmin(l.target, 0));
+}
+inline double divergence(behaviour_probability const&, token const&, pair const& l) {
+    return std::exp(std::fmin(l.behaviour, 0));
+}
 inline double divergence(ratio_either_way const&, token const&, pair const& l) { return std::exp(std::fabs(l.x)); }
 inline double divergence(jensen_shannon const&, token const&, pair const& l) {
     long double const half = std::sinh(static_cast<long double>(l.x) / 2);
@@ -38,6 +44,18 @@ flags rejected(advantage_signed<D> const& m, std::vector<sequence> const& batch,
             bool const sinks = A < 0 || (A == 0 && m.zero == zero_advantage::as_negative);
             if ((A > 0 && x > 0) || (sinks && x < 0))
                 f[i][t] = !decide.inside(A > 0 ? m.positive : m.negative, divergence_at(m.divergence, tok));
+        }
+    return f;
+}
+
+template <class D>
+flags rejected(likely_signed<D> const& m, std::vector<sequence> const& batch, decisions& decide) {
+    flags f = rejected(advantage_signed<D>{m.divergence, m.positive, m.negative, m.zero}, batch, decide);
+    for (std::size_t i = 0; i < batch.size(); ++i)
+        for (std::size_t t = 0; t < batch[i].tokens.size(); ++t) {
+            token const& tok = batch[i].tokens[t];
+            double const mu = std::exp(std::fmin(pair_of(tok, m.divergence.over, tok.clamps.mask).behaviour, 0));
+            f[i][t] = f[i][t] && !decide.below(mu, tok.advantage > 0 ? m.least_positive : m.least_negative);
         }
     return f;
 }
@@ -78,7 +96,7 @@ double sum_kept(sequence const& s, F&& f) {
 template <class F>
 double mean_kept(sequence const& s, F&& f) {
     double const n = sum_kept(s, [](token const&) { return 1.0; });
-    return n > 0 ? sum_kept(s, f) / n : 0.0;
+    return n > 0 ? sum_kept(s, f) / (n + s.mean_epsilon) : 0.0;
 }
 /// The log-ratio that a surrogate looks at.
 template <class S>
@@ -97,9 +115,27 @@ inline sequence_ratio ratio_of_sequence(sequence const& s, double x) {
     clamp_range const c = clamp_of_sums(s);
     return {std::exp(c(x)), !c.contains(x)};
 }
+/// Is the mean over the tokens that pass?
+template <class S>
+bool of_kept(S const& policy) {
+    if constexpr (requires { policy.ratios; }) return policy.ratios == sees::kept_tokens;
+    return true;
+}
+/// Of the tokens that pass, or of all.
 template <class S>
 sequence_ratio mean_ratio(S const& policy, sequence const& s) {
-    return ratio_of_sequence(s, mean_kept(s, [&](token const& t) { return moved(policy, t).x; }));
+    auto const x = [&](token const& t) { return moved(policy, t).x; };
+    if (of_kept(policy)) return ratio_of_sequence(s, mean_kept(s, x));
+    double sum = 0;
+    for (token const& t : s.tokens) sum += x(t);
+    return ratio_of_sequence(s, s.tokens.empty() ? 0 : sum / (static_cast<double>(s.tokens.size()) + s.mean_epsilon));
+}
+/// How many tokens that mean is over.
+template <class S>
+double size_of_mean(S const& policy, sequence const& s) {
+    double const kept = sum_kept(s, [](token const&) { return 1.0; });
+    double const n = of_kept(policy) ? kept : static_cast<double>(s.tokens.size());
+    return n > 0 ? n + s.mean_epsilon : 1;
 }
 /// PPO's clipped term as a function of a ratio s, and its derivative with respect to s.
 template <class S>
@@ -114,9 +150,10 @@ std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& dec
     auto const [ratio, clamped] = mean_ratio(policy, s);
     double slope = 0;
     if (!clamped)
-        slope = mean_kept(s, [&, r = ratio](token const& t) {
-            return t.weight * clipped_term(policy, r, t.advantage, decide).slope;
-        });
+        slope =
+            sum_kept(s, [&, r = ratio](
+                            token const& t) { return t.weight * clipped_term(policy, r, t.advantage, decide).slope; }) /
+            size_of_mean(policy, s);
     std::vector<terms> out;
     for (token const& t : s.tokens) {
         terms const own = clipped_term(policy, ratio, t.advantage, decide);
@@ -153,6 +190,30 @@ std::vector<terms> surrogates(S const& policy, sequence const& s, decisions& dec
     }
     return out;
 }
+template <std::derived_from<sapo_sequence> S>
+std::vector<terms> surrogates(S const& policy, sequence const& s, decisions&) {
+    auto const [ratio, clamped] = mean_ratio(policy, s);
+    double const r = ratio;
+    auto const tau = [&](double A) { return A > 0 ? policy.tau_positive : policy.tau_negative; };
+    auto const gate = [&](double A) { return 1 / (1 + std::exp(-tau(A) * (r - 1))); };
+    double const sum = sum_kept(
+        s, [&](token const& t) { return t.weight * -4 * t.advantage * gate(t.advantage) * (1 - gate(t.advantage)); });
+    double const slope = clamped ? 0 : r * sum / size_of_mean(policy, s);
+    std::vector<terms> out;
+    for (token const& t : s.tokens)
+        out.push_back(
+            {-t.advantage * gate(t.advantage) * 4 / tau(t.advantage), moved(policy, t).clamped ? 0 : slope, false});
+    return out;
+}
+template <std::derived_from<cispo_sequence> S>
+std::vector<terms> surrogates(S const& c, sequence const& s, decisions& decide) {
+    double const ratio = mean_ratio(c, s).value;
+    bool const low = decide.below(ratio, c.lower), high = decide.below(c.upper, ratio);
+    double const w = low ? c.lower : high ? c.upper : ratio;
+    std::vector<terms> out;
+    for (token const& t : s.tokens) out.push_back({-w * t.advantage * t.logp, -w * t.advantage, low || high});
+    return out;
+}
 /// Score form: -factor(sign of A) A logp.
 template <class S, class F>
 std::vector<terms> scores(S const&, sequence const& s, F&& factor) {
@@ -169,7 +230,11 @@ double log_product(S const& policy, sequence const& s, clamp_range clamp) {
 }
 template <std::derived_from<vespo> S>
 std::vector<terms> surrogates(S const& v, sequence const& s, decisions&) {
-    double const x = log_product(v, s, {std::log(1e-8), clamp_of_sums(s).upper});
+    double const lowest = std::log(1e-8);
+    double const x = clamp_range(lowest, clamp_of_sums(s).upper)(sum_kept(s, [&](token const& t) {
+        double const log_weight = std::fmin(std::fmax(std::log(t.weight), lowest), 20.0);
+        return moved(v, t).x + (std::derived_from<S, vespo_folded> ? log_weight : 0.0);
+    }));
     return scores(v, s, [&](bool negative) {
         double const k = negative ? v.k_negative : v.k_positive,
                      lambda = negative ? v.lambda_negative : v.lambda_positive;

@@ -48,15 +48,17 @@ double batch_mean(normalised<W> const& w, std::vector<sequence> const& batch, ra
     W averaged = w.weight;
     if (w.when == normalise::before_bound) averaged.bound = weight_bound{-infinity, infinity, 0, 0};
     double sum = 0, units = 0;
+    bool const of_tokens = std::derived_from<W, token_weight>;
     for (sequence const& s : batch) {
         std::vector<double> const all = weights(averaged, s, over, decide);
         for (std::size_t t = 0; t < all.size(); ++t) {
             if (w.tokens == sees::kept_tokens && !s.tokens[t].keep) continue;
             sum += all[t];
             units += 1;
-            if (!std::is_same_v<W, token_weight> && !std::derived_from<W, token_weight>) break;  // one of the sequence
+            if (!of_tokens) break;  // one of the sequence
         }
     }
+    if (w.rows == averaged_rows::all && !of_tokens) units = static_cast<double>(batch.size());
     return units > 0 && sum / units > 1e-8 ? sum / units : 1;
 }
 template <class W>
