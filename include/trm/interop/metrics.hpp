@@ -250,18 +250,25 @@ template <storage_type S>
     return out;
 }
 
-/// NeMo-RL's comparison of the rollout with the training policy: token means of e^|x|, of k3 in both directions and of the
-/// two-point Jensen-Shannon divergence, and the spread over non-empty sequences of the mean e^|x|. Log-ratios are clamped here.
-template <storage_type S>
+/// NeMo-RL's comparison of the rollout with the training policy: token means of e^|x|, of a KL estimate in both directions
+/// and of the two-point Jensen-Shannon divergence, and the spread over non-empty sequences of the mean e^|x|. `Estimator` is
+/// its `reference_policy_kl_type`: k1, k2 or k3. Log-ratios are clamped here, unless the limit is infinite.
+template <class Estimator = k3, storage_type S>
 [[nodiscard]] metrics nemo_metrics(batch_view<S> const& batch, double limit = 20) {
+    static_assert(std::is_same_v<Estimator, k1> || std::is_same_v<Estimator, k2> || std::is_same_v<Estimator, k3>);
+    auto const kl = [](double x) {  // of the sampling policy to the other, x = log other - log sampling
+        if constexpr (std::is_same_v<Estimator, k1>) return -x;
+        if constexpr (std::is_same_v<Estimator, k2>) return x * x / 2;
+        if constexpr (std::is_same_v<Estimator, k3>) return std::expm1(x) - x;
+    };
     double n = 0, either = 0, forward = 0, backward = 0, js = 0;
     detail::spread sequences;
     for (auto const& row : detail::log_ratios(batch, limit)) {
         double own = 0;
         for (double x : row) {
             own += std::exp(std::fabs(x));
-            forward += std::expm1(x) - x;
-            backward += std::expm1(-x) + x;
+            forward += kl(x);
+            backward += kl(-x);
             js += std::log1p(std::pow(std::sinh(x / 2), 2)) / 2;
         }
         n += static_cast<double>(row.size());
