@@ -10,7 +10,8 @@
 #include <bit>
 #include <cstring>
 
-/// Losses written twice, as text and as types, must be the same spec and agree in every bit. Between them the losses use every policy.
+/// Losses written twice, as text and as types, must be the same spec and agree in every bit. Between them the losses use
+/// every policy.
 namespace any_parity {
 
 using namespace trm;
@@ -197,6 +198,25 @@ void every_policy() {
     same<T>(masked_loss{mask, vespo{1.5, 2.5, 2.0, 1.0}, token_mean{}}, MASK "surrogate: vespo(1.5, 2.5, 2, 1)", 12);
     same<T>(masked_loss{mask, over<ratio_kind::current_over_rollout>(topr{0.5, 1.5, 0.25, 0.9}), token_mean{}},
             MASK "surrogate: topr@current_over_rollout(0.5, 1.5, 0.25, 0.9)", 13);
+    same<T>(masked_loss{mask && likely_signed{ratio{}, at_most(1.28), at_least(0.8), 0.3, 0.1},
+                        sapo_sequence{3, 2, sees::all_tokens}, token_mean{}, token_weight{truncate_above(1.5)},
+                        kl_penalty{k1{}, 0.1, sees::kept_tokens}},
+            "mask: abs_log_ratio <= 1 && seq_mean_k2 <= 0.3 && away_likely(ratio <= 1.28, negative >= 0.8, 0.3, 0.1); "
+            "surrogate: sapo_sequence(3, 2, all); weight: token(truncate_above=1.5); penalty: kl(k1, 0.1, kept)",
+            14);
+    same<T>(masked_loss{mask && token_mask{behaviour_probability{}, at_least(0.01)} &&
+                            token_mask{target_probability{}, at_least(0.01)},
+                        cispo_sequence{0.9, 1.01}, token_mean{},
+                        normalised{sequence_weight{stat::sum, truncate_above(1.5)}, normalise::after_bound,
+                                   sees::all_tokens, averaged_rows::all}},
+            "mask: abs_log_ratio <= 1 && seq_mean_k2 <= 0.3 && behaviour_probability >= 0.01 && target_probability >= "
+            "0.01; "
+            "surrogate: cispo_sequence(0.9, 1.01); weight: normalised_product(truncate_above=1.5, rows=all)",
+            15);
+    same<T>(masked_loss{mask, vespo_folded{}, token_mean{}, token_weight{truncate_above(1.1)}},
+            MASK "surrogate: vespo_folded; weight: token(truncate_above=1.1)", 16);
+    same<T>(masked_loss{mask, gspo{0.05, 0.04, 1.2, sees::all_tokens}, token_mean{}},
+            MASK "surrogate: gspo(0.05, 0.04, 1.2, all)", 17);
 #undef MASK
 }
 

@@ -34,7 +34,10 @@ std::vector<named> surrogates() {
             {"up_grpo", up_grpo{0.1, 1.5}, true},
             {"delight", delight{}, false},  // its gate saturates
             {"topr_token", topr_token{0.9, 1.2, 0.1, 0.8}, true},
-            {"topr_geometric", topr_geometric{0.99, 1.2, 0.1, 0.98}, true}};
+            {"topr_geometric", topr_geometric{0.99, 1.2, 0.1, 0.98}, true},
+            {"sapo_sequence", sapo_sequence{}, true},
+            {"cispo_sequence", cispo_sequence{0.5, 1.4}, true},
+            {"vespo_folded", vespo_folded{}, true}};
 }
 spec_loss loss_of(named const& s) {
     loss_spec spec;

@@ -53,6 +53,57 @@ TEST_CASE("gspo and gmpo with weights that differ inside a sequence", "[loss][pa
         masked_loss{mask, gspo{0.05, 0.04, 1.2}, seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}}, b.view());
     parity::compare<double>(masked_loss{mask, gmpo{0.2, 0.3}, token_mean{}, sequence_weight{stat::mean}}, b.view());
 }
+TEST_CASE("gspo over all loss_mask tokens, whose rejected ones move the mean", "[loss][parity]") {
+    compare_both(gspo{0.05, 0.04, 1.2, sees::all_tokens}, 13);
+    compare_both(gspo_token{0.05, 0.04, 1.2, sees::all_tokens}, 14);
+    auto const b = batches::make<double>(ordinary(), 15);
+    parity::compare<double>(
+        masked_loss{token_mask{abs_log_ratio{}, at_most(0.9)}, gspo{0.05, 0.04, 1.2, sees::all_tokens},
+                    seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}, kl_penalty{k3{}, 0.1, sees::kept_tokens}},
+        b.view());
+}
+TEST_CASE("sapo_sequence", "[loss][parity]") {
+    compare_both(sapo_sequence{}, 16);
+    compare_both(sapo_sequence{3, 2, sees::all_tokens}, 17);
+}
+TEST_CASE("cispo_sequence", "[loss][parity]") {
+    compare_both(cispo_sequence{0.9, 1.02}, 18);
+    compare_both(cispo_sequence{0.9, 1.02, sees::all_tokens}, 19);
+}
+TEST_CASE("vespo_folded", "[loss][parity]") {
+    auto const b = batches::make<double>(ordinary(), 20);
+    for (bool const weighted : {true, false}) {
+        auto view = b.view();
+        if (!weighted) view.token_weights = {};
+        auto const mask = token_mask{abs_log_ratio{}, at_most(0.9)} && sequence_mask{k2{}, stat::mean, at_most(0.41)};
+        parity::compare<double>(
+            masked_loss{mask, vespo_folded{}, seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}}, view, 1e-10);
+        parity::compare<double>(masked_loss{mask, vespo_folded{}, token_mean{}}, view, 1e-10);
+    }
+}
+TEST_CASE("means with an epsilon, clips with any delta", "[loss][parity]") {
+    auto const b = batches::make<double>(ordinary(), 21);
+    auto const mask = token_mask{abs_log_ratio{}, at_most(0.9)} && sequence_mask{k2{}, stat::mean, at_most(0.41)} &&
+                      over_passing(sequence_mask{k1{}, stat::mean, within(-0.3, 0.3)});
+    for (aggregation const how :
+         {aggregation{token_mean{over_kept}}, aggregation{seq_mean_token_mean{}}, aggregation{seq_mean_token_sum{}}}) {
+        masked_loss loss{mask, gmpo{0.2, 0.3}, how};
+        loss.options.mean_epsilon = 0.25;  // so large that it shows
+        parity::compare<double>(loss, b.view());
+        masked_loss other{mask, gspo{0.05, 0.04, 1.2}, how};
+        other.options.mean_epsilon = 0.25;
+        parity::compare<double>(other, b.view());
+    }
+    for (double const delta : {0.85, 1.05, 1.6}) compare_both(clip_with_delta(0.2, 0.2, delta), 22);
+}
+TEST_CASE("rejection of tokens that were likely", "[loss][parity]") {
+    auto const b = batches::make<double>(ordinary(), 23);
+    parity::compare<double>(masked_loss{likely_signed{ratio{}, at_most(1.28), at_least(0.8), 0.3, 0.0} &&
+                                            token_mask{behaviour_probability{}, at_least(0.02)} &&
+                                            token_mask{target_probability{}, at_least(0.01)},
+                                        policy_gradient{}, token_mean{}},
+                            b.view());
+}
 TEST_CASE("vespo", "[loss][parity]") { compare_both(vespo{}, 10, 1e-4); }
 TEST_CASE("topr", "[loss][parity]") { compare_both(topr{0.5, 1.5, 0.25, 0.9}, 11, 1e-4); }
 TEST_CASE("spo", "[loss][parity]") { compare_both(spo{0.3}, 19, 1e-3); }

@@ -137,6 +137,23 @@ TEST_CASE("surrogates of whole sequences", "[loss][property]") {
     }
     check(plain(gspo{0.5, 0.5, 1.01}),
           [&](vector const& l, vector const&, std::size_t t) { return ppo(s(l), e.A[t], 0.5, 0.5, 1.01); });
+    check(plain(sapo_sequence{1.5, 2.5}), [&](vector const& l, vector const&, std::size_t t) {
+        double const tau = e.A[t] > 0 ? 1.5 : 2.5;
+        return -e.A[t] * (4 / tau) / (1 + std::exp(-tau * (s(l) - 1)));
+    });
+    for (double const upper : {5.0, now - 0.05})
+        check(plain(cispo_sequence{0, upper}), [&](vector const& l, vector const& sg, std::size_t t) {
+            return -std::fmin(s(sg), upper) * e.A[t] * l[t];
+        });
+    for (double const delta : {0.96, 1.04, 1.15, 1.4, 3.0}) {  // TRL: min(r, delta) in the unclipped term
+        auto const two_sided = [=](double ratio, double A) {
+            return -std::fmin(std::fmin(ratio, delta) * A, clip(ratio, 0.8, 1.2) * A);
+        };
+        check(plain(clip_with_delta(0.2, 0.2, delta)),
+              [&](vector const& l, vector const&, std::size_t t) { return two_sided(r(l, t), e.A[t]); });
+        check(plain(clip_with_delta<gspo>(0.2, 0.2, delta)),
+              [&](vector const& l, vector const&, std::size_t t) { return two_sided(s(l), e.A[t]); });
+    }
     check(plain(gmpo{0.1, 0.25}), [](vector const& l, vector const&, std::size_t) {
         auto const z = [&](std::size_t t) {
             double const sign = (e.A[t] > 0) - (e.A[t] < 0);
@@ -205,6 +222,33 @@ TEST_CASE("weights that differ inside a sequence are in the gradient of a shared
         loss,
         [&](vector const& l, vector const& sg, std::size_t t) { return -w[t] * tis(sg, t) * e.A[t] * geometric(l); },
         w);
+    auto const soft = [&](vector const& l, std::size_t t) {
+        double const tau = e.A[t] > 0 ? 1.5 : 2.5;
+        return -e.A[t] * (4 / tau) / (1 + std::exp(-tau * (s(l) - 1)));
+    };
+    loss = plain(sapo_sequence{1.5, 2.5});
+    loss.spec.weight = token_weight{truncate_above(1.2)};
+    check(loss, [&](vector const& l, vector const& sg, std::size_t t) { return w[t] * tis(sg, t) * soft(l, t); }, w);
+    // Tokens that a criterion rejects move the mean over all of them: those with x > 0.3, which are 0 and 3.
+    loss = plain(gspo{0.5, 0.5, 0.0, sees::all_tokens});
+    loss.spec.mask.push_back(token_mask<any_divergence>{k1{}, at_least(-0.3)});
+    auto const kept = [](std::size_t t) { return x(e.logp, t) > 0.3 ? 0.0 : 1.0; };
+    check(
+        loss,
+        [&](vector const& l, vector const&, std::size_t t) { return kept(t) * w[t] * ppo(s(l), e.A[t], 0.5, 0.5, 0); },
+        w);
+    // The weight is inside phi.
+    loss = plain(vespo_folded{});
+    loss.spec.weight = token_weight{truncate_above(1.2)};
+    vector const positive{0.3, 2.0, 1.0, 1.4, 0.8, 0.5};
+    check(
+        loss,
+        [&](vector const& l, vector const& sg, std::size_t t) {
+            double const log_w = n * mean([&](std::size_t u) { return x(sg, u) + std::log(positive[u] * tis(sg, u)); });
+            double const k = e.A[t] >= 0 ? 2 : 3, lambda = e.A[t] >= 0 ? 3 : 2;
+            return -std::exp(lambda + k * log_w - lambda * std::exp(log_w)) * e.A[t] * l[t];
+        },
+        positive);
     // Each token has its own gradient: its weight multiplies it.
     check(
         plain(gspo_token{0.5, 0.5}),

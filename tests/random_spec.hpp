@@ -133,7 +133,7 @@ inline trm::loss_spec make(std::size_t n, random& r) {
         return std::visit([](auto const& p, auto const& w) { return trm::detail::check_pair(p, w); },
                           s.surrogate.policy, s.weight.policy);
     };
-    while (!pair().ok()) s.weight = alternative_over<weights>(s.weight.policy.index(), r);
+    while (!pair().ok()) s.weight = alternative_over<weights>((s.weight.policy.index() + 1) % size_of<weights>, r);
     for (std::size_t i = 0, k = static_cast<std::size_t>(r.below(3)); i < k; ++i)
         s.penalties.push_back(alternative<trm::any_penalty>((n + 3 * i) % size_of<trm::any_penalty>, r));
     fill(s.aggregate.which, r);
@@ -148,6 +148,8 @@ inline trm::loss_spec make(std::size_t n, random& r) {
         trm::log_ratio_clamps::fields([&](char const*, auto stage) {
             if (r.below(3) == 0) s.log_ratio_clamp.*stage = {-80 * r.uniform(), 80 * r.uniform()};
         });
+    if (r.below(3) == 0)
+        trm::mean_epsilons::fields([&](char const*, auto which) { s.mean_epsilon.*which = 1e-8 * r.uniform(); });
     s.strict = r.below(2) == 0;
     return s;
 }
@@ -194,7 +196,7 @@ inline bool same(trm::loss_spec const& a, trm::loss_spec const& b) {
            same_value(a.aggregate.length, b.aggregate.length) &&
            a.aggregate.divide_by.which == b.aggregate.divide_by.which &&
            same_value(a.aggregate.divide_by.n, b.aggregate.divide_by.n) && a.log_ratio_clamp == b.log_ratio_clamp &&
-           a.strict == b.strict;
+           a.mean_epsilon == b.mean_epsilon && a.strict == b.strict;
 }
 
 }  // namespace specs

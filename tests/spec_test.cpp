@@ -197,6 +197,9 @@ TEST_CASE("mistakes are named with their place", "[unit]") {
     refused("aggregate: token_sum; divide_by: 4",
             "line 1, column 23: divide_by contradicts token_sum, which divides by nothing", "divide_by");
     refused("divide_by: -1", "line 1, column 12: divide_by must be finite and not negative", "-1");
+    refused("mean_epsilon: -1", "line 1, column 15: mean_epsilon must be in [0, 1]", "-1");
+    refused("surrogate: vespo_folded; weight: product",
+            "line 1, column 34: vespo_folded takes weights of tokens that are not normalised", "product");
     refused("log_ratio_clamp: 81", "line 1, column 18: log_ratio_clamp must be in (0, 80]", "81");
     refused("weight_clamp: -1", "line 1, column 15: weight_clamp must be in (0, 80]", "-1");
     refused("surrogate_clamp: [0, 1]",
@@ -302,11 +305,14 @@ TEST_CASE("the README names every policy, word and parameter", "[unit]") {
     policies(catalogue::weights{});
     policies(catalogue::surrogates{});
     policies(catalogue::penalties<any_estimator>{});
-    for (auto const& words : {detail::names_of<catalogue::divergences>(), detail::words_of<ratio_kind>(),
-                              detail::words_of<aggregation::kind>(), detail::words_of<sees>(),
-                              detail::words_of<normalise>(), detail::words_of<zero_advantage>(),
-                              detail::words_of<advantage_sign>(), detail::names_of<catalogue::estimators>()})
+    for (auto const& words :
+         {detail::names_of<catalogue::divergences>(), detail::words_of<ratio_kind>(),
+          detail::words_of<aggregation::kind>(), detail::words_of<sees>(), detail::words_of<normalise>(),
+          detail::words_of<zero_advantage>(), detail::words_of<advantage_sign>(), detail::words_of<averaged_rows>(),
+          detail::names_of<catalogue::estimators>()})
         for (auto const& word : words) has(word);
+    log_ratio_clamps::fields([&](char const* name, auto) { has(name); });
+    mean_epsilons::fields([&](char const* name, auto) { has(name); });
 }
 
 TEST_CASE("any text is either a spec or refused at a place inside it", "[property]") {

@@ -78,8 +78,8 @@ TRM_C_API trm_loss* trm_loss_from_text(const char* text, trm_error* error);
 /* Its JSON form. The message of a failure starts with the JSON pointer of the place; position is known for malformed
  * JSON only. TRM_UNSUPPORTED where the library was built without nlohmann/json. */
 TRM_C_API trm_loss* trm_loss_from_json(const char* json, trm_error* error);
-/* A preset by name, "trl_dapo", or with its leading parameters, "trm_max(0.05)"; they are those of the function of that
- * name in trm/loss/presets.hpp, and so are the defaults. */
+/* A preset by name, "trl_dapo", or with parameters by place or name, "trm_max(0.05)", "trl_dapo(eps_high=0.28)"; they are
+ * those of the function of that name in trm/loss/presets.hpp, and so are the defaults. */
 TRM_C_API trm_loss* trm_loss_from_preset(const char* name, trm_error* error);
 TRM_C_API void trm_loss_free(trm_loss* loss); /* NULL is ignored, here and below */
 /* Canonical text, with every parameter spelled out. Belongs to the loss. */

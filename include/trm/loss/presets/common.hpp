@@ -28,5 +28,27 @@ inline constexpr ratio_kind corrected = ratio_kind::correction;
     return c;
 }
 
+/// The same loss without importance weights: TRL's where nothing corrects the sampler, for example.
+template <class... Ms, class S, class W, class... Ps, class Arch>
+[[nodiscard]] constexpr auto uncorrected(
+    masked_loss<all_of<Ms...>, S, W, std::tuple<Ps...>, Arch> const& loss) noexcept {
+    auto copy = std::apply(
+        [&](auto... p) {
+            return masked_loss<all_of<Ms...>, S, no_weight, std::tuple<Ps...>, Arch>(loss.mask, loss.surrogate,
+                                                                                     loss.aggregate, no_weight{}, p...);
+        },
+        loss.penalties);
+    copy.options = loss.options;
+    return copy;
+}
+/// The same loss without penalties: NeMo-RL's with `reference_policy_kl_penalty` 0, for example.
+template <class... Ms, class S, class W, class... Ps, class Arch>
+[[nodiscard]] constexpr auto without_penalties(
+    masked_loss<all_of<Ms...>, S, W, std::tuple<Ps...>, Arch> const& loss) noexcept {
+    masked_loss<all_of<Ms...>, S, W, std::tuple<>, Arch> copy(loss.mask, loss.surrogate, loss.aggregate, loss.weight);
+    copy.options = loss.options;
+    return copy;
+}
+
 }  // namespace presets
 TRM_NAMESPACE_END

@@ -37,7 +37,7 @@ inline constexpr sequence_weight<stat::sum_t> trl_sequence_mask{{}, {-1.0, 3.0, 
 [[nodiscard]] inline auto trl_sapo() noexcept {
     return masked_loss{no_mask{}, sapo{}, seq_mean_token_mean{}, trl_sequence_mask}.clamped(no_clamp);
 }
-/// VESPO refuses sequence weights; with token weights TRL multiplies them into w instead.
+/// VESPO refuses sequence weights; token weights belong inside w: `vespo_folded`.
 [[nodiscard]] inline auto trl_vespo() noexcept { return masked_loss{no_mask{}, vespo{}, token_mean{}}; }
 /// LUSPO, arXiv 2602.05261: gspo's term times the length of its sequence, mean over sequences.
 [[nodiscard]] inline auto trl_luspo(double eps_low = 0.2, double eps_high = 0.2) noexcept {
