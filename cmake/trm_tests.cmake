@@ -41,8 +41,8 @@ add_custom_target(kernel_tests)
 
 # trm_add_kernel_test(<file> [LABELS ...] [LINK ...] [FAST_MATH])
 # The same file for every entry of TRM_KERNEL_MARCHES: <name> (BASELINE), <name>.x86-64-v3, ...; with FAST_MATH also
-# <name>.fast-math. Levels that this CPU cannot run are compiled and linked only. BASELINE has all vector units, and runs on the
-# CPU's and, as <name>.on-<unit>, on the others that the CPU has.
+# <name>.fast-math. Levels that this CPU cannot run are compiled and linked only.
+option(TRM_KERNEL_DISPATCH "Kernel tests for BASELINE have all vector units and run on each (<name>.on-<unit>): thrice as long to compile" OFF)
 function(trm_add_kernel_test file)
   cmake_parse_arguments(arg "FAST_MATH" "" "LABELS;LINK" ${ARGN})
   cmake_path(GET file STEM LAST_ONLY name)
@@ -53,9 +53,13 @@ function(trm_add_kernel_test file)
     if(NOT TRM_CPU_RUNS_${march})
       set(no_run NO_RUN)
     endif()
-    trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run} DISPATCH)
+    set(dispatch "")
+    if(TRM_KERNEL_DISPATCH AND march STREQUAL "BASELINE")
+      set(dispatch DISPATCH)
+    endif()
+    trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run} ${dispatch})
     add_dependencies(kernel_tests ${test})
-    if(march STREQUAL "BASELINE")
+    if(dispatch)
       trm_run_on_units(${test} ${common})
     endif()
   endforeach()
