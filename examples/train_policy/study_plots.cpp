@@ -134,6 +134,7 @@ plot kept(std::vector<cell> const& cells) {
     int const lines = (static_cast<int>(scenarios.size()) + columns - 1) / columns;
     plot p("kept", 320 + 330 * columns, 60 + 260 * lines);
     p.add(format("set multiplot layout %d,%d title 'kept sequences (%%), mean over seeds'", lines, columns));
+    p.add(format("set xtics %zu", std::max<std::size_t>(1, cells[0].runs[0]->kept_sequences.size() / 4)));
     p.add("set yrange [0:102]\nset xlabel 'updates'\nset ylabel 'kept (%)'\nset key outside right top font ',8'");
     for (std::size_t i = 0; i < scenarios.size(); ++i) {
         std::string command;
