@@ -52,8 +52,8 @@ TEST_CASE("mistakes in JSON are named by their pointer", "[unit]") {
     for (auto const& name : trm::detail::names_of<trm::catalogue::divergences>()) divergences += name + ", ";
     refused(R"({"mask": [{"at_most": 1}]})",
             R"(/mask/0: unknown criterion "0"; known: )" + divergences +
-                "passing, away, prefix, group, signed, quantile, top_mean, budget, top_share, clip_cov, "
-                "length_neutral, geometric_ratio, product_ratio, "
+                "passing, away, away_likely, prefix, group, signed, quantile, top_mean, budget, top_share, clip_cov, "
+                "length_neutral, segment, away_in, away_budget, running_budget, geometric_ratio, product_ratio, "
                 "veto, seq_<sum|mean|max|min>_<divergence>");
     refused(R"({"surogate": "gspo"})", R"(/surogate: unknown key "surogate", did you mean "surrogate"?)");
     refused(R"({"surrogate": null})", "/surrogate: expected a name, a number or an object");

@@ -274,8 +274,8 @@ TEST_CASE("thresholds and denominators that are no numbers", "[loss][unit]") {
         r.loss.surrogate.eps_low = batches::nan;
         r.check(errc::bad_threshold, -1, "ppo_clip");
     }
-    SECTION("negative clip") {
-        r.loss.surrogate.eps_high = -0.1;
+    SECTION("clip at a ratio of 0") {
+        r.loss.surrogate.eps_high = -1;
         r.check(errc::bad_threshold, -1, "ppo_clip");
     }
     SECTION("dual clip") {
