@@ -19,7 +19,7 @@ double worst_logsumexp(int rows) {
     std::vector<float> x(vocab);
     double worst = 0;
     for (int k = 0; k < rows; ++k) {
-        double const spread = 0.5 * (1 + r.below(20)), level = 100 * r.normal();
+        double const spread = 0.5 * static_cast<double>(1 + r.below(20)), level = 100 * r.normal();
         for (auto& v : x) v = static_cast<float>(level + spread * r.normal());
         if (k % 4 == 0) {
             for (auto& v : x) v = static_cast<float>(level);
