@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/core/dtype.hpp>
-#include <trm/simd/arch.hpp>
+#include <trm/simd/backend.hpp>
 
 #include <bit>
 #include <cstddef>
@@ -27,9 +26,6 @@
 TRM_NAMESPACE_BEGIN
 namespace simd {
 namespace detail {
-
-template <class T>
-using integer_of = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
 
 /// Types and what all units have in common. Results come by reference, see TRM_ON_AVX2.
 template <class T, std::size_t bytes>
