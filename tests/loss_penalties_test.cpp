@@ -131,6 +131,7 @@ TEST_CASE("policies refuse what has no meaning", "[loss][unit]") {
     CHECK_FALSE(gspo{-1, 1, 0}.validate().ok());
     CHECK_FALSE(gspo_token{0.1, 0.1, 0.9}.validate().ok());
     CHECK_FALSE(gmpo{nan, 1}.validate().ok());
+    CHECK_FALSE(gmpo{0.4, -0.1}.validate().ok());  // a bound in log space, above 0 where A > 0
     CHECK_FALSE(vespo{2, 0, 3, 2}.validate().ok());
     CHECK_FALSE(topr{1, 0.5, 0, 1}.validate().ok());
     CHECK_FALSE(kl_cov{nan}.validate().ok());

@@ -31,6 +31,42 @@ namespace detail {
     return place > rank ? *at + (place - rank) * (*std::min_element(at + 1, d.end()) - *at) : *at;
 }
 
+struct ranked {
+    double value;
+    std::size_t place;
+};
+inline constexpr selection_bytes drop_scratch{sizeof(ranked) + sizeof(double), 0, 0};
+
+/// Rejects the largest scores of tokens that may go, equal ones in token order, until the mean of all that is left is below
+/// `limit` (strictly), or only `spare` that may go are left. `drop_scratch` memory.
+template <class F>
+void drop_largest(selection_input const& in, selection_output out, double limit, std::size_t spare,
+                  F&& may_go) noexcept {
+    auto memory = in.memory;
+    std::size_t n = 0, all = 0;
+    double stays = 0;
+    in.for_each([&](std::size_t t) {
+        ++all;
+        if (may_go(t)) ++n;
+        else stays += in.scores[t];
+    });
+    auto const order = memory.take<ranked>(n);
+    n = 0;
+    in.for_each([&](std::size_t t) {
+        if (may_go(t)) order[n++] = {in.scores[t], t};
+    });
+    std::sort(order.begin(), order.end(), [](ranked const& a, ranked const& b) {
+        return a.value != b.value ? a.value > b.value : a.place < b.place;
+    });
+    auto const rest = memory.take<double>(n + 1);  // [k]: sum without the k largest that may go, smallest terms first
+    rest[n] = stays;
+    for (std::size_t k = n; k-- > 0;) rest[k] = rest[k + 1] + order[k].value;
+    for (std::size_t k = 0; k + spare < n; ++k) {
+        if (rest[k] / static_cast<double>(all - k) < limit) return;
+        out.reject(order[k].place);
+    }
+}
+
 }  // namespace detail
 
 /// Drop the batch's largest divergences, fewest first, until the mean of the rest is below `limit` (strictly); if no prefix
@@ -49,28 +85,9 @@ struct budget_mask : detail::scored_by<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return !is_nan(limit) ? status{} : detail::bad("budget_mask");
     }
-    struct ranked {
-        double value;
-        std::size_t place;
-    };
-    static constexpr selection_bytes scratch{sizeof(ranked) + sizeof(double), 0, 0};
+    static constexpr selection_bytes scratch = detail::drop_scratch;
     void select(selection_input const& in, selection_output out) const noexcept {
-        auto memory = in.memory;
-        std::size_t n = 0;
-        in.for_each([&](std::size_t) { ++n; });
-        auto const order = memory.take<ranked>(n);
-        n = 0;
-        in.for_each([&](std::size_t t) { order[n++] = {in.scores[t], t}; });
-        std::sort(order.begin(), order.end(), [](ranked const& a, ranked const& b) {
-            return a.value != b.value ? a.value > b.value : a.place < b.place;
-        });
-        auto const rest =
-            memory.take<double>(order.size() + 1);  // [k]: sum without the k largest, smallest terms first
-        for (std::size_t k = order.size(); k-- > 0;) rest[k] = rest[k + 1] + order[k].value;
-        for (std::size_t k = 0; k + 1 < order.size(); ++k) {
-            if (rest[k] / static_cast<double>(order.size() - k) < limit) return;
-            out.reject(order[k].place);
-        }
+        detail::drop_largest(in, out, limit, 1, [](std::size_t) { return true; });
     }
 };
 

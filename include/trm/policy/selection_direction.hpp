@@ -45,36 +45,11 @@ struct away_budget_mask : detail::scored_with_ratio<D> {
     [[nodiscard]] constexpr status validate() const noexcept {
         return !is_nan(limit) ? status{} : detail::bad("away_budget_mask");
     }
-    struct ranked {
-        double value;
-        std::size_t place;
-    };
-    static constexpr selection_bytes scratch{sizeof(ranked) + sizeof(double), 0, 0};
+    static constexpr selection_bytes scratch = detail::drop_scratch;
     void select(selection_input const& in, selection_output out) const noexcept {
-        auto memory = in.memory;
-        std::size_t n = 0, all = 0;
-        double spared = 0;
-        auto const goes = [&](std::size_t t) { return detail::moves_away(in.advantages[t], in.scores[in.extent + t]); };
-        in.for_each([&](std::size_t t) {
-            ++all;
-            if (goes(t)) ++n;
-            else spared += in.scores[t];
+        detail::drop_largest(in, out, limit, 0, [&](std::size_t t) {
+            return detail::moves_away(in.advantages[t], in.scores[in.extent + t]);
         });
-        auto const order = memory.take<ranked>(n);
-        n = 0;
-        in.for_each([&](std::size_t t) {
-            if (goes(t)) order[n++] = {in.scores[t], t};
-        });
-        std::sort(order.begin(), order.end(), [](ranked const& a, ranked const& b) {
-            return a.value != b.value ? a.value > b.value : a.place < b.place;
-        });
-        auto const rest = memory.take<double>(n + 1);  // [k]: sum without the k largest that may go
-        rest[n] = spared;
-        for (std::size_t k = n; k-- > 0;) rest[k] = rest[k + 1] + order[k].value;
-        for (std::size_t k = 0; k < n; ++k) {
-            if (rest[k] / static_cast<double>(all - k) < limit) return;
-            out.reject(order[k].place);
-        }
     }
 };
 

@@ -7,12 +7,12 @@
 
 /// \file
 /// Surrogates whose ratio belongs to the whole sequence. They first `measure` sums over the tokens that pass every token
-/// criterion (as trainers do that apply rejection before the loss), then derive `constants`, then give the term of each
-/// token. Terms are per token, so that every aggregation applies: sequence losses of papers, which have one term per
-/// sequence, are these with seq_mean_token_mean. A weight w_t multiplies the term of its token. Where the ratio is shared and
-/// differentiated (gspo, gmpo), every token moves the terms of all others: its slope holds their weights, and not its own
-/// twice. This is what automatic differentiation gives in trainers that multiply weights in after the ratio (slime, TRL, AReaL,
-/// NeMo-RL).
+/// criterion (as trainers do that apply rejection before the loss) or, with `ratios`, over all, then derive `constants`,
+/// then give the term of each token. Terms are per token, so that every aggregation applies: sequence losses of papers,
+/// which have one term per sequence, are these with seq_mean_token_mean. A weight w_t multiplies the term of its token. Where
+/// the ratio is shared and differentiated (gspo, gmpo, sapo_sequence), every token moves the terms of all others: its slope
+/// holds their weights, and not its own twice. This is what automatic differentiation gives in trainers that multiply weights
+/// in after the ratio (slime, TRL, AReaL, NeMo-RL).
 /// Accuracy of slopes: the sums over n tokens are taken in the arithmetic within 64 registers and in double beyond, so that
 /// a mean of x has an error of at most 70 mean |x| u, and a ratio s as many times u relative to s; sum_t w_t A_t that of
 /// its terms' absolute values. Nothing else cancels.
@@ -40,6 +40,14 @@ TRM_INLINE void measure_signed_advantages(token<V, P> const& t, V* sum) noexcept
     add_where(t.keep & (t.advantage > zero<V>()), weighted, sum);
     add_where(t.keep & (t.advantage < zero<V>()), weighted, sum + 1);
 }
+
+/// s = exp(x), x the clamped mean of sums {x, tokens}, over n: the tokens and what trainers add to them.
+struct sequence_mean {
+    double n, x, s;
+    bool moves;  ///< the clamp does not act, so that s depends on the tokens
+    sequence_mean(double const* sum, double epsilon, clamp_range clamp) noexcept
+        : n(sum[1] + epsilon), x(clamp(sum[0] / n)), s(std::exp(x)), moves(clamp.contains(sum[0] / n)) {}
+};
 
 /// PPO's clip of one ratio s for tokens of either sign of A: the ratio that the value uses, and whether it is flat in s.
 struct clipped_ratio {
@@ -70,6 +78,15 @@ TRM_INLINE surrogate_terms<V> clipped_sequence_value(token<V, P> const& t, seque
     V const high = (flags & 1) != 0 ? one : nought, low = (flags & 2) != 0 ? one : nought;
     return {simd::negated_product(used, t.advantage), nought,
             (positive & (high > nought)) | (negative & (low > nought))};
+}
+
+/// The same where all tokens of the sequence share the gradient k.c[2].
+template <class V, bool P>
+TRM_INLINE surrogate_terms<V> shared_gradient_terms(token<V, P> const& t, log_ratio<V> const& l,
+                                                    sequence_constants const& k, int flags) noexcept {
+    auto terms = clipped_sequence_value(t, k, flags);
+    terms.slope = zero_unless(l.unclamped, simd::broadcast<V>(k.c[2]));
+    return terms;
 }
 
 }  // namespace detail
@@ -111,19 +128,16 @@ struct gspo {
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const n = sum[1] + epsilon, mean = sum[0] / n, s = std::exp(clamp(mean));
-        auto const up = detail::clip_for_positive(s, eps_high);
-        auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
-        bool const moves = clamp.contains(mean);
-        double const advantage = (moves && !up.flat ? sum[2] : 0.0) + (moves && !down.flat ? sum[3] : 0.0);
-        return {{up.used, down.used, -s * advantage / n, (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
+        detail::sequence_mean const m(sum, epsilon, clamp);
+        auto const up = detail::clip_for_positive(m.s, eps_high);
+        auto const down = detail::clip_for_negative(m.s, eps_low, dual_clip);
+        double const advantage = (m.moves && !up.flat ? sum[2] : 0.0) + (m.moves && !down.flat ? sum[3] : 0.0);
+        return {{up.used, down.used, -m.s * advantage / m.n, (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
                                              sequence_constants const& k) const noexcept {
-        auto terms = detail::clipped_sequence_value(t, k, static_cast<int>(k.c[3]));
-        terms.slope = zero_unless(l.unclamped, simd::broadcast<V>(k.c[2]));
-        return terms;
+        return detail::shared_gradient_terms(t, l, k, static_cast<int>(k.c[3]));
     }
 };
 
@@ -156,11 +170,10 @@ struct gspo_token {
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const n = sum[1] + epsilon, mean = sum[0] / n, s = std::exp(clamp(mean));
-        auto const up = detail::clip_for_positive(s, eps_high);
-        auto const down = detail::clip_for_negative(s, eps_low, dual_clip);
-        bool const still = !clamp.contains(mean);
-        return {{up.used, down.used, (still || up.flat ? 1.0 : 0.0) + (still || down.flat ? 2.0 : 0.0),
+        detail::sequence_mean const m(sum, epsilon, clamp);
+        auto const up = detail::clip_for_positive(m.s, eps_high);
+        auto const down = detail::clip_for_negative(m.s, eps_low, dual_clip);
+        return {{up.used, down.used, (!m.moves || up.flat ? 1.0 : 0.0) + (!m.moves || down.flat ? 2.0 : 0.0),
                  (up.clipped ? 1.0 : 0.0) + (down.clipped ? 2.0 : 0.0)}};
     }
     template <class V, bool P>
@@ -191,7 +204,7 @@ struct gmpo {
     static constexpr bool shares_gradient = true;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
-        return detail::check_clip(eps_low, eps_high, 0, "gmpo");
+        return eps_low >= 0 && eps_high >= 0 ? status{} : status{errc::bad_threshold, -1, -1, "gmpo"};
     }
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& l, V* sum) const noexcept {
@@ -204,8 +217,8 @@ struct gmpo {
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const n = sum[1] + epsilon, mean = sum[0] / n, ratio = std::exp(clamp(mean));
-        return {{ratio, 0, clamp.contains(mean) ? -ratio * sum[2] / n : 0.0, 0}};
+        detail::sequence_mean const m(sum, epsilon, clamp);
+        return {{m.s, 0, m.moves ? -m.s * sum[2] / m.n : 0.0, 0}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,

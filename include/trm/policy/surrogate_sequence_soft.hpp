@@ -39,19 +39,18 @@ struct sapo_sequence {
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const n = sum[1] + epsilon, mean = sum[0] / n, s = std::exp(clamp(mean)), gap = std::expm1(clamp(mean));
+        detail::sequence_mean const m(sum, epsilon, clamp);
+        double const gap = std::expm1(m.x);
         auto const gate = [gap](double tau) { return 1 / (1 + std::exp(-tau * gap)); };
         auto const fall = [gap](double tau) { return 1 / (1 + std::exp(tau * gap)); };  // 1 - gate
         double const up = gate(tau_positive), down = gate(tau_negative);
         double const moved = 4 * (up * fall(tau_positive) * sum[2] + down * fall(tau_negative) * sum[3]);
-        return {{4 / tau_positive * up, 4 / tau_negative * down, clamp.contains(mean) ? -s / n * moved : 0.0, 0}};
+        return {{4 / tau_positive * up, 4 / tau_negative * down, m.moves ? -m.s / m.n * moved : 0.0, 0}};
     }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l,
                                              sequence_constants const& k) const noexcept {
-        auto terms = detail::clipped_sequence_value(t, k, 0);
-        terms.slope = zero_unless(l.unclamped, simd::broadcast<V>(k.c[2]));
-        return terms;
+        return detail::shared_gradient_terms(t, l, k, 0);
     }
 };
 
@@ -80,7 +79,7 @@ struct cispo_sequence {
     }
     [[nodiscard]] sequence_constants constants(double const* sum, double epsilon, clamp_range clamp) const noexcept {
         if (!(sum[1] > 0)) return {};
-        double const s = std::exp(clamp(sum[0] / (sum[1] + epsilon)));
+        double const s = detail::sequence_mean(sum, epsilon, clamp).s;
         double const used = s < lower ? lower : s > upper ? upper : s;
         return {{used, 0, 0, used == s ? 0.0 : 1.0}};
     }

@@ -31,6 +31,34 @@ struct trajectory_score {
     }
 };
 
+/// Bounds of a factor by the sign of A, for those that clip it: `topr` and what trainers make of it.
+struct bounds_by_sign {
+    double positive_lower = 1.0;
+    double positive_upper = 1.0;
+    double negative_lower = 0.0;
+    double negative_upper = 1.0;
+
+    constexpr bounds_by_sign() = default;
+    constexpr bounds_by_sign(double pos_lower, double pos_upper, double neg_lower, double neg_upper) noexcept
+        : positive_lower(pos_lower), positive_upper(pos_upper), negative_lower(neg_lower), negative_upper(neg_upper) {}
+    static void fields(auto f) {
+        f("positive_lower", &bounds_by_sign::positive_lower);
+        f("positive_upper", &bounds_by_sign::positive_upper);
+        f("negative_lower", &bounds_by_sign::negative_lower);
+        f("negative_upper", &bounds_by_sign::negative_upper);
+    }
+    [[nodiscard]] constexpr status check(char const* what) const noexcept {
+        bool const ok = 0 <= positive_lower && positive_lower <= positive_upper && 0 <= negative_lower &&
+                        negative_lower <= negative_upper;
+        return ok ? status{} : status{errc::bad_threshold, -1, -1, what};
+    }
+    /// The factor w of a sequence, clipped for tokens of either sign.
+    [[nodiscard]] constexpr sequence_constants clipped(double w) const noexcept {
+        auto const clip = [w](double lo, double hi) { return w < lo ? lo : w > hi ? hi : w; };
+        return {{clip(positive_lower, positive_upper), clip(negative_lower, negative_upper), 0, 0}};
+    }
+};
+
 }  // namespace detail
 
 /// phi(w) = exp(lambda + k log w - lambda w) = e^{lambda (1 - w)} w^k, with (k, lambda) by the sign of A; log w clamped to
@@ -93,31 +121,12 @@ struct vespo_folded : vespo {
 /// phi(w) = clip(w, lower, upper), with bounds by the sign of A. The defaults are the canonical method: [1, 1] for A >= 0,
 /// plain supervised weight; [0, 1] for A < 0, so that what the policy has already unlearnt is not pushed further. Tapered
 /// Off-Policy REINFORCE, arXiv 2503.14286; in none of the ten trainers of the catalogue.
-struct topr : detail::trajectory_score {
-    double positive_lower = 1.0;
-    double positive_upper = 1.0;
-    double negative_lower = 0.0;
-    double negative_upper = 1.0;
-
-    constexpr topr() = default;
-    constexpr topr(double pos_lower, double pos_upper, double neg_lower, double neg_upper) noexcept
-        : positive_lower(pos_lower), positive_upper(pos_upper), negative_lower(neg_lower), negative_upper(neg_upper) {}
+struct topr : detail::trajectory_score, detail::bounds_by_sign {
+    using bounds_by_sign::bounds_by_sign;
     static constexpr char const* name = "topr";
-    static void fields(auto f) {
-        f("positive_lower", &topr::positive_lower);
-        f("positive_upper", &topr::positive_upper);
-        f("negative_lower", &topr::negative_lower);
-        f("negative_upper", &topr::negative_upper);
-    }
-    [[nodiscard]] constexpr status validate() const noexcept {
-        bool const ok = 0 <= positive_lower && positive_lower <= positive_upper && 0 <= negative_lower &&
-                        negative_lower <= negative_upper;
-        return ok ? status{} : status{errc::bad_threshold, -1, -1, "topr"};
-    }
+    [[nodiscard]] constexpr status validate() const noexcept { return check(name); }
     [[nodiscard]] sequence_constants constants(double const* sum, double, clamp_range clamp) const noexcept {
-        double const w = std::exp(clamp(sum[0]));
-        auto const clip = [w](double lo, double hi) { return w < lo ? lo : w > hi ? hi : w; };
-        return {{clip(positive_lower, positive_upper), clip(negative_lower, negative_upper), 0, 0}};
+        return clipped(std::exp(clamp(sum[0])));
     }
 };
 
