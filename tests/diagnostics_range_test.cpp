@@ -5,7 +5,7 @@
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
-#include <trm/loss/spec.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 
 using namespace trm;
 

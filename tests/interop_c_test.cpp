@@ -5,8 +5,8 @@
 #include "spec_loss.hpp"
 
 #include <trm/interop/c/diagnostics.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/masked_loss.hpp>
-#include <trm/loss/spec.hpp>
 #include <trm/policy/surrogate_clip.hpp>
 
 #include <atomic>

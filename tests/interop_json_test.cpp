@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <trm/interop/json.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 
 #include "catch.hpp"
 #include "random_spec.hpp"

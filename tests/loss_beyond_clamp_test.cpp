@@ -5,6 +5,7 @@
 #include "any_loss_parity.hpp"
 #include "spec_loss.hpp"
 
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/to_spec.hpp>
 
 using namespace trm;

@@ -4,7 +4,7 @@
 #include "heap.hpp"
 #include "loss_batch.hpp"
 
-#include <trm/loss/any_loss.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/checked.hpp>
 #include <trm/loss/masked_loss.hpp>
 #ifdef _OPENMP

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every surrogate of surrogates.hpp against the oracle: signs of A mixed within sequences, masks, holes, outliers.
-#include "loss_parity.hpp"
+#include "spec_parity.hpp"
 
 #include <trm/policy/surrogates.hpp>
 
@@ -21,10 +21,10 @@ void compare_surrogate(S const& surrogate, std::uint64_t seed, double bound = pa
     auto view = b.view();
     view.token_weights = {};
     if ((needs_of(surrogate) & need::advantage) == 0) view.advantages = {};
-    parity::compare<T>(loss, view, bound);
+    parity::compare_spec<T>(loss, view, bound);
     INFO("without proximal policy");
     view.proximal_logp = {};
-    parity::compare<T>(loss, view, bound);
+    parity::compare_spec<T>(loss, view, bound);
 }
 template <class S>
 void compare_both(S const& surrogate, std::uint64_t seed, double f32_bound = parity::bounds_of<float>.term) {
@@ -49,15 +49,16 @@ TEST_CASE("gmpo", "[loss][parity]") { compare_both(gmpo{0.2, 0.3}, 9); }
 TEST_CASE("gspo and gmpo with weights that differ inside a sequence", "[loss][parity]") {
     auto const b = batches::make<double>(ordinary(), 12);
     auto const mask = token_mask{abs_log_ratio{}, at_most(0.9)} && sequence_mask{k2{}, stat::mean, at_most(0.41)};
-    parity::compare<double>(
+    parity::compare_spec<double>(
         masked_loss{mask, gspo{0.05, 0.04, 1.2}, seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}}, b.view());
-    parity::compare<double>(masked_loss{mask, gmpo{0.2, 0.3}, token_mean{}, sequence_weight{stat::mean}}, b.view());
+    parity::compare_spec<double>(masked_loss{mask, gmpo{0.2, 0.3}, token_mean{}, sequence_weight{stat::mean}},
+                                 b.view());
 }
 TEST_CASE("gspo over all loss_mask tokens, whose rejected ones move the mean", "[loss][parity]") {
     compare_both(gspo{0.05, 0.04, 1.2, sees::all_tokens}, 13);
     compare_both(gspo_token{0.05, 0.04, 1.2, sees::all_tokens}, 14);
     auto const b = batches::make<double>(ordinary(), 15);
-    parity::compare<double>(
+    parity::compare_spec<double>(
         masked_loss{token_mask{abs_log_ratio{}, at_most(0.9)}, gspo{0.05, 0.04, 1.2, sees::all_tokens},
                     seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}, kl_penalty{k3{}, 0.1, sees::kept_tokens}},
         b.view());
@@ -76,9 +77,9 @@ TEST_CASE("vespo_folded", "[loss][parity]") {
         auto view = b.view();
         if (!weighted) view.token_weights = {};
         auto const mask = token_mask{abs_log_ratio{}, at_most(0.9)} && sequence_mask{k2{}, stat::mean, at_most(0.41)};
-        parity::compare<double>(
+        parity::compare_spec<double>(
             masked_loss{mask, vespo_folded{}, seq_mean_token_mean{}, token_weight{clamp_to(0.8, 1.1)}}, view, 1e-10);
-        parity::compare<double>(masked_loss{mask, vespo_folded{}, token_mean{}}, view, 1e-10);
+        parity::compare_spec<double>(masked_loss{mask, vespo_folded{}, token_mean{}}, view, 1e-10);
     }
 }
 TEST_CASE("means with an epsilon, clips with any delta", "[loss][parity]") {
@@ -89,20 +90,23 @@ TEST_CASE("means with an epsilon, clips with any delta", "[loss][parity]") {
          {aggregation{token_mean{over_kept}}, aggregation{seq_mean_token_mean{}}, aggregation{seq_mean_token_sum{}}}) {
         masked_loss loss{mask, gmpo{0.2, 0.3}, how};
         loss.options.mean_epsilon = 0.25;  // so large that it shows
-        parity::compare<double>(loss, b.view());
+        parity::compare_spec<double>(loss, b.view());
         masked_loss other{mask, gspo{0.05, 0.04, 1.2}, how};
         other.options.mean_epsilon = 0.25;
-        parity::compare<double>(other, b.view());
+        parity::compare_spec<double>(other, b.view());
+        masked_loss third{mask, topr_geometric{0.99, 1.2, 0.1, 0.98}, how};
+        third.options.mean_epsilon = 0.25;
+        parity::compare_spec<double>(third, b.view());
     }
     for (double const delta : {0.85, 1.05, 1.6}) compare_both(clip_with_delta(0.2, 0.2, delta), 22);
 }
 TEST_CASE("rejection of tokens that were likely", "[loss][parity]") {
     auto const b = batches::make<double>(ordinary(), 23);
-    parity::compare<double>(masked_loss{likely_signed{ratio{}, at_most(1.28), at_least(0.8), 0.3, 0.0} &&
-                                            token_mask{behaviour_probability{}, at_least(0.02)} &&
-                                            token_mask{target_probability{}, at_least(0.01)},
-                                        policy_gradient{}, token_mean{}},
-                            b.view());
+    parity::compare_spec<double>(masked_loss{likely_signed{ratio{}, at_most(1.28), at_least(0.8), 0.3, 0.0} &&
+                                                 token_mask{behaviour_probability{}, at_least(0.02)} &&
+                                                 token_mask{target_probability{}, at_least(0.01)},
+                                             policy_gradient{}, token_mean{}},
+                                 b.view());
 }
 TEST_CASE("vespo", "[loss][parity]") { compare_both(vespo{}, 10, 1e-4); }
 TEST_CASE("topr", "[loss][parity]") { compare_both(topr{0.5, 1.5, 0.25, 0.9}, 11, 1e-4); }

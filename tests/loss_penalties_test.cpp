@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Masks that look at the direction of the move, further divergences, and KL to the reference with every gradient and clamp.
-#include "loss_parity.hpp"
+#include "spec_parity.hpp"
 
 #include <trm/policy/mask_signed.hpp>
 #include <trm/policy/penalty_kl.hpp>
@@ -27,10 +27,10 @@ void compare(Loss const& loss, std::uint64_t seed, double zeros = 0, double boun
     auto view = b.view();
     view.token_weights = {};
     selection_view const chosen{.marks = marks};
-    parity::compare<T>(loss, view, bound, 1, chosen);
+    parity::compare_spec<T>(loss, view, bound, 1, chosen);
     INFO("without proximal policy");
     view.proximal_logp = {};
-    parity::compare<T>(loss, view, bound, 1, chosen);
+    parity::compare_spec<T>(loss, view, bound, 1, chosen);
 }
 
 masked_loss const directed{dppo_tv(0.1, 0.07) && advantage_signed{binary_kl{}, within(1e-5, 0.2), at_most(0.1)} &&
@@ -65,9 +65,9 @@ masked_loss const repaired{
 
 TEST_CASE("signed token masks", "[loss][parity]") {
     auto const b = batches::make<double>(ordinary(), 1);
-    parity::compare<double>(directed, b.view());
+    parity::compare_spec<double>(directed, b.view());
     auto const c = batches::make<float>(ordinary(), 1);
-    parity::compare<float>(directed, c.view());
+    parity::compare_spec<float>(directed, c.view());
 }
 
 TEST_CASE("A = 0 takes the branch that the mask names", "[loss][parity]") {
@@ -91,7 +91,7 @@ TEST_CASE("statistics over tokens that pass the token criteria", "[loss][parity]
     batches::random r(7);
     auto const cut = batches::segmented(b, batches::cut(b.cu, 3, r));
     for (auto const* layout : {&b, &cut}) {
-        auto const want = parity::compare<double>(staged, layout->view());
+        auto const want = parity::compare_spec<double>(staged, layout->view());
         for (int i = 0; i < 7; ++i) {
             INFO("criterion " << i);
             CHECK(want.diagnostics.rejected_tokens[i] > 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Criteria that compare tokens or sequences with each other: against the oracle, against bounds/, and ties by hand.
-#include "loss_parity.hpp"
+#include "spec_parity.hpp"
 
 #include <trm/bounds/length_neutral.hpp>
 #include <trm/policy/length_neutral_mask.hpp>
@@ -30,7 +30,7 @@ void compare(Mask const& mask, int criteria, std::uint64_t seed) {
                                                batches::segmented(b, batches::cut(b.cu, 3, r))};
     masked_loss const loss{mask, importance_ratio{}, token_mean{over_kept}};
     for (auto const& l : layouts) {
-        auto const want = parity::compare<double>(loss, l.view());
+        auto const want = parity::compare_spec<double>(loss, l.view());
         for (int i = 0; i < criteria; ++i) {
             INFO("criterion " << i);
             CHECK(want.diagnostics.rejected_tokens[i] > 0);

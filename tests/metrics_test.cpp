@@ -4,7 +4,7 @@
 #include "spec_loss.hpp"
 
 #include <trm/interop/metrics_tokens.hpp>
-#include <trm/loss/spec.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/policy/mask_signed.hpp>
 
 #include <array>

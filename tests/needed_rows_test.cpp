@@ -6,7 +6,7 @@
 #include "random_spec.hpp"
 #include "spec_loss.hpp"
 
-#include <trm/loss/any_loss.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/masked_loss.hpp>
 
 #include <algorithm>

@@ -6,7 +6,7 @@
 
 #include <trm/logits/gradient.hpp>
 #include <trm/logits/log_prob.hpp>
-#include <trm/loss/spec.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 
 #include <numeric>
 

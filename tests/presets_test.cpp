@@ -5,6 +5,7 @@
 #include "spec_loss.hpp"
 
 #include <trm/interop/metrics.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/presets.hpp>
 #include <trm/loss/to_spec.hpp>
 

@@ -5,6 +5,8 @@
 #include "interop_c.hpp"
 #include "random_spec.hpp"
 
+#include <trm/loss/spec.hpp>
+
 #include <atomic>
 #include <thread>
 

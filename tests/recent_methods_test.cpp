@@ -5,7 +5,7 @@
 #include "recent_batches.hpp"
 #include "spec_loss.hpp"
 
-#include <trm/loss/spec.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 
 #include <array>
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "spec_loss.hpp"
+#define TRM_ANY_LOSS_HERE
+#include <trm/loss/any_loss_extern.hpp>
 
-#include <trm/loss/any_loss.hpp>
+#include "spec_loss.hpp"
 
 template <class T>
 trm::result spec_loss::operator()(trm::batch_view<T> const& batch, trm::selection_view const& chosen,

@@ -11,7 +11,7 @@
 #include <utility>
 
 /// any_loss, compiled once in spec_loss.cpp for all tests that only feed it: float batches with float gradients, double with
-/// double.
+/// double. Tests that want any_loss or parse_spec themselves include trm/loss/any_loss_extern.hpp and get those of spec_loss.cpp.
 class spec_loss {
 public:
     trm::loss_spec spec;

@@ -4,6 +4,8 @@
 #include "random_spec.hpp"
 #include "spec_loss.hpp"
 
+#include <trm/loss/any_loss_extern.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <fstream>

@@ -4,6 +4,7 @@
 #include "catch.hpp"
 #include "random_spec.hpp"
 
+#include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/presets/by_name.hpp>
 
 #include <algorithm>

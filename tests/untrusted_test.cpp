@@ -4,7 +4,7 @@
 #include "catch.hpp"
 #include "interop_c.hpp"
 
-#include <trm/loss/spec.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 
 #include <string>
 

@@ -3,6 +3,8 @@
 #include "../random_spec.hpp"
 #include "fuzz.hpp"
 
+#include <trm/loss/spec.hpp>
+
 extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size) {
     std::string const text(reinterpret_cast<char const*>(data), size);
     trm::spec_result const r = trm::parse_spec(text);

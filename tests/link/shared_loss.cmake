@@ -1,10 +1,10 @@
 # Passes over tiles are in the object that holds any_loss, and in no other.
 foreach(i RANGE 1 ${CMAKE_ARGC})
-  if(CMAKE_ARGV${i} MATCHES "shared_loss(_here)?\\.cpp\\.o")
+  if(CMAKE_ARGV${i} MATCHES "(shared|spec)_loss\\.cpp\\.o")
     execute_process(COMMAND "${NM}" -C --defined-only "${CMAKE_ARGV${i}}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
     string(REGEX MATCHALL "tile_pass" found "${symbols}")
     list(LENGTH found n)
-    if(CMAKE_ARGV${i} MATCHES "shared_loss_here")
+    if(CMAKE_ARGV${i} MATCHES "spec_loss")
       set(holder ${n})
     else()
       set(caller ${n})

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// any_loss compiled once: this file calls it, shared_loss_here.cpp holds it.
+// any_loss compiled once: this file calls it, tests/spec_loss.cpp holds it.
 #include <trm/loss/any_loss_extern.hpp>
 
 #include <cmath>

@@ -4,7 +4,7 @@
 #include "rollouts.hpp"
 #include "spec_loss.hpp"
 
-#include <trm/loss/spec.hpp>
+#include <trm/loss/any_loss_extern.hpp>
 
 #include <cstdio>
 #include <filesystem>

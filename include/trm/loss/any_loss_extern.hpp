@@ -10,16 +10,20 @@
 ///     #define TRM_ANY_LOSS_HERE
 ///     #include <trm/loss/any_loss_extern.hpp>
 ///
-/// Covered are calls on the caller's thread with a workspace, for float, double and bf16 storage, and parse_spec. All files must
-/// have the compiler flags that the ABI namespace spells (core/config.hpp), or they do not link.
+/// Covered are calls for float, double and bf16 storage with the default arithmetic, whole and in phases, on any executor, and
+/// parse_spec. All files must have the compiler flags that the ABI namespace spells (core/config.hpp), or they do not link.
 
 #if defined(TRM_ANY_LOSS_HERE)
 #define TRM_ANY_LOSS_TEMPLATE template
 #else
 #define TRM_ANY_LOSS_TEMPLATE extern template
 #endif
-// The function behind the call, which is no member: compilers look into members even if they are compiled elsewhere.
+// The loops over tiles, and the call on the caller's thread with a workspace: no members, into which compilers look even if
+// they are compiled elsewhere.
 #define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
+    TRM_ANY_LOSS_TEMPLATE void detail::run_tiles<simd::default_arch>(                                                \
+        detail::run_time_composition<> const&, detail::stream_pointers<S, T> const&, detail::call_numbers const&,    \
+        bool, detail::run_work<detail::run_time_composition<>>*, int) noexcept;                                      \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \
         detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, selection_view, \
         outputs<T> const&, serial_executor const&, workspace&);

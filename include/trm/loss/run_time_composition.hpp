@@ -102,15 +102,6 @@ public:
             },
             spec->surrogate.policy);
     }
-    /// All steps over runs of tokens.
-    template <class A, class S, class T>
-    void run_tiles(stream_pointers<S, T> const& io, call_numbers const& call, bool apply,
-                   run_work<run_time_composition>* work, int runs) const noexcept {
-        simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-            tile_pass<simd::vec<T, Unit>, run_time_composition, S> pass(*this, io, call, apply);
-            for (int i = 0; i < runs; ++i) pass.run(work[i]);
-        });
-    }
 
     /// Do the extrema of a part of a sequence already reject it?
     template <class V>

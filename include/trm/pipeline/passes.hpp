@@ -20,7 +20,7 @@ template <pass_kind Kind, class Call, class S, class T, class Core>
 void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
     using A = typename Call::arch;
     if constexpr (!Core::is_static) {
-        call.core.template run_tiles<A>(io, numbers_of(call), Kind != pass_kind::measure, work, runs);
+        run_tiles<A>(call.core, io, numbers_of(call), Kind != pass_kind::measure, work, runs);
     } else if (Kind == pass_kind::plain && io.proximal == nullptr) {
         run_fused<A, Kind, false>(call.core, io, numbers_of(call), work, runs);
     } else {

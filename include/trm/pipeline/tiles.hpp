@@ -213,5 +213,15 @@ private:
     }
 };
 
+/// All steps over runs of tokens. Not a member, so that any_loss_extern.hpp can say that it is compiled elsewhere.
+template <class A, class Core, class S, class T>
+void run_tiles(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool apply,
+               run_work<Core>* work, int runs) noexcept {
+    simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        tile_pass<simd::vec<T, Unit>, Core, S> pass(core, io, call, apply);
+        for (int i = 0; i < runs; ++i) pass.run(work[i]);
+    });
+}
+
 }  // namespace detail
 TRM_NAMESPACE_END

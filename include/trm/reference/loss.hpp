@@ -132,12 +132,11 @@ inline double divisor(aggregation const& a, std::vector<sequence> const& all, st
 
 /// The specification of a loss:
 /// loss = loss_scale * sum_it (keep_it (w_it l_it + p_it) + q_it) / divisor_i.
-/// `chosen`: what was rejected and marked beforehand; reasons stand for all criteria that select.
-template <class Loss, storage_type S>
-evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_scale = 1,
-                    selection_view const& chosen = {}) {
-    std::vector<sequence> all = gather(batch, reads(loss), loss.options.log_ratio_clamp, chosen);
-    auto const extent = static_cast<std::size_t>(batch.layout.extent());
+/// `chosen`: what was rejected and marked beforehand; reasons stand for all criteria that select. `all`: the batch's sequences,
+/// `tolerance`: from where on a log-probability counts as positive.
+template <class Loss>
+evaluation evaluate(Loss const& loss, std::vector<sequence> all, std::size_t extent, double tolerance,
+                    double loss_scale, selection_view const& chosen) {
     evaluation e;
     e.grad.assign(extent, 0);
     e.grad_size.assign(extent, 0);
@@ -240,10 +239,16 @@ evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_sc
             judged.push_back({e.reasons[tok.at], keep, l[t].clipped, weight});
         }
         bool const has_weight = !std::is_same_v<std::remove_cvref_t<decltype(loss.weight)>, no_weight>;
-        describe(e.diagnostics, all[i], judged, described(loss), has_weight, positive_tolerance<S>);
+        describe(e.diagnostics, all[i], judged, described(loss), has_weight, tolerance);
     }
     e.nearest_decision = decide.nearest;
     return e;
+}
+template <class Loss, storage_type S>
+evaluation evaluate(Loss const& loss, batch_view<S> const& batch, double loss_scale = 1,
+                    selection_view const& chosen = {}) {
+    return evaluate(loss, gather(batch, reads(loss), loss.options.log_ratio_clamp, chosen),
+                    static_cast<std::size_t>(batch.layout.extent()), positive_tolerance<S>, loss_scale, chosen);
 }
 
 }  // namespace reference
