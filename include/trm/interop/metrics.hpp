@@ -27,20 +27,35 @@ namespace detail {
 
 inline constexpr double verl_epsilon = 1e-8;  // verl's masked means divide by n + this
 
-/// Clamped log-ratios logp - rollout_logp of every sequence's finite loss_mask tokens.
-template <storage_type S>
-[[nodiscard]] std::vector<std::vector<double>> log_ratios(batch_view<S> const& batch, double limit) {
-    std::vector<std::vector<double>> rows(static_cast<std::size_t>(batch.layout.sequences()));
+/// a / b, and 0 where b is 0.
+[[nodiscard]] inline double share(double a, double b) noexcept { return b > 0 ? a / b : 0.0; }
+
+/// f(log target, log behaviour, sequence, token) for every loss_mask token where both are finite, of a pair of policies that the
+/// batch has.
+template <storage_type S, class F>
+void each_pair(batch_view<S> const& batch, ratio_kind kind, F&& f) {
+    ratio_kind const k = resolve(kind, !batch.proximal_logp.empty());
+    auto const& target = k == ratio_kind::proximal_over_rollout ? batch.proximal_logp : batch.logp;
+    auto const& behaviour = k == ratio_kind::current_over_proximal ? batch.proximal_logp : batch.rollout_logp;
     for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
         token_run const run = batch.layout.run(i);
         for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
             auto const at = static_cast<std::size_t>(t);
             if (!batch.loss_mask.empty() && batch.loss_mask[at] == 0) continue;
-            double const x =
-                static_cast<double>(to_float(batch.logp[at])) - static_cast<double>(to_float(batch.rollout_logp[at]));
-            if (is_finite(x)) rows[static_cast<std::size_t>(run.sequence)].push_back(std::clamp(x, -limit, limit));
+            auto const p = static_cast<double>(to_float(target[at])), q = static_cast<double>(to_float(behaviour[at]));
+            if (is_finite(p) && is_finite(q)) f(p, q, static_cast<std::size_t>(run.sequence), at);
         }
     }
+}
+
+/// Clamped log-ratios logp - rollout_logp of every sequence's finite loss_mask tokens.
+template <storage_type S>
+[[nodiscard]] std::vector<std::vector<double>> log_ratios(batch_view<S> const& batch, double limit) {
+    std::vector<std::vector<double>> rows(static_cast<std::size_t>(batch.layout.sequences()));
+    each_pair(batch, ratio_kind::current_over_rollout,
+              [&](double target, double behaviour, std::size_t sequence, std::size_t) {
+                  rows[sequence].push_back(std::clamp(target - behaviour, -limit, limit));
+              });
     return rows;
 }
 
@@ -286,14 +301,13 @@ template <class Estimator = k3, storage_type S>
 /// 2026, `presets::prime_rl_dppo_2026_08`, whose first criterion rejects by the high side and whose second by the low side.
 [[nodiscard]] inline metrics prime_rl_metrics(diagnostics const& d) {
     double const masked = d.finite_tokens() - d.kept_tokens;
-    auto const share = [&](double n) { return masked > 0 ? n / masked : 0.0; };
     return {{"masked_mismatch_kl", d.kl_k3_masked()},
             {"unmasked_mismatch_kl", d.kl_k3_kept()},
-            {"is_masked", d.tokens > 0 ? masked / d.tokens : 0.0},
+            {"is_masked", detail::share(masked, d.tokens)},
             {"is_masked_low", d.rejected_token_fraction(1)},
             {"is_masked_high", d.rejected_token_fraction(0)},
-            {"masked_advantage_positive", share(d.rejected_tokens[0])},
-            {"masked_advantage_negative", share(d.rejected_tokens[1])}};
+            {"masked_advantage_positive", detail::share(d.rejected_tokens[0], masked)},
+            {"masked_advantage_negative", detail::share(d.rejected_tokens[1], masked)}};
 }
 
 TRM_NAMESPACE_END

@@ -11,27 +11,6 @@
 /// many ratios a clip would catch, whatever the advantage. Read in double, one token at a time; not for the inner loop.
 
 TRM_NAMESPACE_BEGIN
-namespace detail {
-
-/// f(log target, log behaviour, sequence) for every loss_mask token where both are finite, of a pair of policies that the
-/// batch has.
-template <storage_type S, class F>
-void each_pair(batch_view<S> const& batch, ratio_kind kind, F&& f) {
-    ratio_kind const k = resolve(kind, !batch.proximal_logp.empty());
-    auto const& target = k == ratio_kind::proximal_over_rollout ? batch.proximal_logp : batch.logp;
-    auto const& behaviour = k == ratio_kind::current_over_proximal ? batch.proximal_logp : batch.rollout_logp;
-    for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
-        token_run const run = batch.layout.run(i);
-        for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {
-            auto const at = static_cast<std::size_t>(t);
-            if (!batch.loss_mask.empty() && batch.loss_mask[at] == 0) continue;
-            auto const p = static_cast<double>(to_float(target[at])), q = static_cast<double>(to_float(behaviour[at]));
-            if (is_finite(p) && is_finite(q)) f(p, q, static_cast<std::size_t>(run.sequence), at);
-        }
-    }
-}
-
-}  // namespace detail
 
 /// How far target and behaviour log-probabilities are apart, x = log target - log behaviour unclamped, p and mu the two
 /// probabilities, over finite loss_mask tokens (0 if there are none):
@@ -83,17 +62,17 @@ template <storage_type S>
             ess += s.r * s.r / (s.n * s.squares);
             sequences += 1;
         }
-    auto const over = [](double a, double b) { return b > 0 ? a / b : 0.0; };
+    using detail::share;
     double const spread = n > 1 ? std::fmax(diff_squares - diff * diff / n, 0) / (n - 1) : 0.0;
-    return {{"tokens_beyond_tolerance", over(beyond, n)},
-            {"logp_diff_mean", over(absolute, n)},
+    return {{"tokens_beyond_tolerance", share(beyond, n)},
+            {"logp_diff_mean", share(absolute, n)},
             {"logp_diff_max", largest},
-            {"prob_diff_mean", over(diff, n)},
+            {"prob_diff_mean", share(diff, n)},
             {"prob_diff_max", diff_largest},
             {"prob_diff_std", std::sqrt(spread)},
-            {"probs_pearson_corr", over(covariance, std::sqrt(var_p) * std::sqrt(var_mu))},
-            {"ppo_kl", over(-sum, n)},
-            {"ess_sequence_mean", over(ess, sequences)}};
+            {"probs_pearson_corr", share(covariance, std::sqrt(var_p) * std::sqrt(var_mu))},
+            {"ppo_kl", share(-sum, n)},
+            {"ess_sequence_mean", share(ess, sequences)}};
 }
 
 /// Shares of the finite loss_mask tokens whose ratio leaves [lower, upper], over all of them, tokens with A = 0 included,
@@ -117,7 +96,7 @@ template <storage_type S>
         nonzero += A != 0;
         outside_nonzero += (under || over) && A != 0;
     });
-    auto const share = [](double a, double b) { return b > 0 ? a / b : 0.0; };
+    using detail::share;
     return {{"low", share(low, n)},
             {"high", share(high, n)},
             {"outside", share(low + high, n)},

@@ -33,8 +33,7 @@ struct run_time_policies {
                     selections_ = selections_ || selects<M>;
                     if constexpr (requires { m.divergence; }) {
                         needs_ |= needs_of(m.divergence);
-                        if constexpr (requires { m.zero; } || requires { M::looks_at_ratio; })
-                            needs_ |= need::ratio(m.divergence.over);  // looks at x as well
+                        if constexpr (looks_at_ratio<M>) needs_ |= need::ratio(m.divergence.over);
                         if (i == 0) diagnose_over_ = m.divergence.over;
                     } else {
                         if (i == 0) diagnose_over_ = m.over;

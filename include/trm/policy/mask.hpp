@@ -208,6 +208,9 @@ inline constexpr bool is_criterion = requires(T m) {
     { m.maxima } -> std::convertible_to<int>;
     { m.validate() } -> std::same_as<status>;
 };
+/// A criterion that looks at the log-ratio of its divergence besides the divergence, to see where a token moves.
+template <class M>
+inline constexpr bool looks_at_ratio = requires { requires M::looks_at_ratio; };
 /// The log-ratio that a criterion looks at, and everything it reads. Criteria without a divergence say it themselves.
 template <class M>
 inline constexpr ratio_kind criterion_over = [] {
@@ -252,6 +255,14 @@ template <mask_policy A, mask_policy B>
 
 namespace detail {
 
+/// What a criterion reads that looks at A and at the log-ratio of D. The ratio of a divergence chosen at run time is no constant:
+/// `run_time_policies` adds it.
+template <class D>
+inline constexpr unsigned needs_of_direction = [] {
+    if constexpr (has_static_ratio<D>) return need::advantage | need::ratio(D::over);
+    return need::advantage;
+}();
+
 /// Scores of the divergence that a selection looks at.
 template <class D>
 struct scored_by {
@@ -274,10 +285,7 @@ struct scored_with_ratio : scored_by<D> {
     using scoring = scored_with_ratio;
     static constexpr int channels = 2;
     static constexpr bool reads_advantages = true, looks_at_ratio = true;
-    [[nodiscard]] static constexpr unsigned needs() noexcept {
-        if constexpr (has_static_ratio<D>) return need::advantage | need::ratio(D::over);
-        return need::advantage;
-    }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return needs_of_direction<D>; }
     template <class V, bool P>
     TRM_INLINE void score(token<V, P> const& t, V* out) const noexcept {
         out[0] = divergence_of(this->divergence, t);

@@ -36,12 +36,9 @@ struct advantage_signed {
         f("negative", &advantage_signed::negative);
         f("zero", &advantage_signed::zero);
     }
-    static constexpr bool is_sequence = false;
+    static constexpr bool is_sequence = false, looks_at_ratio = true;
     static constexpr int sums = 0, maxima = 0;
-    [[nodiscard]] static constexpr unsigned needs() noexcept {
-        if constexpr (has_static_ratio<D>) return need::advantage | need::ratio(D::over);
-        return need::advantage;
-    }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return detail::needs_of_direction<D>; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return positive.ok() && negative.ok() ? status{} : status{errc::bad_threshold, -1, -1, "advantage_signed"};
     }
@@ -61,11 +58,16 @@ template <class D>
 advantage_signed(D, band, band) -> advantage_signed<D>;
 template <class D>
 advantage_signed(D, band, band, zero_advantage) -> advantage_signed<D>;
+
 /// `advantage_signed` that rejects only tokens which were likely: of probability mu >= least under the behaviour policy of D's
 /// log-ratio, least by the sign of A; 0 puts no condition. Ablations of Stable-RL (`ppo_ablation_positive`, `_negative`,
 /// `_both`), where D is the ratio.
-template <divergence_policy D>
+template <class D>
 struct likely_signed {
+    static_assert(
+        divergence_policy<D>,
+        "trm: likely_signed takes a divergence, then the bands for A > 0 and A < 0 and the two least probabilities, "
+        "for example likely_signed{ratio{}, at_most(1.2), at_least(0.8), 0.5, 0.5}");
     D divergence;
     band positive;  ///< for A > 0
     band negative;  ///< for A < 0
@@ -81,9 +83,9 @@ struct likely_signed {
         f("least_negative", &likely_signed::least_negative);
         f("zero", &likely_signed::zero);
     }
-    static constexpr bool is_sequence = false;
+    static constexpr bool is_sequence = false, looks_at_ratio = true;
     static constexpr int sums = 0, maxima = 0;
-    [[nodiscard]] static constexpr unsigned needs() noexcept { return advantage_signed<D>::needs(); }
+    [[nodiscard]] static constexpr unsigned needs() noexcept { return detail::needs_of_direction<D>; }
     [[nodiscard]] constexpr status validate() const noexcept {
         bool const ok = positive.ok() && negative.ok() && least_positive >= 0 && least_negative >= 0;
         return ok ? status{} : status{errc::bad_threshold, -1, -1, "likely_signed"};
@@ -101,6 +103,7 @@ template <class D>
 likely_signed(D, band, band, double, double) -> likely_signed<D>;
 template <class D>
 likely_signed(D, band, band, double, double, zero_advantage) -> likely_signed<D>;
+
 /// Any token mask, conditioned on the direction of the move.
 template <class D>
 [[nodiscard]] constexpr advantage_signed<D> only_away(token_mask<D> m,

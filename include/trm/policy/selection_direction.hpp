@@ -11,7 +11,7 @@ TRM_NAMESPACE_BEGIN
 
 /// Reject the tokens that move away, of sequences whose statistic(D) is outside the band. VACO, arXiv 2603.01365 and
 /// allenai/open-instruct (`rho_mask_tv_divergence`, bounds off by default): the mean of |r - 1|, `ratio_change`.
-template <divergence_policy D, class Stat>
+template <class D, class Stat>
 struct away_sequence_mask : detail::scored_with_ratio<D> {
     Stat statistic;
     band keep;
@@ -31,7 +31,7 @@ struct away_sequence_mask : detail::scored_with_ratio<D> {
 /// `budget_mask` that drops only tokens that move away, the largest D first, until the mean of D over all the rest, spared
 /// tokens included, is below `limit` (strictly), or none is left that may go. Equal values are dropped in token order. M2PO as
 /// its paper has it (arXiv 2510.01161): `away_budget_mask{k2{}, 0.04 / 2}`; AReaL drops the largest whatever the direction.
-template <divergence_policy D>
+template <class D>
 struct away_budget_mask : detail::scored_with_ratio<D> {
     double limit;
     constexpr away_budget_mask(D d = {}, double mean_limit = 0) noexcept
@@ -59,7 +59,7 @@ struct away_budget_mask : detail::scored_with_ratio<D> {
 /// Z_t > min(delta, delta + drift W - S), drift = clamp(k Q, drift_min, 5 drift_min), Q the q-quantile of the sequence's D
 /// (linearly interpolated). After a token that is not finite S is unknown: tokens that move away are rejected. D is |p - mu|,
 /// `binary_tv`, delta 0.15 for dense models and 0.2 for Qwen3-30B-A3B, the horizon the padded length.
-template <divergence_policy D>
+template <class D>
 struct running_budget_mask : detail::scored_with_ratio<D> {
     double delta = 0.15, w_min = 0.8, drift_min = 0.02, q = 0.9, k = 1;
     std::int64_t horizon = 0;

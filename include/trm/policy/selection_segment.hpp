@@ -40,7 +40,7 @@ void for_each_segment(selection_sequence const& s, std::int64_t length, F&& f) {
 /// loss_mask, or with `length` > 0 a piece of so many tokens of one. A segment with a token that is not finite is rejected. ROLL
 /// (agentic `segment` filters of mean log-ratios, 0.8 to 1.2 on the ratio, and of mean p - mu, -0.2 to 0.2, off by default);
 /// pieces of 128 tokens: slime #1505 (open).
-template <divergence_policy D, class Stat>
+template <class D, class Stat>
 struct segment_mask : detail::scored_by<D> {
     Stat statistic;
     band keep;

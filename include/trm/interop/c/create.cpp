@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses from text, JSON and names.
 #include <trm/interop/c/loss.hpp>
-#include <trm/interop/c/presets.hpp>
 #include <trm/interop/c/support.hpp>
+#include <trm/loss/presets/by_name.hpp>
 #include <trm/loss/spec.hpp>
 
 #include <array>
@@ -144,13 +144,14 @@ trm_loss* trm_loss_from_json(char const* json, trm_error* error) {
 }
 trm_loss* trm_loss_from_preset(char const* name, trm_error* error) {
     return create(name, error, [](char const* t, text_place& place) {
-        std::size_t position = 0;
-        trm::spec_result r = preset_of(t, position);
-        if (!r.ok()) place_in(t, position, place);
+        trm::spec_result r = trm::presets::find(t);
+        if (!r.ok()) place_in(t, r.position, place);
         return r;
     });
 }
 void trm_loss_free(trm_loss* loss) { delete loss; }
 char const* trm_loss_text(trm_loss const* loss) { return loss == nullptr ? nullptr : loss->text.c_str(); }
-int trm_preset_count(void) { return static_cast<int>(std::size(presets_by_name)); }
-char const* trm_preset_name(int i) { return i < 0 || i >= trm_preset_count() ? nullptr : presets_by_name[i].name; }
+int trm_preset_count(void) { return static_cast<int>(trm::presets::list().size()); }
+char const* trm_preset_name(int i) {
+    return i < 0 || i >= trm_preset_count() ? nullptr : trm::presets::list()[static_cast<std::size_t>(i)].name;
+}
