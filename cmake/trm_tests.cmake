@@ -1,9 +1,11 @@
-# trm_add_test(<file> [NAME <name>] [MARCH <march>] [LABELS <label>...] [LINK <target>...] [OPTIONS <flag>...] [NO_RUN]
-#   [DISPATCH])
+# Every test with the label kernel: what the other compiler and the sanitizers build in .ci/more.
+add_custom_target(kernel_tests)
+
+# trm_add_test(<file> [NAME <name>] [MARCH <march>] [LABELS <label>...] [LINK <target>...] [NO_RUN] [DISPATCH])
 # One executable of the same name as the file; one CTest entry. Kernels are compiled for the flags alone, in a third of the
 # time, unless DISPATCH asks for all vector units.
 function(trm_add_test file)
-  cmake_parse_arguments(arg "NO_RUN;DISPATCH" "NAME;MARCH" "LABELS;LINK;OPTIONS" ${ARGN})
+  cmake_parse_arguments(arg "NO_RUN;DISPATCH" "NAME;MARCH" "LABELS;LINK" ${ARGN})
   if(NOT arg_NAME)
     cmake_path(GET file STEM LAST_ONLY arg_NAME)
   endif()
@@ -13,9 +15,10 @@ function(trm_add_test file)
   endif()
   trm_add_executable(${arg_NAME} SOURCES ${file} ${dispatch} MARCH "${arg_MARCH}" LINK ${arg_LINK} Catch2::Catch2WithMain)
   target_include_directories(${arg_NAME} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
-  target_compile_options(${arg_NAME} PRIVATE ${arg_OPTIONS})
-  target_compile_definitions(${arg_NAME} PRIVATE
-    TRM_TEST_CMAKE_VERSION="${PROJECT_VERSION}" TRM_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
+  target_compile_definitions(${arg_NAME} PRIVATE TRM_TEST_CMAKE_VERSION="${PROJECT_VERSION}")
+  if("kernel" IN_LIST arg_LABELS)
+    add_dependencies(kernel_tests ${arg_NAME})
+  endif()
   if(NOT arg_NO_RUN)
     add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
     set_tests_properties(${arg_NAME} PROPERTIES LABELS "unit;${arg_LABELS}" TIMEOUT 600)
@@ -36,15 +39,12 @@ function(trm_run_on_units test)
   endforeach()
 endfunction()
 
-# All kernel tests: what the other compiler and the sanitizers build in continuous integration.
-add_custom_target(kernel_tests)
-
-# trm_add_kernel_test(<file> [LABELS ...] [LINK ...] [FAST_MATH])
-# The same file for every entry of TRM_KERNEL_MARCHES: <name> (BASELINE), <name>.x86-64-v3, ...; with FAST_MATH also
-# <name>.fast-math. Levels that this CPU cannot run are compiled and linked only.
+# trm_add_kernel_test(<file> [LABELS ...] [LINK ...])
+# The same file for every entry of TRM_KERNEL_MARCHES: <name> (BASELINE), <name>.x86-64-v3, ... Levels that this CPU cannot run
+# are compiled and linked only.
 option(TRM_KERNEL_DISPATCH "Kernel tests for BASELINE have all vector units and run on each (<name>.on-<unit>): thrice as long to compile" OFF)
 function(trm_add_kernel_test file)
-  cmake_parse_arguments(arg "FAST_MATH" "" "LABELS;LINK" ${ARGN})
+  cmake_parse_arguments(arg "" "" "LABELS;LINK" ${ARGN})
   cmake_path(GET file STEM LAST_ONLY name)
   set(common LABELS kernel ${arg_LABELS} LINK ${arg_LINK})
   foreach(march IN LISTS TRM_KERNEL_MARCHES)
@@ -58,12 +58,8 @@ function(trm_add_kernel_test file)
       set(dispatch DISPATCH)
     endif()
     trm_add_test(${file} NAME ${test} MARCH ${march} ${common} ${no_run} ${dispatch})
-    add_dependencies(kernel_tests ${test})
     if(dispatch)
       trm_run_on_units(${test} ${common})
     endif()
   endforeach()
-  if(arg_FAST_MATH)
-    trm_add_test(${file} NAME ${name}.fast-math MARCH BASELINE ${common} OPTIONS -ffast-math)
-  endif()
 endfunction()

@@ -193,7 +193,7 @@ TEST_CASE("mistakes are named with their place", "[unit]") {
     refused("mask: passing(k1 <= 1)",
             "line 1, column 15: passing takes a criterion of a sequence, such as seq_max_k2 <= 0.1", "k1");
     refused("weight: normalised_token(truncate_above=2, when=before_bound); surrogate: gspo",
-            "line 1, column 9: gspo and gmpo take token weights that are normalised after their bound",
+            "line 1, column 9: gspo, gmpo and sapo_sequence take token weights that are normalised after their bound",
             "normalised_token");
     refused("weight: constant", "line 1, column 9: constant needs factor", "constant");
     refused("aggregate: token_sum; divide_by: 4",

@@ -163,7 +163,7 @@ template <class S, class W>
     if constexpr (shares_gradient<S> && is_normalised<W> && !sums_a_sequence<W>)
         if (weight.when == normalise::before_bound)
             return {errc::unsupported, -1, -1,
-                    "gspo and gmpo take token weights that are normalised after their bound"};
+                    "gspo, gmpo and sapo_sequence take token weights that are normalised after their bound"};
     if constexpr (folds_weight<S> && (is_normalised<W> || sums_a_sequence<W>))
         return {errc::unsupported, -1, -1, "vespo_folded takes weights of tokens that are not normalised"};
     return {};
