@@ -140,19 +140,21 @@ bool agrees(shard const& all, shard const& whole, double loss_of_whole, bool sha
     }
     double total = 0, largest = 0;
     trm::diagnostics seen;
-    bool same_kept = true;
+    bool same_kept = true, same_gradient = true;
     for (std::size_t r = 0; r < ranks; ++r) {
         total += results[r].loss;
         seen.merge(results[r].diagnostics);
         for (std::size_t t = 0; t < token_of[r].size(); ++t) {
-            largest = std::max(largest, std::fabs(double{parts[r].grad[t]} - double{whole.grad[token_of[r][t]]}));
+            double const apart = std::fabs(double{parts[r].grad[t]} - double{whole.grad[token_of[r][t]]});
+            largest = std::max(largest, apart);
+            same_gradient = same_gradient && apart < 1e-7;  // false for NaN
             same_kept = same_kept && parts[r].keep[t] == whole.keep[token_of[r][t]];
         }
     }
     std::printf("%-16s loss %.9f, kept sequences %.0f, largest gradient difference %.1e, kept tokens %s\n",
                 share_sequences ? "context parallel" : "data parallel", total, seen.kept_sequences, largest,
                 same_kept ? "the same" : "DIFFERENT");
-    return same_kept && std::fabs(total - loss_of_whole) < 1e-7 && largest < 1e-7;
+    return same_kept && same_gradient && std::fabs(total - loss_of_whole) < 1e-7;
 }
 
 }  // namespace

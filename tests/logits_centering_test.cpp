@@ -2,6 +2,7 @@
 // Score centering and gradients of further tokens: the published formulas on three rows, exact rows against the oracle,
 // derivatives, lists against whole rows, the fused head, what is skipped.
 #include "catch.hpp"
+#include "larger.hpp"
 #include "logits_rows.hpp"
 
 #include <trm/logits/centering.hpp>
@@ -105,7 +106,7 @@ struct problem {
 };
 double distance(doubles const& a, doubles const& b) {
     double most = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) most = std::fmax(most, std::fabs(a[i] - b[i]));
+    for (std::size_t i = 0; i < a.size(); ++i) most = larger(most, std::fabs(a[i] - b[i]));
     return most;
 }
 template <class O>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
+#include "larger.hpp"
 #include "logits_rows.hpp"
 
 #include <trm/logits/gradient.hpp>
@@ -58,10 +59,10 @@ void compare(kind k, std::size_t n, double temperature, bool entropy, bool strea
     bool in_place_same = true;
     for (std::size_t i = 0; i < n; ++i) {
         double const g = as_double(out[i + 1]);
-        worst = std::max(worst, std::fabs(g - want[i]) -
-                                    relative<S>() * (std::fabs(want[i]) + 1e-3 * largest + (i == target ? unit : 0)));
-        worst_sum = std::max(worst_sum,
-                             std::fabs(as_double(sum[i]) - want[i] - 0.5) - relative<S>() * (std::fabs(want[i]) + 1));
+        worst = larger(worst, std::fabs(g - want[i]) -
+                                  relative<S>() * (std::fabs(want[i]) + 1e-3 * largest + (i == target ? unit : 0)));
+        worst_sum =
+            larger(worst_sum, std::fabs(as_double(sum[i]) - want[i] - 0.5) - relative<S>() * (std::fabs(want[i]) + 1));
         in_place_same = in_place_same && as_double(s[i]) == g;
         total += g;
     }
@@ -226,7 +227,7 @@ TEST_CASE("Vocabulary shards, forward, merge, backward, make the gradient of the
             double worst = 0, total = 0;
             for (std::size_t i = 0; i < row.size(); ++i) {
                 double const got = double(g[r * std::size_t(n) + i]);
-                worst = std::max(worst, std::fabs(got - want[i]));
+                worst = larger(worst, std::fabs(got - want[i]));
                 total += got;
             }
             INFO(rows::name(kind(k)) << " row " << r);

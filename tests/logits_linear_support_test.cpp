@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fused head over kept ids against the oracle in double, for every storage type; executors; what is left out; misuse.
 #include "catch.hpp"
+#include "larger.hpp"
 #include "logits_rows.hpp"
 
 #include <trm/logits/linear_support.hpp>
@@ -112,9 +113,9 @@ void check(std::int64_t width) {
     }
     double worst = 0;
     for (std::size_t i = 0; i < d_hidden.size(); ++i)
-        worst = std::fmax(worst, std::fabs(double(d_hidden[i]) - want_hidden[i]));
+        worst = larger(worst, std::fabs(double(d_hidden[i]) - want_hidden[i]));
     for (std::size_t i = 0; i < d_weight.size(); ++i)
-        worst = std::fmax(worst, std::fabs(double(d_weight[i]) - want_weight[i]));
+        worst = larger(worst, std::fabs(double(d_weight[i]) - want_weight[i]));
     CHECK(worst < 1e-5);
     // any executor, adding to what is there, rows that are not needed left alone
     std::vector<float> other(d_hidden.size(), 7.0f), sum(d_weight.size(), 0.25f);

@@ -2,6 +2,7 @@
 // What the logits layer states of accuracy and range: vocabularies up to a million, rows whose terms all round alike,
 // temperatures at the ends of what is allowed.
 #include "catch.hpp"
+#include "larger.hpp"
 #include "logits_rows.hpp"
 
 #include <trm/logits/divergence.hpp>
@@ -133,7 +134,7 @@ TEST_CASE("Probabilities of the gradient are as accurate as stated", "[logits][p
                 double worst = 0;
                 for (std::size_t i = 1; i < n; ++i) {
                     double const p = std::exp(lp[i]) / temperature, bound = 4.6e-7 - 1.2e-7 * lp[i];
-                    worst = std::max(worst, std::fabs(double(d[i]) - p) / (p * bound));
+                    worst = larger(worst, std::fabs(double(d[i]) - p) / (p * bound));
                 }
                 INFO(h.name << ", V = " << n << ", T = " << temperature);
                 CHECK(worst <= 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What holds for every surrogate: layouts, order of sequences, scale of advantages, splits over ranks.
 #include "catch.hpp"
+#include "larger.hpp"
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
@@ -78,7 +79,7 @@ std::vector<double> at_origin(batch const& b, std::vector<double> const& grad, s
 double distance(std::vector<double> const& a, std::vector<double> const& b) {
     double d = 0, size = 0;
     for (std::size_t i = 0; i < a.size(); ++i) {
-        d = std::fmax(d, std::fabs(a[i] - b[i]));
+        d = larger(d, std::fabs(a[i] - b[i]));
         size = std::fmax(size, std::fabs(a[i]));
     }
     return d / size;

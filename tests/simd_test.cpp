@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vector vocabulary: accuracy of exp and k3, conversions, partial loads and stores, byte counts.
 #include "catch.hpp"
+#include "larger.hpp"
 #include "loss_batch.hpp"
 
 #include <trm/simd/dispatch.hpp>
@@ -104,7 +105,7 @@ void check_logarithms() {
         auto const check = [](double& error, V got, long double want) {
             T out[V::size];
             simd::store(out, got);
-            error = std::fmax(error, static_cast<double>(std::fabs((static_cast<long double>(out[0]) - want) / want)));
+            error = larger(error, static_cast<double>(std::fabs((static_cast<long double>(out[0]) - want) / want)));
         };
         for (int i = 0; i < 60000; ++i) {
             double const u = r.uniform(), small = 1e-6 + 0.5 * u;
@@ -154,7 +155,7 @@ void check_bernoulli() {
         long double const la = a, y = static_cast<long double>(b) - la, p = std::exp(la), q = -std::expm1(la);
         long double const want = p * k3_of(y) + q * k3_of(std::log1p(-p * std::expm1(y) / q));
         if (want > 0)
-            worst = std::fmax(worst, static_cast<double>(std::fabs((static_cast<long double>(got[0]) - want) / want)));
+            worst = larger(worst, static_cast<double>(std::fabs((static_cast<long double>(got[0]) - want) / want)));
     }
     INFO(V::arch::name() << " worst relative error " << worst);
     CHECK(worst <= (sizeof(T) == 4 ? 3e-6 : 3e-14));
@@ -214,7 +215,7 @@ void check_exp2(double accuracy) {
     for (std::size_t i = 0; i < t.size(); ++i) {
         if (i % 997 == 0 && !TRM_FAST_MATH) REQUIRE(got[i] == std::ldexp(T(1), static_cast<int>(i / 997) - 126));
         long double const want = std::exp2(static_cast<long double>(t[i]));
-        worst = std::fmax(worst, static_cast<double>(std::fabs((got[i] - want) / want)));
+        worst = larger(worst, static_cast<double>(std::fabs((got[i] - want) / want)));
     }
     CHECK(worst < accuracy);
     T const inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();

@@ -3,6 +3,7 @@
 #include "trainer.hpp"
 
 #include "../../tests/catch.hpp"
+#include "../../tests/larger.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -30,9 +31,9 @@ rollouts sampled(model_shape const& shape, vector<float> const& parameters, std:
 }
 
 double largest_difference(std::vector<float> const& a, std::vector<float> const& b) {
-    double largest = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, static_cast<double>(std::fabs(a[i] - b[i])));
-    return largest;
+    double most = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) most = larger(most, static_cast<double>(std::fabs(a[i] - b[i])));
+    return most;
 }
 
 run_settings small_run() {

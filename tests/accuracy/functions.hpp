@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../larger.hpp"
+
 #include <trm/simd/math.hpp>
 #include <trm/simd/softmax.hpp>
 
@@ -49,16 +51,11 @@ struct worst {
         if (d == 0) return;
         double const in_ulp = static_cast<double>(d / ulp_of<T>(want));
         W const size = std::fmax(std::fabs(want), W((std::numeric_limits<T>::min)()));
-        relative = std::fmax(relative, static_cast<double>(d / size));
-        if (!(in_ulp <= ulp)) {  // NaN counts
-            ulp = std::isnan(in_ulp) ? std::numeric_limits<double>::infinity() : in_ulp;
+        relative = larger(relative, static_cast<double>(d / size));
+        if (!(in_ulp <= ulp) && !trm::is_nan(ulp)) {
+            ulp = in_ulp;
             at = static_cast<double>(x);
         }
-    }
-    void merge(worst const& o) {
-        points += o.points;
-        relative = std::fmax(relative, o.relative);
-        if (o.ulp > ulp) ulp = o.ulp, at = o.at;
     }
 };
 

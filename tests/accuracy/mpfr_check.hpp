@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../larger.hpp"
 #include "../loss_batch.hpp"
 #include "functions.hpp"
 
@@ -30,7 +31,7 @@ double reference_error(function<T> const& f, int (*exact)(mpfr_t, mpfr_srcptr, m
         wide<T> const want = f.reference(static_cast<wide<T>>(v));
         mpfr_set_ld(d, static_cast<long double>(want), MPFR_RNDN);
         mpfr_sub(d, d, y, MPFR_RNDN);
-        worst = std::fmax(worst, std::fabs(mpfr_get_d(d, MPFR_RNDN)) / static_cast<double>(ulp_of<T>(want)));
+        worst = larger(worst, std::fabs(mpfr_get_d(d, MPFR_RNDN)) / static_cast<double>(ulp_of<T>(want)));
     }
     mpfr_clears(x, y, d, static_cast<mpfr_ptr>(nullptr));
     return worst;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../larger.hpp"
 #include "../loss_batch.hpp"
 
 #include <trm/policy/catalogue.hpp>
@@ -21,8 +22,8 @@ struct policy_worst {
     void add(double got, double want, double x, double u, double floor) {
         ++tokens;
         double const e = std::fabs(got - want) / (std::fmax(std::fabs(want), floor) * u);
-        relative = std::fmax(relative, std::isnan(e) ? batches::inf : e);
-        by_x = std::fmax(by_x, std::isnan(e) ? batches::inf : e / (1 + std::fabs(x)));
+        relative = larger(relative, e);
+        by_x = larger(by_x, e / (1 + std::fabs(x)));
     }
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "../larger.hpp"
 #include "../loss_batch.hpp"
 
 #include <trm/logits/log_prob.hpp>
@@ -35,7 +36,7 @@ double worst_logsumexp(int rows) {
         for (float v : x) top = std::fmax(top, static_cast<long double>(v));
         for (float v : x) sum += std::exp(static_cast<long double>(v) - top);
         double const want = static_cast<double>(top + std::log(sum));
-        worst = std::fmax(worst, std::fabs(got[0] - want) / std::fmax(1.0, std::fabs(want)));
+        worst = larger(worst, std::fabs(got[0] - want) / std::fmax(1.0, std::fabs(want)));
     }
     return worst;
 }

@@ -3,6 +3,7 @@
 // length keep their accuracy.
 //
 //   tokens [number of tokens]
+#include "../larger.hpp"
 #include "../loss_batch.hpp"
 
 #include <trm/loss/masked_loss.hpp>
@@ -60,7 +61,7 @@ int main(int argc, char** argv) {
             std::size_t const at = k * n + t;
             other_kept += keep[at] != e.keep[t];
             if (e.grad_size[t] > 0)
-                worst = std::fmax(
+                worst = larger(
                     worst, std::fabs(double(grad[at]) - e.grad[t]) / std::fmax(std::fabs(e.grad[t]), e.grad_size[t]));
         }
     }

@@ -17,17 +17,23 @@ char const* const texts[] = {
     "mask: seq_max_k2 <= 0.05 && ratio in [0.5, 2]; surrogate: importance_ratio",
     "weight: token(truncate_above=2); surrogate: ppo_clip; aggregate: seq_mean_token_mean",
     "mask: budget(k2, limit=0.01) && prefix(k3 <= 0.1); surrogate: gspo; aggregate: seq_mean_token_sum",
-    "mask: group(seq_mean_k3 <= 0.1); surrogate: kl_cov(share=0.2, coefficient=0.1); aggregate: prompt_mean",
-    "mask: given <= 0.5 && quantile(binary_kl <= 0.2, q=0.9); weight: normalised_product; surrogate: sapo",
+    "mask: group(seq_mean_k3 <= 0.1); surrogate: kl_cov(fraction=0.2, coefficient=0.1); aggregate: prompt_mean",
+    "mask: given <= 0.5 && quantile(binary_kl, q=0.9) <= 0.2; weight: normalised_product; surrogate: sapo",
     "surrogate: reference_gap; penalty: kl(k3, beta=0.1) + squared_log_ratio(coefficient=0.01); strict: true",
 };
 constexpr int losses = sizeof texts / sizeof texts[0];
 
+/// The losses of all texts: each must be one, whichever an input asks for.
 trm_loss const* loss_of(int i) {
-    static trm_loss* made[losses];
-    if (made[i] == nullptr) made[i] = trm_loss_from_text(texts[i], nullptr);
-    TRM_FUZZ_REQUIRE(made[i] != nullptr);
-    return made[i];
+    static std::vector<trm_loss*> const made = [] {
+        std::vector<trm_loss*> all;
+        for (char const* text : texts) {
+            all.push_back(trm_loss_from_text(text, nullptr));
+            TRM_FUZZ_REQUIRE(all.back() != nullptr);
+        }
+        return all;
+    }();
+    return made[static_cast<std::size_t>(i)];
 }
 
 /// Memory of exactly the size that a claim needs, so that AddressSanitizer sees one element too many.

@@ -24,7 +24,6 @@ inline void require(bool holds, char const* what, char const* file, int line) {
 class bytes {
 public:
     bytes(std::uint8_t const* data, std::size_t size) : at_(data), left_(size) {}
-    [[nodiscard]] std::size_t left() const { return left_; }
     template <class T>
     T take() {
         static_assert(std::is_trivially_copyable_v<T>);
