@@ -3,6 +3,7 @@
 #include "catch.hpp"
 #include "interop_c.hpp"
 
+#include <trm/interop/c/operands.hpp>
 #include <trm/interop/c/support.hpp>
 #include <trm/loss/checked.hpp>
 
@@ -256,6 +257,20 @@ TEST_CASE("C: text, JSON and names that describe no loss") {
     CHECK(std::string(e.suggestion) == "trl_dapo");
     CHECK(trm_loss_from_preset("trm_max(0.05, x)", &e) == nullptr);
     CHECK(e.position == 14);
+}
+
+TEST_CASE("C: named arrays of the wrong size say which sizes they may have") {
+    using trm_operands::type;
+    float logp[6]{};
+    std::int32_t groups[6]{};
+    std::int64_t const two_rows[]{2, 3}, three[]{3};
+    trm_operands::call call;
+    REQUIRE(call.input({"logp", logp, type::f32, two_rows}));
+    CHECK_FALSE(call.input({"group_of", groups, type::i32, two_rows}));
+    CHECK(call.problem == "trm: group_of must have one number per sequence");
+    CHECK_FALSE(call.input({"advantages", logp, type::f32, three}));
+    CHECK(call.problem == "trm: advantages must have the shape of logp or one number per sequence");
+    CHECK(call.input({"advantages", logp, type::f32, two_rows}));
 }
 
 TEST_CASE("C: sentences are those of C++") {

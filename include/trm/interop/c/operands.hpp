@@ -78,12 +78,12 @@ public:
         if (o.name == "loss_mask") return stream(o, type::truth, batch_.loss_mask);
         if (o.name == "group_of") {
             batch_.group_of = static_cast<std::int32_t const*>(o.data);
-            return per_sequence(o, type::i32);
+            return per_sequence(o, type::i32, " must have one number per sequence");
         }
         if (o.name != "advantages") return fail("there is no input of the name " + std::string(o.name));
         if (same_shape(o)) return stream(o, real(), batch_.advantages);
         batch_.sequence_advantages = o.data;
-        return per_sequence(o, real());
+        return per_sequence(o, real(), " must have the shape of logp or one number per sequence");
     }
     [[nodiscard]] bool result(operand const& o) {
         if (o.name == "grad") return stream(o, real(), out_.grad);
@@ -169,9 +169,8 @@ private:
         to.data = o.data;
         return true;
     }
-    bool per_sequence(operand const& o, type wanted) {
-        if (o.size() != batch_.sequences)
-            return fail(std::string(o.name) + " must have the shape of logp or one number per sequence");
+    bool per_sequence(operand const& o, type wanted, char const* wrong_size) {
+        if (o.size() != batch_.sequences) return fail(std::string(o.name) + wrong_size);
         return o.of == wanted ? true : fail(std::string(o.name) + wrong_type(wanted));
     }
     [[nodiscard]] std::string wrong_type(type wanted) const {
