@@ -207,8 +207,8 @@ evaluation evaluate(Loss const& loss, std::vector<sequence> all, std::size_t ext
             tok.weight = tok.keep ? w[t] * tok.factor : 0;
         }
         auto const l = surrogates(loss.surrogate, all[i], decide);
-        bool whole_kept =
-            !(whole_sequences && !all[i].nonfinite.empty());  // tokens that criteria of tokens reject may move the mean
+        // Is the sequence kept as a whole? Tokens that only criteria of tokens reject then move a mean over all tokens.
+        bool whole_kept = !(whole_sequences && !all[i].nonfinite.empty());
         for (token const& t : all[i].tokens) whole_kept = whole_kept && (e.reasons[t.at] & ~of_tokens & 0xffff) == 0;
         bool moves_all = false;
         if constexpr (requires { loss.surrogate.moves_rejected(); }) moves_all = loss.surrogate.moves_rejected();

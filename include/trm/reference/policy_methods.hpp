@@ -121,21 +121,19 @@ bool of_kept(S const& policy) {
     if constexpr (requires { policy.ratios; }) return policy.ratios == sees::kept_tokens;
     return true;
 }
-/// Of the tokens that pass, or of all.
-template <class S>
-sequence_ratio mean_ratio(S const& policy, sequence const& s) {
-    auto const x = [&](token const& t) { return moved(policy, t).x; };
-    if (of_kept(policy)) return ratio_of_sequence(s, mean_kept(s, x));
-    double sum = 0;
-    for (token const& t : s.tokens) sum += x(t);
-    return ratio_of_sequence(s, s.tokens.empty() ? 0 : sum / (static_cast<double>(s.tokens.size()) + s.mean_epsilon));
-}
-/// How many tokens that mean is over.
+/// What a mean of log-ratios, over the tokens that pass or over all, divides by: how many these are, plus mean_epsilon.
 template <class S>
 double size_of_mean(S const& policy, sequence const& s) {
     double const kept = sum_kept(s, [](token const&) { return 1.0; });
     double const n = of_kept(policy) ? kept : static_cast<double>(s.tokens.size());
     return n > 0 ? n + s.mean_epsilon : 1;
+}
+/// exp of that mean.
+template <class S>
+sequence_ratio mean_ratio(S const& policy, sequence const& s) {
+    double sum = 0;
+    for (token const& t : s.tokens) sum += t.keep || !of_kept(policy) ? moved(policy, t).x : 0.0;
+    return ratio_of_sequence(s, sum / size_of_mean(policy, s));
 }
 /// PPO's clipped term as a function of a ratio s, and its derivative with respect to s.
 template <class S>

@@ -33,11 +33,8 @@ inline terms surrogate(delight const& d, token const& t, pair const&, decisions&
 }
 inline terms surrogate(topr_token const& p, token const& t, pair const& l, decisions& decide) {
     bool const negative = t.advantage < 0;
-    double const lower = negative ? p.negative_lower : p.positive_lower,
-                 upper = negative ? p.negative_upper : p.positive_upper, r = std::exp(l.x);
-    bool const low = decide.below(r, lower), high = decide.below(upper, r);
-    double const w = low ? lower : high ? upper : r;
-    return {-w * t.advantage * t.logp, -w * t.advantage, low || high};
+    cispo const bounds{negative ? p.negative_lower : p.positive_lower, negative ? p.negative_upper : p.positive_upper};
+    return surrogate(bounds, t, l, decide);
 }
 template <std::derived_from<topr_geometric> S>
 std::vector<terms> surrogates(S const& p, sequence const& s, decisions&) {
