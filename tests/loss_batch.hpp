@@ -219,5 +219,13 @@ ragged<S> padded(ragged<S> const& from, std::int64_t gap) {
     b.sequence_advantages = from.sequence_advantages;
     return b;
 }
+/// An output of a rearranged batch at the places of the n tokens that it was made from; 99 at tokens that it does not have.
+template <class V, class S>
+std::vector<V> at_origin(std::vector<V> const& out, ragged<S> const& of, std::size_t n) {
+    std::vector<V> to(n, V(99));
+    for (std::size_t i = 0; i < out.size(); ++i)
+        if (of.origin[i] >= 0) to[static_cast<std::size_t>(of.origin[i])] = out[i];
+    return to;
+}
 
 }  // namespace batches

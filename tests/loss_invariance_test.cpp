@@ -69,13 +69,6 @@ run evaluate(spec_loss const& loss, batch_view<double> const& view, selection_vi
     r.d = got.diagnostics;
     return r;
 }
-/// Gradients of a rearrangement at the tokens that they come from.
-std::vector<double> at_origin(batch const& b, std::vector<double> const& grad, std::size_t n) {
-    std::vector<double> out(n, 0.0);
-    for (std::size_t i = 0; i < grad.size(); ++i)
-        if (b.origin[i] >= 0) out[static_cast<std::size_t>(b.origin[i])] = grad[i];
-    return out;
-}
 double distance(std::vector<double> const& a, std::vector<double> const& b) {
     double d = 0, size = 0;
     for (std::size_t i = 0; i < a.size(); ++i) {
@@ -106,11 +99,11 @@ TEST_CASE("every surrogate: padded and packed agree bit for bit, segments up to 
         CHECK(want.d.kept_tokens < 0.95 * want.d.tokens);
         run const p = evaluate(loss, padded.view());
         CHECK(p.loss == want.loss);
-        CHECK(at_origin(padded, p.grad, b.tokens()) == want.grad);
+        CHECK(batches::at_origin(p.grad, padded, b.tokens()) == want.grad);
         for (batch const* other : {&whole, &cut}) {
             run const q = evaluate(loss, other->view());
             CHECK(q.loss == Approx(want.loss).epsilon(1e-12));
-            CHECK(distance(want.grad, at_origin(*other, q.grad, b.tokens())) < 1e-12);
+            CHECK(distance(want.grad, batches::at_origin(q.grad, *other, b.tokens())) < 1e-12);
         }
     }
 }
@@ -124,7 +117,7 @@ TEST_CASE("every surrogate: permuting sequences permutes gradients", "[loss][pro
         INFO(s.name);
         run const want = evaluate(loss_of(s), b.view()), got = evaluate(loss_of(s), permuted.view());
         CHECK(got.loss == Approx(want.loss).epsilon(1e-12));
-        CHECK(at_origin(permuted, got.grad, b.tokens()) == want.grad);
+        CHECK(batches::at_origin(got.grad, permuted, b.tokens()) == want.grad);
     }
 }
 

@@ -56,20 +56,12 @@ void check_mixed(diagnostics const& d) {
     CHECK(d.kept_sequences < 0.9 * d.sequences);
 }
 
-/// The outputs of a rearranged batch, at the places of the original tokens. Slots that hold no token must be zero.
-template <class V>
-std::vector<V> restored(std::vector<V> const& out, batches::ragged<T> const& from, std::size_t n) {
-    std::vector<V> to(n, V(99));
-    for (std::size_t i = 0; i < out.size(); ++i) {
-        if (from.origin[i] >= 0) to[static_cast<std::size_t>(from.origin[i])] = out[i];
-    }
-    return to;
-}
+/// The outputs of a rearranged batch, at the places of the original tokens.
 parity::run<T> restored(parity::run<T> r, batches::ragged<T> const& from, std::size_t n) {
-    r.grad = restored(r.grad, from, n);
-    r.weights = restored(r.weights, from, n);
-    r.keep = restored(r.keep, from, n);
-    r.reasons = restored(r.reasons, from, n);
+    r.grad = batches::at_origin(r.grad, from, n);
+    r.weights = batches::at_origin(r.weights, from, n);
+    r.keep = batches::at_origin(r.keep, from, n);
+    r.reasons = batches::at_origin(r.reasons, from, n);
     return r;
 }
 

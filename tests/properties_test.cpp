@@ -42,19 +42,12 @@ template <class S>
 c::results<S> run(trm_loss const* loss, batches::ragged<S> const& b, trm_executor const* execute = nullptr) {
     return run<S>(loss, c::batch_of(b), b.tokens(), execute);
 }
-template <class V, class S>
-std::vector<V> at_origin(std::vector<V> const& from, batches::ragged<S> const& b, std::size_t n) {
-    std::vector<V> to(n, V(99));
-    for (std::size_t i = 0; i < from.size(); ++i)
-        if (b.origin[i] >= 0) to[static_cast<std::size_t>(b.origin[i])] = from[i];
-    return to;
-}
 template <class S>
 c::results<S> restored(c::results<S> r, batches::ragged<S> const& b, std::size_t n) {
-    r.grad = at_origin(r.grad, b, n);
-    r.weights = at_origin(r.weights, b, n);
-    r.keep = at_origin(r.keep, b, n);
-    r.reasons = at_origin(r.reasons, b, n);
+    r.grad = batches::at_origin(r.grad, b, n);
+    r.weights = batches::at_origin(r.weights, b, n);
+    r.keep = batches::at_origin(r.keep, b, n);
+    r.reasons = batches::at_origin(r.reasons, b, n);
     return r;
 }
 /// A random loss that is not strict: hostile content is outside of the mask only, but strictness has tests of its own.

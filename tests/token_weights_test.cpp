@@ -172,12 +172,7 @@ TEST_CASE("token weights: padded, packed and segments agree; not finite tokens a
         auto view = of.view();
         view.token_weights = {};
         REQUIRE(weigh_tokens(weight, view, std::span(w), scratch).ok());
-        std::vector<double> at(b.tokens());
-        for (std::size_t t = 0; t < w.size(); ++t) {
-            if (of.origin.empty()) at[t] = w[t];
-            else if (of.origin[t] >= 0) at[static_cast<std::size_t>(of.origin[t])] = w[t];
-        }
-        return at;
+        return batches::at_origin(w, of, b.tokens());
     };
     auto const compare = [&](auto const& weight) {
         auto const whole = run(weight, b);

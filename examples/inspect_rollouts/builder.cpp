@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "builder.hpp"
 
-#include "text.hpp"
+#include "../text.hpp"
 
 #include <algorithm>
 #include <bit>

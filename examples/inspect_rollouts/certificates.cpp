@@ -4,8 +4,8 @@
 #include <trm/bounds/report.hpp>
 #include <trm/loss/checked.hpp>
 
+#include "../text.hpp"
 #include "report.hpp"
-#include "text.hpp"
 
 namespace b = trm::bounds;
 

@@ -5,8 +5,8 @@
 // statistics are the values that its criteria would compare with thresholds.
 #include <trm/trm.hpp>
 
+#include "../text.hpp"
 #include "report.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The trainer's file and the rollout engine's, sequence by sequence.
+#include "../text.hpp"
 #include "builder.hpp"
 #include "read_internal.hpp"
 #include "source.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <limits>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Reads logged rollouts and says what every trust region would do to them: inspect_rollouts --help
+#include "../text.hpp"
 #include "mapping.hpp"
 #include "plots.hpp"
 #include "read.hpp"
 #include "report.hpp"
 #include "sanity.hpp"
-#include "text.hpp"
 
 #include <CLI/CLI.hpp>
 

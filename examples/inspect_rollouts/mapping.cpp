@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mapping.hpp"
 
+#include "../text.hpp"
 #include "rollouts.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 

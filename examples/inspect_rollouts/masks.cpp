@@ -3,8 +3,8 @@
 // Masks and weights applied to the rollouts: what is kept, how far it is off, loss and gradient.
 #include <trm/trm.hpp>
 
+#include "../text.hpp"
 #include "report.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <array>

@@ -3,8 +3,8 @@
 #include <trm/bounds/certificate.hpp>
 #include <trm/loss/checked.hpp>
 
+#include "../text.hpp"
 #include "plot_blocks.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "read.hpp"
 
+#include "../text.hpp"
 #include "builder.hpp"
 #include "mapping.hpp"
 #include "read_internal.hpp"
 #include "source.hpp"
-#include "text.hpp"
 
 mapping mapping_of(input const& file) {
     mapping m = find_mapping(file.mapping);

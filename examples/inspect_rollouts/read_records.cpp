@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../text.hpp"
 #include "record_handler.hpp"
 #include "rollouts.hpp"
-#include "text.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 // Where the parser is, and which paths lead there.
 #include "record_handler.hpp"
 
-#include "text.hpp"
+#include "../text.hpp"
 
 void record_handler::begin() {
     depth = later = 0;

@@ -3,7 +3,7 @@
 // What a path leads to: is it of the field's kind?
 #include "record_handler.hpp"
 
-#include "text.hpp"
+#include "../text.hpp"
 
 #include <trm/core/dtype.hpp>
 

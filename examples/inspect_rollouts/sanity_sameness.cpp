@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Two columns that are one, and columns of different precision.
+#include "../text.hpp"
 #include "sanity.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <bit>

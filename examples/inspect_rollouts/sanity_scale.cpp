@@ -2,8 +2,8 @@
 
 // Both policies see the same tokens, so their log-probabilities go together token by token. Where they do so only after a
 // shift, or on another scale, the log is wrong.
+#include "../text.hpp"
 #include "sanity.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Values that no log-probability of a sampled token has.
+#include "../text.hpp"
 #include "sanity.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <map>

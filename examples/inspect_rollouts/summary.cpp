@@ -3,8 +3,8 @@
 // What the file holds, and how far apart the policies are.
 #include <trm/trm.hpp>
 
+#include "../text.hpp"
 #include "report.hpp"
-#include "text.hpp"
 
 #include <algorithm>
 #include <cmath>

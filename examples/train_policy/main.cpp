@@ -113,8 +113,10 @@ void add_study(CLI::App& app, study_command& c) {
     app.add_option("--learning-rates", c.rates, "step sizes")->group(group);
     app.add_option("--methods", c.methods, "methods, by name or text")->group(group);
     app.add_option("--seeds", c.seeds, "seeds of every combination")->group(group);
-    app.add_flag("--truth", c.truth,
-                 "compare every method's gradient with the true one, and bounds with the error, by enumeration")
+    app.add_flag(
+           "--truth", c.truth,
+           "compare every method's gradient with the true one, and bounds with the error, over all responses of 4 "
+           "tokens; also takes --engines, --stalenesses, --methods and --seeds")
         ->group(group);
     app.add_flag("!--no-plots", c.plots, "tables only")->group(group);
     app.add_option("--abort-after", c.options.abort_after, "for tests: die after so many runs")->group("");

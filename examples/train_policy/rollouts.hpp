@@ -33,9 +33,4 @@ struct rollouts {
     [[nodiscard]] std::span<std::int32_t const> response(std::size_t i) const {
         return std::span(tokens).subspan(i * (horizon + 1), horizon + 1);
     }
-    [[nodiscard]] std::size_t sampled_tokens() const {
-        std::size_t n = 0;
-        for (std::uint8_t m : loss_mask) n += m;
-        return n;
-    }
 };

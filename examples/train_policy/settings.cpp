@@ -5,6 +5,11 @@
 
 #include <stdexcept>
 
+void set_engine(run_settings& s, std::string const& engine) {
+    s.rollout = engine.substr(0, engine.find('-'));
+    s.experts = engine.ends_with("-moe") ? 4 : 0;
+}
+
 void validate(run_settings const& s) {
     auto const need = [](bool good, char const* what) {
         if (!good) throw std::invalid_argument(what);

@@ -30,6 +30,9 @@ struct run_settings {
     [[nodiscard]] int sequences() const { return prompts * responses; }
 };
 
+/// Sets rollout and experts from the name of an engine: a precision, with "-moe" four experts.
+void set_engine(run_settings& s, std::string const& engine);
+
 /// Throws std::invalid_argument with the name of the first setting that makes no sense.
 void validate(run_settings const& s);
 

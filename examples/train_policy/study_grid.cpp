@@ -47,8 +47,7 @@ std::vector<run_settings> runs_of(grid const& g) {
                                     s.seed = static_cast<std::uint64_t>(seed);
                                     s.task = task;
                                     s.horizon = horizon;
-                                    s.rollout = engine.substr(0, engine.find('-'));
-                                    s.experts = engine.ends_with("-moe") ? 4 : 0;
+                                    set_engine(s, engine);
                                     s.staleness = staleness;
                                     s.optimiser = optimiser;
                                     s.learning_rate = rate;

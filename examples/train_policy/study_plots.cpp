@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "study_plots.hpp"
 
+#include "../text.hpp"
 #include "gnuplot.hpp"
 #include "methods.hpp"
 
@@ -11,12 +12,6 @@
 namespace {
 
 using points = std::vector<std::pair<double, double>>;
-
-std::string format(char const* pattern, auto... values) {
-    char buffer[512];
-    std::snprintf(buffer, sizeof buffer, pattern, values...);
-    return buffer;
-}
 
 std::vector<std::string> distinct(std::vector<cell> const& cells, std::string cell::* which) {
     std::vector<std::string> out;
@@ -63,8 +58,8 @@ plot learning(std::vector<cell> const& cells, std::string const& scenario) {
     int const columns = std::min<int>(4, static_cast<int>(here.size()));
     int const lines = (static_cast<int>(here.size()) + columns - 1) / columns;
     plot p("learning_" + scenario, 270 * columns, 60 + 200 * lines);
-    p.add(format("set multiplot layout %d,%d title 'reward over updates, %s: seeds thin, mean thick, dashed: %s'",
-                 lines, columns, scenario.c_str(), title_of(here[0]->method).c_str()));
+    p.add(text("set multiplot layout %d,%d title 'reward over updates, %s: seeds thin, mean thick, dashed: %s'", lines,
+               columns, scenario.c_str(), title_of(here[0]->method).c_str()));
     p.add(
         "set yrange [0:1.02]\nset ytics 0.2\nset key off\nset xlabel 'updates' offset 0,0.7\nset ylabel 'reward' "
         "offset 1.5,0");
@@ -77,7 +72,7 @@ plot learning(std::vector<cell> const& cells, std::string const& scenario) {
         command += reference + " with lines lw 1.5 dt 2 lc rgb '#888888', " + p.block(mean_curve(c)) +
                    " with lines lw 2.5 " + colour(0);
         p.add("set title " +
-              quoted(title_of(c.method) + format(": %.2f +- %.2f", mean_of(c.last), deviation_of(c.last))) + "\n" +
+              quoted(title_of(c.method) + text(": %.2f +- %.2f", mean_of(c.last), deviation_of(c.last))) + "\n" +
               command);
     }
     p.add("unset multiplot");
@@ -104,21 +99,21 @@ plot table(std::vector<cell> const& cells, std::string const& name, std::string 
         std::string s = scenarios[i];
         std::size_t const at = s.find('-', s.find('-') + 1);
         s = s.substr(0, at) + "\\n" + s.substr(at + 1);
-        x += (i ? ", " : "") + format("\"%s\" %zu", s.c_str(), i);
+        x += (i ? ", " : "") + text("\"%s\" %zu", s.c_str(), i);
     }
     for (std::size_t j = 0; j < names.size(); ++j)
-        y += (j ? ", " : "") + quoted(as_tic(title_of(names[j]))) + format(" %zu", names.size() - 1 - j);
+        y += (j ? ", " : "") + quoted(as_tic(title_of(names[j]))) + text(" %zu", names.size() - 1 - j);
     for (cell const& c : cells) {
         auto const i = std::find(scenarios.begin(), scenarios.end(), c.scenario) - scenarios.begin();
         auto const j = std::find(names.rbegin(), names.rend(), c.method) - names.rbegin();
         double const v = value(c);
-        std::string const place = format("%d %d ", static_cast<int>(i), static_cast<int>(j));
-        fields.push_back(place + format("%g", v));
+        std::string const place = text("%d %d ", static_cast<int>(i), static_cast<int>(j));
+        fields.push_back(place + text("%g", v));
         labels.push_back(place + "\"" + label(c) + "\"");
     }
     p.add("set title " + quoted(title) + "\nset xtics (" + x + ")\nset ytics (" + y + ")\nunset grid\nset key off");
-    p.add(format("set xrange [-0.5:%g]\nset yrange [-0.5:%g]\nset cbrange [0:1]\nunset colorbox",
-                 static_cast<double>(scenarios.size()) - 0.5, static_cast<double>(names.size()) - 0.5));
+    p.add(text("set xrange [-0.5:%g]\nset yrange [-0.5:%g]\nset cbrange [0:1]\nunset colorbox",
+               static_cast<double>(scenarios.size()) - 0.5, static_cast<double>(names.size()) - 0.5));
     p.add(high_is_good ? "set palette defined (0 '#f4a582', 0.5 '#f7f7f7', 1 '#92c5de')"
                        : "set palette defined (0 '#ffffff', 1 '#f4a582')");
     std::string const data = p.block(fields), text = p.block(labels);
@@ -133,8 +128,8 @@ plot kept(std::vector<cell> const& cells) {
     int const columns = std::min<int>(3, static_cast<int>(scenarios.size()));
     int const lines = (static_cast<int>(scenarios.size()) + columns - 1) / columns;
     plot p("kept", 320 + 330 * columns, 60 + 260 * lines);
-    p.add(format("set multiplot layout %d,%d title 'kept sequences (%%), mean over seeds'", lines, columns));
-    p.add(format("set xtics %zu", std::max<std::size_t>(1, cells[0].runs[0]->kept_sequences.size() / 4)));
+    p.add(text("set multiplot layout %d,%d title 'kept sequences (%%), mean over seeds'", lines, columns));
+    p.add(text("set xtics %zu", std::max<std::size_t>(1, cells[0].runs[0]->kept_sequences.size() / 4)));
     p.add("set yrange [0:102]\nset xlabel 'updates'\nset ylabel 'kept (%)'\nset key outside right top font ',8'");
     for (std::size_t i = 0; i < scenarios.size(); ++i) {
         std::string command;
@@ -144,7 +139,7 @@ plot kept(std::vector<cell> const& cells) {
             points curve = smoothed(c, &run_result::kept_sequences);
             for (auto& [update, share] : curve) share *= 100;
             command += (command.empty() ? "plot " : ", ") + p.block(curve) + " with lines lw 2 " +
-                       colour(static_cast<std::size_t>(at)) + format(" dt %d title ", 1 + static_cast<int>(at) / 8) +
+                       colour(static_cast<std::size_t>(at)) + text(" dt %d title ", 1 + static_cast<int>(at) / 8) +
                        quoted(title_of(c.method));
         }
         p.add("set title " + quoted(scenarios[i]) + "\n" + (command.empty() ? "set multiplot next" : command));
@@ -167,13 +162,13 @@ std::string draw_study(std::vector<cell> const& cells, std::string const& direct
     plots.push_back(table(
         cells, "final_reward", "reward of the last policy: mean +- deviation over seeds", true,
         [](cell const& c) { return mean_of(c.last); },
-        [](cell const& c) { return format("%.2f +- %.2f", mean_of(c.last), deviation_of(c.last)); }));
+        [](cell const& c) { return text("%.2f +- %.2f", mean_of(c.last), deviation_of(c.last)); }));
     plots.push_back(table(
         cells, "collapse", "collapsed runs, 95% interval (Wilson)", false,
         [](cell const& c) { return c.collapsed / static_cast<double>(c.last.size()); },
         [](cell const& c) {
             interval const i = wilson(c.collapsed, static_cast<int>(c.last.size()));
-            return format("%d of %zu [%.0f, %.0f]%%", c.collapsed, c.last.size(), 100 * i.low, 100 * i.high);
+            return text("%d of %zu [%.0f, %.0f]%%", c.collapsed, c.last.size(), 100 * i.low, 100 * i.high);
         }));
     plots.push_back(kept(cells));
     for (plot const& p : plots)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "summary.hpp"
 
+#include "../text.hpp"
 #include "random_stream.hpp"
 
 #include <algorithm>
@@ -24,12 +25,6 @@ std::vector<std::string> split(std::string const& line) {
         }
     }
     return out;
-}
-
-std::string format(char const* pattern, auto... values) {
-    char buffer[512];
-    std::snprintf(buffer, sizeof buffer, pattern, values...);
-    return buffer;
 }
 
 }  // namespace
@@ -163,11 +158,11 @@ std::string summarise(std::vector<cell> const& cells, std::string const& directo
         auto const [low, high] = std::minmax_element(c.last.begin(), c.last.end());
         interval const rate = wilson(c.collapsed, n), gain = bootstrap_mean(c.gain);
         csv << c.scenario << ",\"" << c.method << "\"," << n
-            << format(",%.4f,%.4f,%.4f,%.4f,%d,%.3f,%.3f,%.4f,%.4f,%.4f", mean_of(c.last), deviation_of(c.last), *low,
-                      *high, c.collapsed, rate.low, rate.high, mean_of(c.gain), gain.low, gain.high)
-            << format(",%.4f,%.4f,%.3g,%.3g,%.3f,%.3g\n", c.kept_tokens, c.kept_sequences, c.mean_kl, c.max_kl,
-                      c.ess_sequence, c.certificate);
-        out += format(
+            << text(",%.4f,%.4f,%.4f,%.4f,%d,%.3f,%.3f,%.4f,%.4f,%.4f", mean_of(c.last), deviation_of(c.last), *low,
+                    *high, c.collapsed, rate.low, rate.high, mean_of(c.gain), gain.low, gain.high)
+            << text(",%.4f,%.4f,%.3g,%.3g,%.3f,%.3g\n", c.kept_tokens, c.kept_sequences, c.mean_kl, c.max_kl,
+                    c.ess_sequence, c.certificate);
+        out += text(
             "  %-13s %5d   %5.3f %5.3f  %5.3f  %5.3f  %3d of %-3d  [%.2f, %.2f]  %+.3f  [%+.3f, %+.3f]  %8.3f  %7.2g  "
             "%7.3f\n",
             c.method.substr(0, 13).c_str(), n, mean_of(c.last), deviation_of(c.last), *low, *high, c.collapsed, n,

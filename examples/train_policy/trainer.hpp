@@ -36,7 +36,6 @@ public:
     [[nodiscard]] vector<float> const& parameters() const { return parameters_; }
     [[nodiscard]] vector<float> const& engine_parameters() const { return history_.front(); }
     [[nodiscard]] model_shape const& shape() const { return shape_; }
-    [[nodiscard]] rollouts const& last_rollouts() const { return batch_; }
 
 private:
     void warm_start();

@@ -174,8 +174,7 @@ error_row errors_of(std::vector<moment> const& moments) {
 truth_table at_one_policy(truth_options const& o, std::string const& engine, std::uint64_t seed) {
     run_settings s = o.run;
     s.seed = seed;
-    s.experts = engine.ends_with("-moe") ? 4 : 0;
-    s.rollout = engine.substr(0, engine.find('-'));
+    set_engine(s, engine);
     trainer run(s);
     std::vector<vector<float>> history{run.parameters()};
     for (int i = 0; i < s.updates; ++i) {

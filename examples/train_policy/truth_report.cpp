@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../text.hpp"
 #include "truth.hpp"
 
 #include <algorithm>
@@ -8,12 +9,6 @@
 #include <stdexcept>
 
 namespace {
-
-std::string format(char const* pattern, auto... values) {
-    char buffer[512];
-    std::snprintf(buffer, sizeof buffer, pattern, values...);
-    return buffer;
-}
 
 template <class Row, class Same, class Value>
 double mean_over(std::vector<Row> const& rows, Same const& same, Value const& value) {
@@ -35,14 +30,14 @@ std::string report(truth_table const& t, std::string const& directory) {
     gradients << "engine,staleness,seed,method,bias,deviation,rms_error,cosine,kept\n";
     for (truth_row const& r : t.gradients)
         gradients << r.engine << ',' << r.staleness << ',' << r.seed << ",\"" << r.method << '"'
-                  << format(",%.5g,%.5g,%.5g,%.5f,%.5f\n", r.bias, r.deviation, r.error, r.cosine, r.kept);
+                  << text(",%.5g,%.5g,%.5g,%.5f,%.5f\n", r.bias, r.deviation, r.error, r.cosine, r.kept);
     bounds
         << "engine,staleness,seed,error,worst_reward,second_moment,adaptive,mixed_kl,pinsker_marginal,classical,max_kl,"
            "sequence_kl\n";
     for (error_row const& r : t.errors)
         bounds << r.engine << ',' << r.staleness << ',' << r.seed
-               << format(",%.5g,%.5g,%.5g,%.5g,%.5g,%.5g,%.5g,%.5g,%.5g\n", r.error, r.worst_reward, r.second_moment,
-                         r.adaptive, r.mixed_kl, r.pinsker, r.classical, r.max_kl, r.sequence_kl);
+               << text(",%.5g,%.5g,%.5g,%.5g,%.5g,%.5g,%.5g,%.5g,%.5g\n", r.error, r.worst_reward, r.second_moment,
+                       r.adaptive, r.mixed_kl, r.pinsker, r.classical, r.max_kl, r.sequence_kl);
     write(gradients, directory + "/truth_gradients.csv");
     write(bounds, directory + "/truth_bounds.csv");
 
@@ -55,7 +50,7 @@ std::string report(truth_table const& t, std::string const& directory) {
         auto const error = [&](double error_row::* v) {
             return mean_over(t.errors, here, [v](error_row const& r) { return r.*v; });
         };
-        out += format(
+        out += text(
             "\n%s, %d updates behind: largest KL %.2g, error of the surrogate %.2g; bounds: direct %.2g, second moment "
             "%.2g, Adaptive %.2g, Pinsker-Marginal %.2g, classical %.2g\n",
             first.engine.c_str(), first.staleness, error(&error_row::max_kl), error(&error_row::error),
@@ -71,9 +66,9 @@ std::string report(truth_table const& t, std::string const& directory) {
                     t.gradients, [&](truth_row const& r) { return here(r) && r.method == m.method; },
                     [v](truth_row const& r) { return r.*v; });
             };
-            out += format("  %-14s %7.4f  %9.3f  %9.3f  %6.3f  %5.3f\n", m.method.substr(0, 14).c_str(),
-                          mean(&truth_row::bias), mean(&truth_row::deviation), mean(&truth_row::error),
-                          mean(&truth_row::cosine), mean(&truth_row::kept));
+            out += text("  %-14s %7.4f  %9.3f  %9.3f  %6.3f  %5.3f\n", m.method.substr(0, 14).c_str(),
+                        mean(&truth_row::bias), mean(&truth_row::deviation), mean(&truth_row::error),
+                        mean(&truth_row::cosine), mean(&truth_row::kept));
         }
     }
     return out + "\n";

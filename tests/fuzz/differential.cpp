@@ -98,14 +98,10 @@ template <class T, class S>
 outcome<T> restored(outcome<T> const& r, batches::ragged<S> const& from, std::size_t n) {
     outcome<T> to(n);
     to.result = r.result;
-    for (std::size_t i = 0; i < from.origin.size(); ++i) {
-        if (from.origin[i] < 0) continue;
-        auto const at = static_cast<std::size_t>(from.origin[i]);
-        to.grad[at] = r.grad[i];
-        to.weights[at] = r.weights[i];
-        to.keep[at] = r.keep[i];
-        to.reasons[at] = r.reasons[i];
-    }
+    to.grad = batches::at_origin(r.grad, from, n);
+    to.weights = batches::at_origin(r.weights, from, n);
+    to.keep = batches::at_origin(r.keep, from, n);
+    to.reasons = batches::at_origin(r.reasons, from, n);
     return to;
 }
 bool near(double value, double want, double size, double bound) {
