@@ -9,9 +9,12 @@
 
 #include <bit>
 #include <cstring>
+#include <set>
+#include <string_view>
+#include <type_traits>
 
 /// Losses written twice, as text and as types, must be the same spec and agree in every bit. Between them the losses use
-/// every policy.
+/// every policy, in float; in double those of `recent_policies` are left out, for the time that they take to compile.
 namespace any_parity {
 
 using namespace trm;
@@ -37,12 +40,38 @@ std::string difference(parity::run<T> const& a, parity::run<T> const& b) {
     return {};
 }
 
+/// The names of surrogates and criteria that `same` has seen.
+inline std::set<std::string_view>& seen() {
+    static std::set<std::string_view> names;
+    return names;
+}
+inline void note(loss_spec const& spec) {
+    std::visit([](auto const& s) { seen().insert(s.name); }, spec.surrogate.policy);
+    for (any_criterion const& c : spec.mask)
+        std::visit(
+            [](auto const& m) {
+                if constexpr (requires { m.name; }) seen().insert(m.name);
+            },
+            c);
+}
+template <class... Ms>
+void check_seen(type_list<Ms...>) {
+    auto const check = []<class M>(std::type_identity<M>) {
+        if constexpr (requires { M::name; }) {
+            INFO(M::name);
+            CHECK(seen().contains(M::name));
+        }
+    };
+    (check(std::type_identity<Ms>{}), ...);
+}
+
 template <class T, class Loss>
 void same(Loss const& fixed, char const* text, std::uint64_t seed) {
     spec_result const parsed = parse_spec(text);
     INFO(text << "\n" << parsed.message);
     REQUIRE(parsed.ok());
     CHECK(print_spec(to_spec(fixed)) == print_spec(parsed.spec));
+    note(parsed.spec);
     any_loss const dynamic{parsed.spec};
     auto b = batches::make<T>(shape(), seed);
     batches::random r(seed);
@@ -96,7 +125,8 @@ template <class T, std::size_t First = 0>
 void every_divergence() {
     using divergences = every::some<First, 14>;
     auto const mask = every::middle_of(divergences{}, batches::make<T>(shape(), 1).view());
-    masked_loss const loss{mask, importance_ratio{}, token_mean{over_kept}};
+    std::conditional_t<First == 0, importance_ratio, spo> const surrogate{};
+    masked_loss const loss{mask, surrogate, token_mean{over_kept}};
     std::string const text = print_spec(to_spec(loss));
     for (std::size_t i = First; i < First + divergences::size; ++i)
         CHECK(text.find(std::string(" ") + names_in<catalogue::divergences>[i] + " in [") != std::string::npos);
@@ -218,6 +248,22 @@ void every_policy() {
     same<T>(masked_loss{mask, gspo{0.05, 0.04, 1.2, sees::all_tokens}, token_mean{}},
             MASK "surrogate: gspo(0.05, 0.04, 1.2, all)", 17);
 #undef MASK
+}
+
+template <class T>
+void recent_policies() {
+    same<T>(masked_loss{away_sequence_mask{ratio_change{}, stat::mean, at_most(0.2)} && away_budget_mask{k2{}, 0.01} &&
+                            running_budget_mask{binary_tv{}, 0.15, 400} &&
+                            segment_mask{k1{}, stat::mean, within(-0.2, 0.2), 30},
+                        drpo{}, token_mean{}},
+            "mask: away_in(seq_mean_ratio_change <= 0.2) && away_budget(k2, 0.01) && "
+            "running_budget(binary_tv, 0.15, horizon=400) && segment(seq_mean_k1 in [-0.2, 0.2], length=30); "
+            "surrogate: drpo",
+            18);
+    same<T>(masked_loss{no_mask{}, up_grpo{}, token_mean{}}, "surrogate: up_grpo", 19);
+    same<T>(masked_loss{no_mask{}, delight{}, token_mean{}}, "surrogate: delight", 20);
+    same<T>(masked_loss{no_mask{}, topr_token{}, token_mean{}}, "surrogate: topr_token", 21);
+    same<T>(masked_loss{no_mask{}, topr_geometric{}, token_mean{}}, "surrogate: topr_geometric", 22);
 }
 
 template <class T>
