@@ -90,7 +90,7 @@ struct evidence {
     [[nodiscard]] status add(const trajectories<F>& batch);
 
     /// Everything `other` has seen. Totals do not depend on the order of merging beyond double rounding; groups split
-    /// between ranks are joined by id. Block sums survive only if both were made with the same grid.
+    /// between ranks are joined by id. Block sums are kept only if both were made with the same grid.
     void merge(const evidence& other);
 
     /// The sums over all groups, one entry per position.

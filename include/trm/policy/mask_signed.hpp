@@ -18,7 +18,7 @@ inline constexpr enum_word<zero_advantage> enum_words<zero_advantage>[] = {{"as_
                                                                            {"keep", zero_advantage::keep}};
 
 /// Rejects a token iff its move is away from the behaviour policy (A > 0 and r > 1, or A < 0 and r < 1) and D is outside
-/// the band of that sign. Kept otherwise, however large D: gradients that lead back are never lost. Reads the log-ratio
+/// the band of that sign. Kept otherwise, however large D: gradients towards the behaviour policy always pass. Reads the log-ratio
 /// that D looks at. DPPO, arXiv 2602.04879: verl, prime-rl, SkyRL, Stable-RL, TRL until July 2026; defaults at `dppo_tv`.
 template <class D>
 struct advantage_signed {

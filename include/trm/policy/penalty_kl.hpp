@@ -39,7 +39,7 @@ struct importance {
 /// beta * clamp(D(clamp(x, +-input_clamp)), +-output_clamp), D one of k1 = -x, k2 = x^2/2, k3 = e^x - 1 - x, |x|, with the
 /// chosen gradient; nats. Where a clamp acts the gradient is 0, straight_through excepted. The input is also clamped to
 /// the loss's penalty clamp. Trainers: input 20, output 10 in verl, SkyRL and NeMo-RL (k3); output 10 alone in slime
-/// (low_var_kl), OpenRLHF and AReaL; none in TRL. An output clamp of 10 silences k3 once f / p exceeds e^2.6.
+/// (low_var_kl), OpenRLHF and AReaL; none in TRL. With an output clamp of 10 k3 has no gradient once f / p exceeds e^2.6.
 /// Accuracy of slopes: (5 + |x|) u where the slope is -D'(x) or -x. D - D' of the other estimators is a difference that is 0
 /// somewhere: error 3 (1 + |x|) u for k1 and |x|, 4 (|x| + x^2 / 2) u for k2, times r, and another (9 + |x| + |y|) u of the
 /// slope where it is multiplied with r. Values and slopes beyond the range of the arithmetic stop at its end.

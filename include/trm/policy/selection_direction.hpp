@@ -4,8 +4,8 @@
 #include <trm/policy/selection_batch.hpp>
 
 /// \file
-/// Selections that spare tokens on their way back: only a token that its policy gradient would push further away (A > 0 and
-/// r > 1, or A < 0 and r < 1, r of the pair that D looks at) can be rejected.
+/// Selections that look at the direction of a move: only a token that its policy gradient would push further away from the
+/// behaviour policy (A > 0 and r > 1, or A < 0 and r < 1, r of the pair that D looks at) can be rejected.
 
 TRM_NAMESPACE_BEGIN
 
@@ -28,8 +28,8 @@ struct away_sequence_mask : detail::scored_with_ratio<D> {
     }
 };
 
-/// `budget_mask` that drops only tokens that move away, the largest D first, until the mean of D over all the rest, spared
-/// tokens included, is below `limit` (strictly), or none is left that may go. Equal values are dropped in token order. M2PO as
+/// `budget_mask` that drops only tokens that move away, the largest D first, until the mean of D over all the rest, tokens
+/// that move back included, is below `limit` (strictly), or none is left that may go. Equal values are dropped in token order. M2PO as
 /// its paper has it (arXiv 2510.01161): `away_budget_mask{k2{}, 0.04 / 2}`; AReaL drops the largest whatever the direction.
 template <class D>
 struct away_budget_mask : detail::scored_with_ratio<D> {

@@ -99,8 +99,8 @@ struct vespo : detail::trajectory_score {
 };
 
 /// `vespo` with importance weights inside w: log w = sum_t (x_t + clamp(log w_t, log 1e-8, 20)), w_t the weight policy's,
-/// bounded, times the batch's token_weights; nothing multiplies phi. A weight of 0 counts as 1e-8, which silences the
-/// sequence. TRL, with its token modes; sequence weights and normalised ones are refused.
+/// bounded, times the batch's token_weights; nothing multiplies phi. A weight of 0 counts as 1e-8, which brings the
+/// sequence's phi close to 0. TRL, with its token modes; sequence weights and normalised ones are refused.
 struct vespo_folded : vespo {
     using vespo::vespo;
     static constexpr char const* name = "vespo_folded";
