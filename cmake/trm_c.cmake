@@ -5,6 +5,8 @@ add_library(trm_c SHARED
   include/trm/interop/c/create.cpp
   include/trm/interop/c/logits.cpp
   include/trm/interop/c/run.cpp
+  include/trm/interop/c/run_f32.cpp
+  include/trm/interop/c/run_f64.cpp
   include/trm/interop/c/slice.cpp)
 add_library(trm::c ALIAS trm_c)
 # What a minor version may break while the major version is 0 is in the name that programs record.

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a call from Python costs beside the C call that it ends in, and beside the same loss in eager and compiled PyTorch and
-in jitted JAX, on the same arrays, one thread, in turn.
+in jitted JAX, on the same arrays, one thread, in turn. Then log-probabilities of logits and their gradient.
 
-    python speed.py [--tokens 1048576] [--rounds 30]
+    python speed.py [--tokens 1048576] [--rows 256] [--vocab 32768] [--rounds 30]
 
-torch and jax are left out where they are not installed. trm runs on the vector unit that it was built for.
+torch and jax are left out where they are not installed. trm runs on the widest vector unit of the CPU (TRM_CPU in the environment
+chooses another), or on the one that it was built for.
 """
 
 import argparse
@@ -86,10 +87,12 @@ def torch_rows(arrays, call):
             return loss.item()
         return run
 
-    compiled = torch.compile(step)
+    def forward():
+        return trm.torch.masked_loss(SPEC, logp, rollout, advantages).loss.item()
+
     ours = backward(lambda x: trm.torch.masked_loss(SPEC, x, rollout, advantages).loss)
-    return {f"trm.torch, {torch.__version__}, forward + backward": ours, "eager PyTorch": backward(step),
-            "torch.compile": backward(compiled)}
+    return {f"trm.torch ({torch.__version__}), the operator": forward, "trm.torch, forward + backward": ours,
+            "eager PyTorch, forward + backward": backward(step), "torch.compile, forward + backward": backward(torch.compile(step))}
 
 
 def jax_rows(arrays, call):
@@ -113,12 +116,71 @@ def jax_rows(arrays, call):
         return lambda: float(jax.block_until_ready(compiled(logp))[0])
 
     ours = both(lambda x: trm.jax.masked_loss(SPEC, x, rollout, advantages).loss)
-    return {f"trm.jax, {jax.__version__}, value_and_grad under jit": ours, "jitted JAX": both(plain)}
+    return {f"trm.jax ({jax.__version__}), value_and_grad under jit": ours, "JAX, value_and_grad under jit": both(plain)}
+
+
+def logits_rows(rows, vocab):
+    """Sum of d * log-probability of the targets, and of d * entropy; its gradient in the logits."""
+    random = np.random.default_rng(8)
+    logits = (4 * random.standard_normal((rows, vocab))).astype(np.float32)
+    targets, d = random.integers(0, vocab, rows), random.uniform(-1, 1, rows).astype(np.float32)
+
+    def ours(entropy):
+        logp, h, logsumexp = trm.log_prob(logits, targets, logsumexp=True, entropy=entropy)
+        trm.logits_gradient(logits, targets, logsumexp, d, **(dict(d_entropy=d, entropy=h) if entropy else {}))
+        return float(d @ (logp + h if entropy else logp))
+
+    table = {"trm.log_prob, trm.logits_gradient": lambda: ours(False), "the same with entropy": lambda: ours(True)}
+    try:
+        import torch
+    except ImportError:
+        return table
+    torch.set_num_threads(1)
+    weights, ids = torch.from_numpy(d), torch.from_numpy(targets)[:, None]
+
+    def theirs(x, entropy):
+        every = torch.log_softmax(x, -1)
+        logp = every.gather(-1, ids)[:, 0]
+        return weights @ (logp - (every.exp() * every).sum(-1) if entropy else logp)
+
+    def backward(function, entropy):
+        def run():
+            x = torch.from_numpy(logits).requires_grad_()
+            value = function(x, entropy)
+            value.backward()
+            return value.item()
+        return run
+
+    for name, function in {"eager PyTorch": theirs, "torch.compile": torch.compile(theirs, dynamic=False)}.items():
+        table[f"{name}, log_softmax and gather"] = backward(function, False)
+        table[f"{name}, the same with entropy"] = backward(function, True)
+    return table
+
+
+def compare(title, rows, rounds, tolerance):
+    """Runs all in turn and prints a table. All must give what the first gives, those with entropy what the first of them gives."""
+    for name, run in rows.items():
+        run()  # compiles
+        want = next(other for key, other in rows.items() if ("entropy" in key) == ("entropy" in name))()
+        if abs(run() - want) > tolerance * max(1.0, abs(want)):
+            raise SystemExit(f"{name}: {run()} and not {want}")
+    times = {name: [] for name in rows}
+    for _ in range(rounds):
+        for name, run in rows.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    base = min(next(iter(times.values())))
+    print(f"{title}, one thread, {rounds} rounds\n{'':52s} {'median us':>10s} {'least us':>10s}  of the first row's least")
+    for name, seconds in times.items():
+        print(f"{name:52s} {1e6 * statistics.median(seconds):10.1f} {1e6 * min(seconds):10.1f} {min(seconds) / base:8.2f} x")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=1 << 20, help="a multiple of 1024")
+    parser.add_argument("--rows", type=int, default=256, help="of logits; 0: leave them out")
+    parser.add_argument("--vocab", type=int, default=32768)
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
     random, shape = np.random.default_rng(7), (options.tokens // 1024, 1024)
@@ -138,22 +200,11 @@ def main():
             rows.update(make(arrays, call))
         except ImportError as reason:
             print(f"left out: {reason}")
-    want = call()
-    for name, run in rows.items():
-        run()
-        if abs(run() - want) > 1e-5:
-            raise SystemExit(f"{name}: {run()} and not {want}")
-    times = {name: [] for name in rows}
-    for _ in range(options.rounds):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    base = statistics.median(times["C interface, gradient"])
-    print(f"{options.tokens} tokens, medians of {options.rounds}")
-    for name, seconds in times.items():
-        median = statistics.median(seconds)
-        print(f"{name:55s} {1e6 * median:10.1f} us {median / base:8.2f} x")
+    compare(f"{options.tokens} tokens", rows, options.rounds, 1e-5)
+    if options.rows == 0:
+        return
+    print()
+    compare(f"{options.rows} x {options.vocab} logits", logits_rows(options.rows, options.vocab), max(options.rounds // 3, 3), 1e-4)
 
 
 if __name__ == "__main__":

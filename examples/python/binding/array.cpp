@@ -14,6 +14,11 @@
 namespace trm_python {
 namespace {
 
+struct freed {
+    static void release(void* p) noexcept { std::free(p); }
+    void operator()(void* p) const noexcept { release(p); }
+};
+
 bool has_name(nb::handle object, char const* name) { return std::strcmp(nb::str(object).c_str(), name) == 0; }
 /// The memory of an object; `bfloat16` where it is NumPy's of the type of ml_dtypes, which NumPy cannot name to others.
 nb::ndarray<nb::ro> view_of(nb::handle object, char const* name, bool& bfloat16) {
@@ -185,10 +190,11 @@ output make_output(nb::handle wanted, std::vector<std::int64_t> const& shape, ch
     if (wanted.is(nb::handle(Py_True))) {
         std::size_t bytes = sizeof(T);
         for (std::size_t const n : extents) bytes *= n;
-        void* const data =
-            std::malloc(std::max<std::size_t>(bytes, 1));  // malloc gives recent blocks back, mapped already
-        if (data == nullptr) throw std::bad_alloc();
-        nb::capsule const owner(data, [](void* p) noexcept { std::free(p); });
+        // malloc gives recent blocks back, mapped already; the capsule frees it, or this scope if there is no capsule
+        std::unique_ptr<void, freed> memory(std::malloc(std::max<std::size_t>(bytes, 1)));
+        if (memory == nullptr) throw std::bad_alloc();
+        nb::capsule const owner(memory.get(), freed::release);
+        void* const data = memory.release();
         using shown = std::conditional_t<truth, bool, T>;
         return {nb::cast(nb::ndarray<nb::numpy, shown>(data, extents.size(), extents.data(), owner)), data};
     }
@@ -234,10 +240,10 @@ void check(int code, trm_error const& error) {
 }
 
 trm_scratch* scratch() {
-    struct freed {
+    struct returned {
         void operator()(trm_scratch* s) const noexcept { trm_scratch_free(s); }
     };
-    thread_local std::unique_ptr<trm_scratch, freed> const mine(trm_scratch_new());
+    thread_local std::unique_ptr<trm_scratch, returned> const mine(trm_scratch_new());
     return mine.get();
 }
 

@@ -1,36 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""presets.py OUTPUT HEADER...: the presets of trm/loss/presets/ with their numeric parameters, as a Python module."""
+"""presets.py OUTPUT HEADER...: the presets of trm/loss/presets/ with their parameters, as a Python module.
+
+Names, parameters and defaults are in the table of by_name.hpp, a preset a line:
+    TRM_PRESET(nemo_tis_without_kl, without_penalties(presets::nemo_tis(a...)), 2, {"upper", required}, {"lower", 0.0})
+The comments are those of the functions which it names, in the other headers.
+"""
 
 import re
 import sys
 
-FUNCTION = re.compile(r"((?:^///[^\n]*\n)*)^\[\[nodiscard\]\] inline auto (\w+)\(([^)]*)\) noexcept", re.M)
-NUMBER = re.compile(r"double (\w+)(?: = ([-+.\de]+))?$")
+ROW = re.compile(r'^ *TRM_PRESET\((\w+), ((?:\w+\()?)presets::(\w+)\(.*\)+, (\d+)((?:, \{"\w*", [^{}]+\})+)\)$', re.M)
+PARAMETER = re.compile(r'\{"(\w*)", ([^{}]+)\}')
+FUNCTION = re.compile(r"((?:^///[^\n]*\n)*)^\[\[nodiscard\]\] inline auto (\w+)\(", re.M)
+VARIANTS = {"": "", "uncorrected(": "Without importance weights.", "without_penalties(": "Without penalties."}
 
 
-def presets(text):
-    """Yields name, {parameter: default or None}, the comment above."""
-    for comment, name, parameters in FUNCTION.findall(text):
-        numbers = {}
-        for parameter in filter(None, (p.strip() for p in parameters.split(","))):
-            found = NUMBER.match(parameter)
-            if not found:  # aggregations and structs have defaults and no name in the text form
-                break
-            numbers[found[1]] = None if found[2] is None else float(found[2])
-        lines = [line[3:].strip() for line in comment.splitlines()]
-        yield name, numbers, " ".join(lines)
+def presets(table, comments):
+    """Yields name, {parameter: default or None}, comment."""
+    for name, variant, function, count, storage in ROW.findall(table):
+        parameters = {parameter: None if default == "required" else float(default)
+                      for parameter, default in PARAMETER.findall(storage) if parameter}
+        if len(parameters) != int(count):
+            raise ValueError(f"preset {name} has {count} parameters, read were {', '.join(parameters)}")
+        yield name, parameters, " ".join(filter(None, (comments[function], VARIANTS[variant])))
 
 
 def main():
-    rows = {}
+    headers = []
     for path in sys.argv[2:]:
         with open(path, encoding="ascii") as header:
-            rows.update((name, (numbers, doc)) for name, numbers, doc in presets(header.read()))
+            headers.append(header.read())
+    text = "\n".join(headers)
+    comments = {name: " ".join(line[3:].strip() for line in comment.splitlines()) for comment, name in FUNCTION.findall(text)}
+    rows = list(presets(text, comments))
+    if len(rows) != len(re.findall(r"^ *TRM_PRESET\(", text, re.M)):
+        raise ValueError("a line of the table of presets was not understood")
     with open(sys.argv[1], "w", encoding="ascii") as out:
         out.write("# Written by the build from trm/loss/presets/.\n")
         out.write("PRESETS: dict[str, tuple[dict[str, float | None], str]] = {\n")
-        for name, row in rows.items():
-            out.write(f"    {name!r}: {row!r},\n")
+        for name, parameters, comment in rows:
+            out.write(f"    {name!r}: ({parameters!r}, {comment!r}),\n")
         out.write("}\n")
 
 

@@ -261,13 +261,18 @@ def test_presets(root, batch):
     refused("preset trl_dapo has no parameter 'epsilon'; it has eps_low, eps_high", trm.presets["trl_dapo"], epsilon=1)
     refused('unknown preset "trl_dap", did you mean "trl_dapo"?', trm.Loss.preset, "trl_dap")
     refused("does not take 3 parameters", trm.presets["trl_dapo"], 1, 2, 3)
-    header = "".join(path.read_text() for path in (root / "include/trm/loss/presets").glob("*.hpp"))
+    header = (root / "include/trm/loss/presets/by_name.hpp").read_text()
     for name, preset in trm.presets.items():
-        assert f"inline auto {name}(" in header
+        assert f"TRM_PRESET({name}, " in header
         required = [parameter for parameter, default in preset.parameters.items() if default is None]
         assert isinstance(preset(**{parameter: 1.5 for parameter in required}), trm.Loss)
         defaults = {parameter: default for parameter, default in preset.parameters.items() if default is not None}
         assert preset(**defaults, **dict.fromkeys(required, 1.5)) == preset(**dict.fromkeys(required, 1.5))
+        # the defaults in Python are those of the library
+        plain = trm._trm.Loss.from_preset(f"{name}({', '.join(f'{parameter}=1.5' for parameter in required)})")
+        assert plain.text == preset(**dict.fromkeys(required, 1.5)).spec
+    assert "Without importance weights" in trm.presets["trl_luspo_uncorrected"].__doc__
+    assert len(trm.presets) == header.count("\n    TRM_PRESET(") > 60
 
 
 def test_phases_are_the_call(batch):

@@ -8,4 +8,6 @@
 #include <trm/interop/c/create.cpp>
 #include <trm/interop/c/logits.cpp>
 #include <trm/interop/c/run.cpp>
+#include <trm/interop/c/run_f32.cpp>
+#include <trm/interop/c/run_f64.cpp>
 #include <trm/interop/c/slice.cpp>

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The calls of losses: everything at once, and in phases.
+// The calls of losses: everything at once, and in phases. What is compiled for a dtype is in run_f32.cpp and run_f64.cpp.
 #include <algorithm>
-#include <trm/interop/c/batch.hpp>
-#include <trm/interop/c/diagnostics.hpp>
-#include <trm/interop/c/loss.hpp>
+#include <trm/interop/c/typed_calls.hpp>
 
 struct trm_totals {
     trm::sequence_totals value;
@@ -14,42 +12,23 @@ struct trm_counts {
 
 TRM_NAMESPACE_BEGIN
 namespace c_api {
+extern template struct typed_calls<float>;
+extern template struct typed_calls<bf16>;
+extern template struct typed_calls<f16>;
+extern template struct typed_calls<double>;
+
 namespace {
 
-/// f(batch_of<S>) for a caller's batch.
+/// f(typed_calls<S>, batch) for a caller's batch.
 template <class F>
-[[nodiscard]] status with_batch(trm_batch const* given, trm_scratch& scratch, F const& f) {
+[[nodiscard]] status with_batch(trm_batch const* given, F const& f) {
     trm_batch batch;
     if (status s = read_struct(given, batch); !s.ok()) return s;
-    return at_dtype(batch.dtype, [&]<class S>(std::type_identity<S>) {
-        batch_of<S> in;
-        if (status s = in.read(batch, scratch); !s.ok()) return s;
-        return f(in, batch.tokens);
-    });
+    return at_dtype(batch.dtype, [&]<class S>(std::type_identity<S>) -> status { return f(typed_calls<S>{}, batch); });
 }
-/// A result to where the caller wants it.
-template <class T>
-[[nodiscard]] status deliver(result const& r, outputs_of<T> const& out, layout_view const& layout, double* loss_value,
-                             trm_diagnostics* diagnostics) noexcept {
-    if (!r.status.ok()) return r.status;
-    out.write_back(layout);
-    if (loss_value != nullptr) *loss_value = r.loss;
-    if (diagnostics != nullptr) write_struct(to_c(r.diagnostics), diagnostics);
-    return {};
-}
-
-/// run(loss, batch_of<S>, outputs, scratch) with the form of the loss that computes what is asked for, to where it is wanted.
-template <class F>
-[[nodiscard]] status run_loss(trm_loss const& loss, trm_batch const* batch, trm_outputs const* out,
-                              trm_scratch* scratch, double* loss_value, trm_diagnostics* diagnostics, F const& run) {
-    if (status s = check_struct(diagnostics); !s.ok()) return s;
-    scratch_of const memory(scratch);
-    return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) {
-        outputs_of<typename batch_of<S>::real> to;
-        if (status s = to.read(out, tokens, *memory); !s.ok()) return s;
-        any_loss const& f = diagnostics != nullptr ? loss.with_diagnostics : loss.without;
-        return deliver(run(f, in, to.view, *memory), to, in.view.layout, loss_value, diagnostics);
-    });
+/// The form of the loss that computes what is asked for.
+[[nodiscard]] any_loss const& form_of(trm_loss const& loss, trm_diagnostics const* diagnostics) noexcept {
+    return diagnostics != nullptr ? loss.with_diagnostics : loss.without;
 }
 
 }  // namespace
@@ -68,10 +47,11 @@ int trm_loss_call(trm_loss const* loss, trm_batch const* batch, trm_outputs cons
                   trm_scratch* scratch, double* loss_value, trm_diagnostics* diagnostics, trm_error* error) {
     return call(error, [&]() -> trm::status {
         if (loss == nullptr) return bad_argument("loss is a null pointer");
-        return run_loss(*loss, batch, out, scratch, loss_value, diagnostics,
-                        [&](trm::any_loss const& f, auto const& in, auto const& to, trm_scratch& memory) {
-                            return f(in.view, in.chosen, to, executor_of{execute}, memory.work);
-                        });
+        if (trm::status s = check_struct(diagnostics); !s.ok()) return s;
+        scratch_of const memory(scratch);
+        return with_batch(batch, [&](auto calls, trm_batch const& b) {
+            return calls.call(form_of(*loss, diagnostics), b, *memory, out, {execute}, loss_value, diagnostics);
+        });
     });
 }
 
@@ -83,15 +63,13 @@ int trm_loss_select(trm_loss const* loss, trm_batch const* batch, uint16_t* reje
         if (loss == nullptr) return bad_argument("loss is a null pointer");
         if (!is_aligned<std::uint16_t>(rejected)) return bad_argument("a pointer is not aligned for its type");
         scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) -> trm::status {
+        return with_batch(batch, [&](auto calls, trm_batch const& b) -> trm::status {
+            if (trm::status s = calls.select(loss->with_diagnostics, b, *memory, {execute}); !s.ok()) return s;
             trm::selection& chosen = (*memory).chosen;
-            if (trm::status s = loss->with_diagnostics.select(in.view, chosen, executor_of{execute}, (*memory).work);
-                !s.ok())
-                return s;
             if ((!chosen.reasons().empty() && rejected == nullptr) || (!chosen.marks().empty() && marks == nullptr))
                 return bad_argument("the loss selects, but rejected or marks is a null pointer");
-            auto const n = std::min(static_cast<std::size_t>(tokens), chosen.reasons().size());
-            auto const marked = std::min(static_cast<std::size_t>(tokens), chosen.marks().size());
+            auto const n = std::min(static_cast<std::size_t>(b.tokens), chosen.reasons().size());
+            auto const marked = std::min(static_cast<std::size_t>(b.tokens), chosen.marks().size());
             std::copy_n(chosen.reasons().data(), n, rejected);
             std::copy_n(chosen.marks().data(), marked, marks);
             return {};
@@ -104,8 +82,8 @@ int trm_loss_measure(trm_loss const* loss, trm_batch const* batch, trm_executor 
     return call(error, [&]() -> trm::status {
         if (loss == nullptr || totals == nullptr) return bad_argument("loss or totals is a null pointer");
         scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t) {
-            return loss->with_diagnostics.measure(in.view, in.chosen, totals->value, executor_of{execute});
+        return with_batch(batch, [&](auto calls, trm_batch const& b) {
+            return calls.measure(loss->with_diagnostics, b, *memory, totals->value, {execute});
         });
     });
 }
@@ -116,8 +94,8 @@ int trm_loss_count(trm_loss const* loss, trm_batch const* batch, trm_scratch* sc
         if (loss == nullptr || totals == nullptr || counts == nullptr)
             return bad_argument("loss, totals or counts is a null pointer");
         scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t) {
-            return loss->with_diagnostics.count(in.view, in.chosen, totals->value, counts->value);
+        return with_batch(batch, [&](auto calls, trm_batch const& b) {
+            return calls.count(loss->with_diagnostics, b, *memory, totals->value, counts->value);
         });
     });
 }
@@ -128,10 +106,12 @@ int trm_loss_apply(trm_loss const* loss, trm_batch const* batch, trm_totals cons
     return call(error, [&]() -> trm::status {
         if (loss == nullptr || totals == nullptr || counts == nullptr)
             return bad_argument("loss, totals or counts is a null pointer");
-        return run_loss(*loss, batch, out, scratch, loss_value, diagnostics,
-                        [&](trm::any_loss const& f, auto const& in, auto const& to, trm_scratch&) {
-                            return f.apply(in.view, in.chosen, totals->value, counts->value, to, executor_of{execute});
-                        });
+        if (trm::status s = check_struct(diagnostics); !s.ok()) return s;
+        scratch_of const memory(scratch);
+        return with_batch(batch, [&](auto calls, trm_batch const& b) {
+            return calls.apply(form_of(*loss, diagnostics), b, *memory, totals->value, counts->value, out, {execute},
+                               loss_value, diagnostics);
+        });
     });
 }
 
