@@ -102,6 +102,11 @@ public:
             },
             spec->surrogate.policy);
     }
+    /// What a selection looks at, for the n tokens of a tile.
+    template <class Criterion, class V>
+    void score(Criterion const& criterion, tile<V>& t, std::int64_t n, score_memory const& to) const noexcept {
+        score_tile(criterion, t, n, to);
+    }
 
     /// Do the extrema of a part of a sequence already reject it?
     template <class V>

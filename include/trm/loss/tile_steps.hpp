@@ -3,6 +3,7 @@
 
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/policy_steps.hpp>
+#include <trm/pipeline/score.hpp>
 #include <trm/pipeline/tile.hpp>
 
 /// \file
@@ -86,6 +87,22 @@ void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
             if constexpr (M::sums > 0) *sums = s;
             if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
         });
+    });
+}
+/// Scores of the n tokens of a tile, for a selection.
+template <class M, class V>
+[[gnu::noinline]] void score_tile(M const& criterion, tile<V>& t, std::int64_t tokens,
+                                  score_memory const& where) noexcept {
+    if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        each_register(
+            t, [&, policy = criterion, to = where, n = tokens](auto& k, int j) __attribute__((always_inline)) {
+                std::int64_t const at = j * tile<V>::width;
+                if constexpr (requires { policy.divergence; }) k.divergence = t.divergence[j];
+                V out[M::channels];
+                policy.score(k, out);
+                write_scores<M::channels>(k, out, at, static_cast<std::size_t>((std::min)(tile<V>::width, n - at)), to);
+            });
     });
 }
 /// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token.

@@ -3,7 +3,7 @@
 
 #include <trm/pipeline/blocks.hpp>
 #include <trm/pipeline/call.hpp>
-#include <trm/pipeline/read.hpp>
+#include <trm/pipeline/tile_reader.hpp>
 #include <trm/policy/selection_sequence.hpp>
 
 #include <algorithm>
@@ -38,6 +38,23 @@ TRM_INLINE void write_doubles(V const& v, double* to, std::size_t n) noexcept {
     }
 }
 
+/// What a criterion says about the first n of a register of tokens, the first of them at k.
+template <int Channels, class V, bool P>
+TRM_INLINE void write_scores(token<V, P> const& t, V const* out, std::int64_t k, std::size_t n,
+                             score_memory const& to) noexcept {
+    for (int c = 0; c < Channels; ++c)
+        write_doubles(out[c], to.scores + static_cast<std::size_t>(c) * to.channel + k, n);
+    if (to.advantages != nullptr) write_doubles(t.advantage, to.advantages + k, n);
+    simd::store_mask(to.active + k, t.active, n);
+}
+/// The first token from k on that loss_mask selects but that is not finite. There is one.
+template <class S, class T>
+[[nodiscard]] std::int64_t find_nonfinite(stream_pointers<S, T> const& io, token_run where, std::int64_t k,
+                                          score_memory const& to) noexcept {
+    while (to.active[k] != 0 || (io.mask != nullptr && io.mask[where.begin + k] == 0)) ++k;
+    return k;
+}
+
 /// Scores a run of tokens. Returns its first token that loss_mask selects but that is not finite, or the run's size.
 template <class V, bool Proximal, class Core, class S, class Criterion>
 TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io,
@@ -56,13 +73,29 @@ TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typena
         register_counts const counted = read_tokens(want, io, at, n, of_sequence, limits, checks_all, false, t);
         if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
         criterion.score(t, out);
-        for (int c = 0; c < Criterion::channels; ++c)
-            write_doubles(out[c], to.scores + static_cast<std::size_t>(c) * to.channel + k, n);
-        if (to.advantages != nullptr) write_doubles(t.advantage, to.advantages + k, n);
-        simd::store_mask(to.active + k, t.active, n);
-        if (counted.active == counted.selected || nonfinite < where.size) continue;
-        for (nonfinite = k; to.active[nonfinite] != 0 || (io.mask != nullptr && io.mask[where.begin + nonfinite] == 0);)
-            ++nonfinite;
+        write_scores<Criterion::channels>(t, out, k, n, to);
+        if (counted.active != counted.selected && nonfinite == where.size) nonfinite = find_nonfinite(io, where, k, to);
+    }
+    return nonfinite;
+}
+/// The same tile by tile, for policies chosen at run time: what depends on the storage type reads, what depends on the criterion
+/// scores, and nothing is compiled for each pair of them.
+template <class V, bool Proximal, class Core, class S, class Criterion>
+TRM_INLINE std::int64_t score_tiles(Core const& core, stream_pointers<S, typename V::value_type> const& io,
+                                    token_run where, double advantage, log_ratio_clamps const& clamps,
+                                    Criterion const& criterion, score_memory const& to) noexcept {
+    wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight());
+    token_limits<V> const limits(clamps);
+    V const of_sequence = simd::broadcast<V>(advantage);
+    bool const checks_all = io.token_weight != nullptr;
+    std::int64_t nonfinite = where.size;
+    tile<V> tokens;
+    tile_reader<V, S, Proximal> reader(want, io, limits, checks_all, false, tokens);
+    for (std::int64_t k = 0; k < where.size; k += tile<V>::tokens) {
+        std::int64_t const n = (std::min)(tile<V>::tokens, where.size - k);
+        register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
+        core.score(criterion, tokens, n, to.from(static_cast<std::size_t>(k)));
+        if (counted.active != counted.selected && nonfinite == where.size) nonfinite = find_nonfinite(io, where, k, to);
     }
     return nonfinite;
 }
@@ -74,8 +107,12 @@ std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_poin
     std::int64_t nonfinite = 0;
     auto const score = [&]<bool Proximal>(std::bool_constant<Proximal>) {
         simd::on_unit<typename Call::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-            nonfinite =
-                score_tokens<simd::vec<T, Unit>, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
+            using V = simd::vec<T, Unit>;
+            if constexpr (Call::core_type::is_static) {
+                nonfinite = score_tokens<V, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
+            } else {
+                nonfinite = score_tiles<V, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
+            }
         });
     };
     io.proximal != nullptr ? score(std::true_type{}) : score(std::false_type{});

@@ -12,6 +12,32 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
+/// What write_gradient and describe_tokens ask of the policies.
+template <bool Weighted, bool Penalised>
+struct write_traits {
+    bool weight, shares, folds, moves;
+    [[nodiscard]] constexpr bool has_weight() const noexcept { return Weighted && weight; }
+    [[nodiscard]] constexpr bool shares_gradient() const noexcept { return shares; }
+    [[nodiscard]] constexpr bool folds_weight() const noexcept { return folds; }
+    [[nodiscard]] constexpr bool moves_rejected() const noexcept { return moves; }
+    [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
+};
+
+/// Adds loss and writes gradient of a register where nothing else is wanted. Not a member of tile_pass: the loops over tiles that
+/// it is compiled into are the same for every storage type.
+template <class V>
+struct plain_writer {
+    using T = typename V::value_type;
+    write_traits<false, false> traits;
+    stream_pointers<T, T> streams;  ///< `grad` and `accumulate`
+    run_registers<V> run;
+    std::int64_t first;
+    TRM_INLINE void operator()(token<V, true> const& t, int j, V& sum) const noexcept {
+        V unused = sum;
+        write_gradient(traits, streams, first + j * tile<V>::width, V::size, run, t, sum, sum, unused);
+    }
+};
+
 template <class V, class Core, class S>
 class tile_pass {
     using T = typename V::value_type;
@@ -98,17 +124,12 @@ private:
         }
         if (!applies) return;
         if (is_plain() && tokens.used * tile<V>::width == end - at) {
-            write_traits<false, false> const traits{false, false, false, core.moves_rejected()};
+            plain_writer<V> writer{{false, false, false, core.moves_rejected()}, {}, now, at};
+            writer.streams.grad = io.grad;
+            writer.streams.accumulate = io.accumulate;
             core.enter_surrogate(enter);
             V objective = lanes.objective;
-            core.apply_plain(
-                tokens, work.decided,
-                [&, streams = plain_streams(), run = now, at](auto const& t, int j, V& sum)
-                    __attribute__((always_inline)) {
-                        V unused = sum;
-                        write_gradient(traits, streams, at + j * tile<V>::width, V::size, run, t, sum, sum, unused);
-                    },
-                objective);
+            core.apply_plain(tokens, work.decided, writer, objective);
             lanes.objective = objective;
             return;
         }
@@ -124,22 +145,6 @@ private:
         return !diagnose && !core.has_weight() && !core.has_penalties() && io.token_weight == nullptr &&
                io.weights == nullptr && io.reasons == nullptr && io.keep == nullptr;
     }
-    [[nodiscard]] stream_pointers<S, T> plain_streams() const noexcept {
-        stream_pointers<S, T> streams;
-        streams.grad = io.grad;
-        streams.accumulate = io.accumulate;
-        return streams;
-    }
-    /// What write_gradient and describe_tokens ask of the policies.
-    template <bool Weighted, bool Penalised>
-    struct write_traits {
-        bool weight, shares, folds, moves;
-        [[nodiscard]] constexpr bool has_weight() const noexcept { return Weighted && weight; }
-        [[nodiscard]] constexpr bool shares_gradient() const noexcept { return shares; }
-        [[nodiscard]] constexpr bool folds_weight() const noexcept { return folds; }
-        [[nodiscard]] constexpr bool moves_rejected() const noexcept { return moves; }
-        [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
-    };
     [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
         return static_cast<std::size_t>((std::min)(tile<V>::width, end - at));
     }
