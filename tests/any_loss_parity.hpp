@@ -243,8 +243,12 @@ void every_policy() {
             "0.01; "
             "surrogate: cispo_sequence(0.9, 1.01); weight: normalised_product(truncate_above=1.5, rows=all)",
             15);
-    same<T>(masked_loss{mask, vespo_folded{}, token_mean{}, token_weight{truncate_above(1.1)}},
-            MASK "surrogate: vespo_folded; weight: token(truncate_above=1.1)", 16);
+    same<T>(masked_loss{mask, vespo_folded{}, token_mean{}, token_weight{truncate_above(1.1)}, kl_penalty{k1{}, 0.1},
+                        reference_kl{k3{}, 0.2, importance_of_sequence{}, sees::kept_tokens, 5.0, 1.0}},
+            MASK
+            "surrogate: vespo_folded; weight: token(truncate_above=1.1); penalty: kl(k1, 0.1) + "
+            "reference_kl(k3, 0.2, kept, 5, 1, gradient=importance_of_sequence)",
+            16);
     same<T>(masked_loss{mask, gspo{0.05, 0.04, 1.2, sees::all_tokens}, token_mean{}},
             MASK "surrogate: gspo(0.05, 0.04, 1.2, all)", 17);
 #undef MASK

@@ -4,6 +4,7 @@
 
 #include <trm/loss/any_policies.hpp>
 #include <trm/reference/loss.hpp>
+#include <trm/reference/token_weights.hpp>
 
 #include <string>
 
@@ -50,8 +51,15 @@ constexpr bool oracle_has_surrogate() {
 template <class P>
 constexpr bool oracle_has_penalty() {
     static_assert(
-        requires(P p, reference::token const& t) { reference::penalty(p, t); },
+        requires(P p, reference::sequence const& s) { reference::penalties(p, s); },
         "trm: the catalogue lists a penalty that the oracle lacks: add reference::penalty");
+    return true;
+}
+template <class P>
+constexpr bool oracle_has_factor() {
+    static_assert(
+        requires(P w, std::vector<reference::sequence> const& b) { reference::factors(w, b, w.over); },
+        "trm: the catalogue lists a factor of weights that the oracle lacks: add reference::factors");
     return true;
 }
 /// Every entry, with the messages above.
@@ -60,6 +68,8 @@ static_assert(!any_type(catalogue::divergences{},
 static_assert(!any_type(catalogue::criteria<k2>{},
                         []<class P>(std::type_identity<P>) { return !oracle_has_criterion<P>(); }));
 static_assert(!any_type(catalogue::weights{}, []<class P>(std::type_identity<P>) { return !oracle_has_weight<P>(); }));
+static_assert(!any_type(catalogue::weight_factors{},
+                        []<class P>(std::type_identity<P>) { return !oracle_has_factor<P>(); }));
 static_assert(!any_type(catalogue::surrogates{},
                         []<class P>(std::type_identity<P>) { return !oracle_has_surrogate<P>(); }));
 static_assert(!any_type(catalogue::penalties<k3>{},

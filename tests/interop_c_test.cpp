@@ -22,7 +22,8 @@ constexpr char const* texts[] = {
     "mask: seq_mean_k1 in [-0.02, 0.02]; surrogate: policy_gradient; aggregate: seq_mean_token_mean; "
     "penalty: reference_kl(k3, beta=0.01)",
     "mask: budget(k2, limit=0.02); weight: normalised_token(truncate_above=2); surrogate: gspo; aggregate: prompt_mean",
-    "surrogate: kl_cov(fraction=0.05)"};
+    "surrogate: kl_cov(fraction=0.05)",
+    "weight: token(truncate_above=1.5) * suffix(half_life=8, upper=1.5) * surprise(0.2); surrogate: ppo_clip"};
 
 template <class S>
 c::results<S> c_call(trm_loss const* loss, trm_batch const& batch, trm_executor const* execute = nullptr) {
@@ -203,6 +204,12 @@ TEST_CASE("C: phases give what one call gives") {
             c::results<double> got(b.tokens());
             trm_outputs const out = got.view();
             trm_error error = trm_error_init();
+            std::vector<double> weights(b.tokens(), 7.0);
+            if (std::string(text).find("suffix") != std::string::npos) {
+                REQUIRE(trm_loss_weigh(loss.get(), &batch, weights.data(), nullptr, nullptr, &error) == TRM_OK);
+                CHECK(trm_loss_weigh(loss.get(), &batch, nullptr, nullptr, nullptr, &error) == TRM_BAD_ARGUMENT);
+                batch.token_weights = {weights.data(), 1};
+            }
             if (text == texts[2] || text == texts[3]) {
                 CHECK(trm_loss_measure(loss.get(), &batch, nullptr, nullptr, totals.get(), &error) ==
                       TRM_MISSING_STREAM);

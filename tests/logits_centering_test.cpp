@@ -6,6 +6,7 @@
 #include "logits_rows.hpp"
 
 #include <trm/logits/centering.hpp>
+#include <trm/logits/linear_centering.hpp>
 #include <trm/logits/linear_gradient.hpp>
 #include <trm/reference/logits.hpp>
 
@@ -438,6 +439,172 @@ TEST_CASE("score centering through the fused head", "[logits][parity]") {
     in.gathered.per_row = 8;
     CHECK(linear_gradient(head, targets, in, linear_gradient_out{d_hidden.data(), nullptr}, memory, blocks).code ==
           errc::size_mismatch);
+}
+
+namespace {
+
+/// Two heads over the same rows: the rollout policy's weight is the current one's, moved.
+template <class W>
+struct two_heads {
+    static constexpr std::int64_t rows = 9, width = 5, vocab = 700;  // two panels
+    std::vector<float> hidden, up, center;
+    std::vector<W> mu_weight, pi_weight;
+    std::vector<std::int32_t> targets;
+    std::vector<std::uint8_t> mask;
+    doubles mu_lse = doubles(rows), pi_lse = doubles(rows);
+    linear_blocks blocks{.rows = 2, .vocab = 600, .workers = 2};
+
+    explicit two_heads(std::mt19937_64& rng)
+        : hidden(rows * width), up(rows), center(rows), targets(rows), mask(rows, 1) {
+        std::normal_distribution<float> normal(0, 1);
+        for (float& v : hidden) v = normal(rng);
+        doubles of_pi(static_cast<std::size_t>(vocab * width)), of_mu;
+        for (double& w : of_pi) w = double(normal(rng));
+        of_mu = of_pi;
+        for (double& w : of_mu) w += 0.2 * double(normal(rng));
+        pi_weight = rows::store<W>(of_pi);
+        mu_weight = rows::store<W>(of_mu);
+        for (std::size_t r = 0; r < rows; ++r) {
+            targets[r] = static_cast<std::int32_t>(rng() % vocab);
+            up[r] = -normal(rng);
+            center[r] = normal(rng);
+        }
+        up[2] = center[2] = 0;  // nothing
+        up[3] = 0;  // centering alone
+        center[4] = 0;  // a plain gradient
+        mask[6] = 0;
+        std::vector<std::byte> memory(static_cast<std::size_t>(linear_workspace<float, W>(width, blocks)));
+        for (bool const is_mu : {true, false})
+            REQUIRE(linear_log_prob(is_mu ? mu() : pi(), targets,
+                                    log_prob_out<float>{.logsumexp = is_mu ? mu_lse : pi_lse}, memory, blocks)
+                        .ok());
+    }
+    linear_view<float, W> view(std::vector<W> const& weight, double temperature) const {
+        return {.hidden = hidden.data(),
+                .weight = weight.data(),
+                .rows = rows,
+                .width = width,
+                .vocab = vocab,
+                .temperature = temperature,
+                .row_mask = mask.data()};
+    }
+    linear_view<float, W> mu() const { return view(mu_weight, 0.9); }
+    linear_view<float, W> pi() const { return view(pi_weight, 1.1); }
+    centered_gradient_in<float> in() const { return {mu_lse, pi_lse, up, center}; }
+    doubles logits(std::vector<W> const& weight, double temperature, std::size_t r) const {
+        doubles z(vocab);
+        for (std::size_t v = 0; v < vocab; ++v)
+            for (std::size_t j = 0; j < width; ++j)
+                z[v] += double(hidden[r * width + j]) * double(to_float(weight[v * width + j])) / temperature;
+        return z;
+    }
+    /// d_hidden and d_weight from the formula, row by row.
+    std::pair<doubles, doubles> want(score_centering const& rule) const {
+        doubles d_hidden(rows * width), d_weight(vocab * width);
+        for (std::size_t r = 0; r < rows; ++r) {
+            if (mask[r] == 0) continue;
+            auto const lq = reference::log_softmax(logits(mu_weight, 0.9, r)),
+                       lp = reference::log_softmax(logits(pi_weight, 1.1, r));
+            doubles m(vocab);
+            double total = 0;
+            for (std::size_t v = 0; v < vocab; ++v)
+                total += m[v] = weight_of(rule, std::exp(lp[v] - lq[v])) * std::exp(lq[v]);
+            for (std::size_t v = 0; v < vocab; ++v) {
+                double const p = std::exp(lp[v]), is_target = v == std::size_t(targets[r]);
+                double const g = (double(up[r]) * (is_target - p) + double(center[r]) * (m[v] - p * total)) / 1.1;
+                for (std::size_t j = 0; j < width; ++j) {
+                    d_hidden[r * width + j] += g * double(to_float(pi_weight[v * width + j]));
+                    d_weight[v * width + j] += g * double(hidden[r * width + j]);
+                }
+            }
+        }
+        return {d_hidden, d_weight};
+    }
+    std::pair<std::vector<float>, std::vector<float>> got(score_centering const& rule, linear_blocks const& b,
+                                                          float before = 0) const {
+        std::vector<float> d_hidden(rows * width, before), d_weight(vocab * width, before);
+        std::vector<std::byte> memory(
+            static_cast<std::size_t>(linear_centered_workspace<float, W, float, W>(width, width, b)));
+        linear_gradient_out out{d_hidden.data(), d_weight.data()};
+        if (before != 0) {
+            out.hidden_mode = logits_write::accumulate;
+            out.accumulate_weight = true;
+        }
+        REQUIRE(linear_centered_gradient(mu(), pi(), targets, in(), rule, out, memory, b).ok());
+        return {d_hidden, d_weight};
+    }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("exact score centering through the fused heads", "[logits][parity]", float, bf16) {
+    std::mt19937_64 rng(21);
+    two_heads<TestType> const heads(rng);
+    for (score_centering const& rule : rules) {
+        INFO("weighted " << rule.weighted << " upper " << rule.bound.upper);
+        auto const [want_hidden, want_weight] = heads.want(rule);
+        auto const [d_hidden, d_weight] = heads.got(rule, heads.blocks);
+        CHECK(distance(widened(d_hidden), want_hidden) < 3e-5);
+        CHECK(distance(widened(d_weight), want_weight) < 3e-5);
+        for (std::size_t j = 0; j < heads.width; ++j) {
+            CHECK(d_hidden[2 * heads.width + j] == 0);
+            CHECK(d_hidden[6 * heads.width + j] == 0);
+            // with the ratio itself as the weight, centering vanishes
+            CHECK((d_hidden[3 * heads.width + j] != 0) == !(rule.weighted && rule.bound.upper > 1e9));
+        }
+        auto one = heads.blocks;
+        one.workers = 1;
+        CHECK(heads.got(rule, one) == std::pair(d_hidden, d_weight));  // the same bits
+        auto added = widened(heads.got(rule, heads.blocks, 0.5f).first);
+        for (double& v : added) v -= 0.5;
+        CHECK(distance(added, want_hidden) < 6e-5);
+    }
+}
+
+TEST_CASE("exact score centering through the fused heads without weights is A (e_y - q)", "[logits][property]") {
+    std::mt19937_64 rng(22);
+    two_heads<float> heads(rng);
+    for (std::size_t r = 0; r < heads.up.size(); ++r) heads.center[r] = -heads.up[r];  // A = d_center
+    auto const d_weight = widened(heads.got({}, heads.blocks).second);
+    doubles want(d_weight.size());
+    for (std::size_t r = 0; r < heads.up.size(); ++r) {
+        if (heads.mask[r] == 0) continue;
+        auto const lq = reference::log_softmax(heads.logits(heads.mu_weight, 0.9, r));
+        for (std::size_t v = 0; v < lq.size(); ++v) {
+            double const g =
+                double(heads.up[r]) * ((v == std::size_t(heads.targets[r]) ? 1 : 0) - std::exp(lq[v])) / 1.1;
+            for (std::size_t j = 0; j < heads.width; ++j)
+                want[v * heads.width + j] += g * double(heads.hidden[r * heads.width + j]);
+        }
+    }
+    CHECK(distance(d_weight, want) < 3e-5);
+}
+
+TEST_CASE("exact score centering through the fused heads: misuse", "[logits][unit]") {
+    std::mt19937_64 rng(23);
+    two_heads<float> const heads(rng);
+    std::vector<float> d_hidden(heads.rows * heads.width, 7.0f);
+    std::vector<std::byte> memory(static_cast<std::size_t>(
+        linear_centered_workspace<float, float, float, float>(heads.width, heads.width, heads.blocks)));
+    auto const call = [&](auto&& change) {
+        auto mu = heads.mu(), pi = heads.pi();
+        auto in = heads.in();
+        score_centering rule;
+        std::span<std::byte> bytes = memory;
+        change(mu, pi, in, rule, bytes);
+        return linear_centered_gradient(mu, pi, heads.targets, in, rule, linear_gradient_out{d_hidden.data()}, bytes,
+                                        heads.blocks)
+            .code;
+    };
+    CHECK(call([](auto& mu, auto&...) { mu.vocab = 500; }) == errc::size_mismatch);
+    CHECK(call([](auto& mu, auto&...) { mu.temperature = 0; }) == errc::bad_threshold);
+    CHECK(call([](auto&, auto&, auto& in, auto&...) { in.d_center = {}; }) == errc::size_mismatch);
+    CHECK(call([](auto&, auto&, auto& in, auto&...) { in.mu_logsumexp = {}; }) == errc::size_mismatch);
+    CHECK(call([](auto&, auto&, auto&, auto& rule, auto&) { rule.bound = {2, 1, 0, 0}; }) == errc::bad_threshold);
+    CHECK(call([](auto&, auto&, auto&, auto&, auto& bytes) { bytes = bytes.first(bytes.size() - 1); }) ==
+          errc::size_mismatch);
+    CHECK(d_hidden == std::vector<float>(d_hidden.size(), 7.0f));
+    CHECK(call([](auto&...) {}) == errc::ok);
 }
 
 TEST_CASE("exact score centering: rows that are left out, misuse", "[logits][unit]") {

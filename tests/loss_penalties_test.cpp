@@ -60,6 +60,17 @@ masked_loss const repaired{
     reference_kl{abs_log_ratio{}, 0.23, kl_gradient::score_function{}},
     reference_kl{k2{}, 0.29, kl_gradient::importance<>{}},
     reference_kl{k3{}, 0.31, kl_gradient::importance<ratio_kind::current_over_rollout>{}, sees::kept_tokens, 0.7, 0.9}};
+/// TRL's KL times the ratio of the sequence.
+masked_loss const by_sequence{
+    token_mask{k3{}, at_most(0.131)} && sequence_mask{k2{}, stat::mean, at_most(0.06)}, gspo{0.03, 0.04},
+    seq_mean_token_mean{}, no_weight{},
+    reference_kl{k3{}, 0.31, kl_gradient::importance_of_sequence{}, sees::all_tokens, 1.0, 0.25}};
+masked_loss const by_kept{token_mask{k3{}, at_most(0.131)},
+                          importance_ratio{},
+                          token_mean{},
+                          no_weight{},
+                          kl_penalty{k1{}, 0.1},
+                          reference_kl{k1{}, 0.31, kl_gradient::importance_of_sequence{}, sees::kept_tokens}};
 
 }  // namespace
 
@@ -119,6 +130,22 @@ TEST_CASE("a token that a criterion rejects does not speak for its sequence afte
 TEST_CASE("KL to the reference: gradients and clamps; kl_cov", "[loss][parity]") {
     compare<double>(repaired, 4);
     compare<float>(repaired, 4);
+    compare<double>(by_sequence, 5);
+    compare<float>(by_sequence, 5);
+    compare<double>(by_kept, 6);
+    compare<float>(by_kept, 6);
+    auto clamped = by_kept;
+    clamped.options.log_ratio_clamp.penalty = 0.3;
+    clamped.options.log_ratio_clamp.surrogate_sequence = 0.01;
+    clamped.options.mean_epsilon.surrogate = 0.01;
+    compare<double>(clamped, 7);
+    auto two = masked_loss{no_mask{},
+                           importance_ratio{},
+                           token_mean{},
+                           no_weight{},
+                           reference_kl{k1{}, 0.31, kl_gradient::importance_of_sequence{}},
+                           reference_kl{k3{}, 0.31, kl_gradient::importance_of_sequence{}}};
+    CHECK(two(batches::make<double>(ordinary(), 1).view()).status.code == errc::unsupported);
 }
 
 TEST_CASE("policies refuse what has no meaning", "[loss][unit]") {

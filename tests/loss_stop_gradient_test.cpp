@@ -6,6 +6,7 @@
 #include "spec_loss.hpp"
 
 #include <array>
+#include <set>
 #include <span>
 
 using namespace trm;
@@ -62,13 +63,17 @@ void check(spec_loss const& loss, F&& f, std::span<double const> weights = {}) {
     }
     CHECK(size > 0.01);
 }
+/// Which surrogates, and with them penalties, have been checked.
+std::set<std::size_t> seen_surrogates, seen_penalties;
 spec_loss plain(any_surrogate s) {
+    seen_surrogates.insert(s.policy.index());
     loss_spec spec;
     spec.surrogate = s;
     return spec_loss(spec);
 }
 /// The penalty alone: the surrogate's weight is 0.
 spec_loss penalty_only(any_penalty p) {
+    seen_penalties.insert(p.index());
     loss_spec spec;
     spec.weight = token_weight{zero_outside(1e9, 1e10)};
     spec.penalties.push_back(p);
@@ -83,9 +88,7 @@ double ppo(double s, double A, double lo, double hi, double dual) {
     return A < 0 && dual > 0 ? std::fmin(l, -dual * A) : l;
 }
 
-}  // namespace
-
-TEST_CASE("surrogates of one token", "[loss][property]") {
+void surrogates_of_one_token() {
     check(plain(importance_ratio{}), [](vector const& l, vector const&, std::size_t t) { return -e.A[t] * r(l, t); });
     check(plain(ppo_clip{0.2, 0.3, 1.5}),
           [](vector const& l, vector const&, std::size_t t) { return ppo(r(l, t), e.A[t], 0.2, 0.3, 1.5); });
@@ -123,7 +126,7 @@ TEST_CASE("surrogates of one token", "[loss][property]") {
     });
 }
 
-TEST_CASE("surrogates of whole sequences", "[loss][property]") {
+void surrogates_of_whole_sequences() {
     auto const s = [](vector const& l) { return std::exp(mean([&](std::size_t t) { return x(l, t); })); };
     double const now = s(e.logp);
     INFO("sequence ratio " << now);
@@ -180,7 +183,7 @@ TEST_CASE("surrogates of whole sequences", "[loss][property]") {
         });
 }
 
-TEST_CASE("weights that differ inside a sequence are in the gradient of a shared ratio", "[loss][property]") {
+void weights_in_shared_gradients() {
     vector const w{0.3, 2.0, 0.0, 1.4, 0.8, -0.5};
     auto const tis = [](vector const& sg, std::size_t t) { return std::fmin(r(sg, t), 1.2); };
     auto const s = [](vector const& l) { return std::exp(mean([&](std::size_t t) { return x(l, t); })); };
@@ -265,6 +268,26 @@ TEST_CASE("weights that differ inside a sequence are in the gradient of a shared
         w);
 }
 
+}  // namespace
+
+TEST_CASE("surrogates of one token", "[loss][property]") { surrogates_of_one_token(); }
+TEST_CASE("surrogates of whole sequences", "[loss][property]") { surrogates_of_whole_sequences(); }
+TEST_CASE("weights that differ inside a sequence are in the gradient of a shared ratio", "[loss][property]") {
+    weights_in_shared_gradients();
+}
+
+TEST_CASE("the formulas above are those of all surrogates there are", "[unit]") {
+    seen_surrogates.clear();
+    surrogates_of_one_token();
+    surrogates_of_whole_sequences();
+    weights_in_shared_gradients();
+    any_type(catalogue::surrogates{}, [&]<class S>(std::type_identity<S>) {
+        INFO(S::name);
+        CHECK(seen_surrogates.count(any_surrogate{S{}}.policy.index()) == 1);
+        return false;
+    });
+}
+
 TEST_CASE("a shared gradient and bounds after a division by the mean have no common measure", "[loss][unit]") {
     std::array<std::int32_t, 2> const cu{0, n};
     batch_view<double> const view{.logp = e.logp, .rollout_logp = e.rollout, .advantages = e.A, .layout = packed{cu}};
@@ -291,6 +314,7 @@ TEST_CASE("luspo is gspo with seq_mean_token_sum: each sequence's mean times its
 }
 
 TEST_CASE("KL to the reference", "[loss][property]") {
+    seen_penalties.clear();
     using namespace kl_gradient;
     auto const y = [](vector const& l, std::size_t t) { return e.ref[t] - l[t]; };
     auto const k3_of = [](double v) { return std::exp(v) - 1 - v; };
@@ -309,9 +333,22 @@ TEST_CASE("KL to the reference", "[loss][property]") {
     });
     check(kl(k1{}, 0.3, score_function{}),
           [&](vector const& l, vector const& sg, std::size_t t) { return -0.3 * std::exp(l[t] - sg[t]) * y(l, t); });
+    auto const s = [](vector const& l) { return std::exp(mean([&](std::size_t t) { return x(l, t); })); };
+    check(kl(k3{}, 0.3, importance_of_sequence{}),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * s(l) * k3_of(y(l, t)); });
+    check(kl(k2{}, 0.3, importance_of_sequence{}, 20, 0.15), [&](vector const& l, vector const&, std::size_t t) {
+        return 0.3 * s(l) * clip(y(l, t) * y(l, t) / 2, -0.15, 0.15);
+    });
     check(kl(k3{}, 0.3, importance<>{}, 20, 0.15), [&](vector const& l, vector const&, std::size_t t) {
         return 0.3 * clip(r(l, t) * k3_of(y(l, t)), -0.15, 0.15);
     });
+    check(kl(k2{}, 0.3, importance<ratio_kind::current_over_rollout>{}),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * r(l, t) * y(l, t) * y(l, t) / 2; });
+    check(penalty_only(kl_penalty<any_estimator>{k3{}, 0.3}),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * k3_of(y(l, t)); });
+    check(penalty_only(squared_log_ratio{0.3}),
+          [&](vector const& l, vector const&, std::size_t t) { return 0.3 * x(l, t) * x(l, t); });
+    CHECK(seen_penalties.size() == std::variant_size_v<any_penalty>);  // all there are
 }
 
 TEST_CASE("the three unbiased gradients agree on policy: log p - log f", "[loss][property]") {

@@ -89,7 +89,7 @@ P policy(random& r) {
         trm::each_field<P>([&](char const*, auto where, bool = false) { fill(std::invoke(where, p), r); });
         if constexpr (requires { p.divergence; }) fill(p.divergence, r);
         if constexpr (requires { p.keep; }) p.keep = any_band(r);
-        if constexpr (requires { p.positive; }) p.positive = any_band(r);
+        if constexpr (requires { p.positive = trm::band{}; }) p.positive = any_band(r);
         if (p.validate().ok()) return p;
     }
 }
@@ -128,6 +128,9 @@ inline trm::loss_spec make(std::size_t n, random& r) {
         if (!problem.found) s.mask = with;
     }
     s.weight = alternative_over<weights>(n % size_of<weights>, r);
+    using factors = decltype(trm::any_weight_factor::policy);
+    for (std::size_t i = 0, k = n % 4 == 3 ? 1 + static_cast<std::size_t>(r.below(2)) : 0; i < k; ++i)
+        s.weight_factors.push_back(alternative_over<factors>((n / 4 + i) % size_of<factors>, r));
     s.surrogate = alternative_over<surrogates>(n % size_of<surrogates>, r);
     auto const pair = [&] {
         return std::visit([](auto const& p, auto const& w) { return trm::detail::check_pair(p, w); },
@@ -190,10 +193,14 @@ inline bool same(trm::loss_spec const& a, trm::loss_spec const& b) {
         for (std::size_t i = 0; equal && i < x.size(); ++i) equal = same_policy(x[i], y[i]);
         return equal;
     };
-    return all(a.mask, b.mask) && all(a.penalties, b.penalties) && same_policy(a.weight.policy, b.weight.policy) &&
-           a.weight.over == b.weight.over && same_policy(a.surrogate.policy, b.surrogate.policy) &&
-           a.surrogate.over == b.surrogate.over && a.aggregate.which == b.aggregate.which &&
-           same_value(a.aggregate.length, b.aggregate.length) &&
+    bool factors = a.weight_factors.size() == b.weight_factors.size();
+    for (std::size_t i = 0; factors && i < a.weight_factors.size(); ++i)
+        factors = same_policy(a.weight_factors[i].policy, b.weight_factors[i].policy) &&
+                  a.weight_factors[i].over == b.weight_factors[i].over;
+    return factors && all(a.mask, b.mask) && all(a.penalties, b.penalties) &&
+           same_policy(a.weight.policy, b.weight.policy) && a.weight.over == b.weight.over &&
+           same_policy(a.surrogate.policy, b.surrogate.policy) && a.surrogate.over == b.surrogate.over &&
+           a.aggregate.which == b.aggregate.which && same_value(a.aggregate.length, b.aggregate.length) &&
            a.aggregate.divide_by.which == b.aggregate.divide_by.which &&
            same_value(a.aggregate.divide_by.n, b.aggregate.divide_by.n) && a.log_ratio_clamp == b.log_ratio_clamp &&
            a.mean_epsilon == b.mean_epsilon && a.strict == b.strict;

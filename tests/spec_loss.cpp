@@ -21,6 +21,9 @@ trm::status spec_loss::select(trm::batch_view<T> const& batch, trm::selection& t
 template trm::status spec_loss::select(trm::batch_view<float> const&, trm::selection&) const;
 template trm::status spec_loss::select(trm::batch_view<double> const&, trm::selection&) const;
 
+trm::status spec_loss::weigh(trm::batch_view<double> const& batch, std::span<double> out) const {
+    return trm::any_loss(spec).weigh(batch, out);
+}
 trm::status spec_loss::measure(trm::batch_view<double> const& batch, trm::selection_view const& chosen,
                                trm::sequence_totals& totals) const {
     return trm::any_loss(spec).measure(batch, chosen, totals);

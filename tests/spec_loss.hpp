@@ -38,6 +38,7 @@ public:
     [[nodiscard]] trm::status select(trm::batch_view<T> const& batch, trm::selection& to) const;
 
     // the phases, in double
+    [[nodiscard]] trm::status weigh(trm::batch_view<double> const& batch, std::span<double> out) const;
     [[nodiscard]] trm::status measure(trm::batch_view<double> const& batch, trm::selection_view const& chosen,
                                       trm::sequence_totals& totals) const;
     [[nodiscard]] trm::status count(trm::batch_view<double> const& batch, trm::selection_view const& chosen,

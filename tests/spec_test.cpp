@@ -105,6 +105,17 @@ TEST_CASE("canonical text spells everything out", "[unit]") {
               tail);
     CHECK(canonical("weight: constant(0.5)") ==
           "trm1: weight: constant(factor=0.5); surrogate: importance_ratio" + tail);
+    CHECK(canonical("weight: token(truncate_above=2) * suffix(16, upper=1.5) * segment@surrogate(8, clamp=[0.5, 2])") ==
+          "trm1: weight: token(truncate_above=2) * suffix(half_life=16, lower=1, upper=1.5, most_ratio=inf, "
+          "safe_ratio=4, "
+          "safe_lower=0.8) * segment@surrogate(length=8, clamp=[0.5, 2]); surrogate: importance_ratio" +
+              tail);
+    CHECK(canonical("weight: none * surprise(0.2)") ==
+          "trm1: weight: surprise(share=0.2, positive=1.1, negative=1); surrogate: importance_ratio" + tail);
+    CHECK(canonical("weight: surprise * constant(2)") ==
+          "trm1: weight: constant(factor=2) * surprise(share=0.1, positive=1.1, negative=1); surrogate: "
+          "importance_ratio" +
+              tail);
     CHECK(canonical("aggregate: token_sum") ==
           "trm1: surrogate: importance_ratio; aggregate: token_sum; log_ratio_clamp: 20; strict: false");
 }
@@ -196,6 +207,14 @@ TEST_CASE("mistakes are named with their place", "[unit]") {
             "line 1, column 9: gspo, gmpo and sapo_sequence take token weights that are normalised after their bound",
             "normalised_token");
     refused("weight: constant", "line 1, column 9: constant needs factor", "constant");
+    refused("weight: token * product",
+            "line 1, column 17: a loss has one of these weights; what may be joined by *: suffix, segment, surprise",
+            "product");
+    refused("weight: token + suffix", "line 1, column 15: weights are joined by *", "+");
+    refused("weight: token * sufix", R"(line 1, column 17: unknown weight "sufix", did you mean "suffix"?)", "sufix",
+            "suffix");
+    refused("weight: suffix(half_life=0)", "line 1, column 9: an argument of suffix is out of range", "suffix");
+    refused("mask: k2 <= 1 * k1 <= 1", "line 1, column 15: criteria are joined by &&", "*");
     refused("aggregate: token_sum; divide_by: 4",
             "line 1, column 23: divide_by contradicts token_sum, which divides by nothing", "divide_by");
     refused("divide_by: -1", "line 1, column 12: divide_by must be finite and not negative", "-1");
@@ -222,7 +241,7 @@ TEST_CASE("mistakes are named with their place", "[unit]") {
 
 TEST_CASE("every policy and parameter survives printing and parsing", "[property]") {
     batches::random r(1);
-    std::set<std::size_t> criteria, weights, surrogates, penalties;
+    std::set<std::size_t> criteria, weights, factors, surrogates, penalties;
     for (std::size_t n = 0; n < 20000; ++n) {
         loss_spec const s = specs::make(n, r);
         std::string const text = print_spec(s);
@@ -236,11 +255,13 @@ TEST_CASE("every policy and parameter survives printing and parsing", "[property
         for (auto const& c : s.mask) criteria.insert(c.index());
         for (auto const& p : s.penalties) penalties.insert(p.index());
         weights.insert(s.weight.policy.index());
+        for (auto const& f : s.weight_factors) factors.insert(f.policy.index());
         surrogates.insert(s.surrogate.policy.index());
     }
     CHECK(criteria.size() == specs::size_of<any_criterion>);
     CHECK(penalties.size() == specs::size_of<any_penalty>);
     CHECK(weights.size() == specs::size_of<decltype(any_weight::policy)>);
+    CHECK(factors.size() == specs::size_of<decltype(any_weight_factor::policy)>);
     CHECK(surrogates.size() == specs::size_of<decltype(any_surrogate::policy)>);
 }
 
@@ -281,7 +302,7 @@ TEST_CASE("names are unique and no name is the start of a grammar word", "[unit]
     for (auto const& d : detail::names_of<catalogue::divergences>()) masks.push_back(d);
     for (char const* sugar : {"geometric_ratio", "product_ratio", "veto", "none"}) masks.emplace_back(sugar);
     unique(masks);
-    unique(detail::names_of<catalogue::weights>());
+    unique(detail::names_of<lists_joined<catalogue::weights, catalogue::weight_factors>>());
     unique(detail::names_of<catalogue::surrogates>());
     unique(detail::names_of<catalogue::penalties<any_estimator>>());
 }
@@ -305,6 +326,7 @@ TEST_CASE("the README names every policy, word and parameter", "[unit]") {
     };
     policies(catalogue::criteria<any_divergence>{});
     policies(catalogue::weights{});
+    policies(catalogue::weight_factors{});
     policies(catalogue::surrogates{});
     policies(catalogue::penalties<any_estimator>{});
     for (auto const& words :
@@ -321,19 +343,10 @@ TEST_CASE("any text is either a spec or refused at a place inside it", "[propert
     batches::random r(2);
     std::vector<std::string> seeds;
     for (std::size_t n = 0; n < 200; ++n) seeds.push_back(print_spec(specs::make(n, r)));
-    char const* const pieces[] = {"mask: ",     " && ",
-                                  "k2 <= 0.1",  "(",
-                                  ")",          "[",
-                                  "]",          ",",
-                                  ";",          "in",
-                                  "inf",        "-",
-                                  "@",          "=",
-                                  "((((((((((", "seq_max_",
-                                  "1e308",      "1e-400",
-                                  "none",       "trm1:",
-                                  "#",          "\n",
-                                  ":",          "+",
-                                  "0x1p3",      "negative <= 1",
+    char const* const pieces[] = {"mask: ",     " && ",     "k2 <= 0.1", "(",      ")",    "[",     "]",
+                                  ",",          ";",        "in",        "inf",    "-",    "@",     "=",
+                                  "((((((((((", "seq_max_", "1e308",     "1e-400", "none", "trm1:", "#",
+                                  "\n",         " * ",      " * suffix", ":",      "+",    "0x1p3", "negative <= 1",
                                   "of=",        "gradient="};
     auto const below = [&](std::size_t n) { return static_cast<std::size_t>(r.below(static_cast<std::int64_t>(n))); };
     std::size_t accepted = 0;

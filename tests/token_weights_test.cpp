@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights that tokens have by other tokens: values of the stated formulas on three small batches, worked out apart in python
-// with plain loops, alone and in PPO's loss; layouts, threads, what is already there.
+// with plain loops, alone and in PPO's loss; the oracle for every storage type; losses whose text names them; layouts, threads, what is
+// already there.
 #include "catch.hpp"
 #include "loss_batch.hpp"
 #include "recent_batches.hpp"
+#include "spec_loss.hpp"
 
+#include <trm/loss/any_loss_extern.hpp>
+#include <trm/loss/masked_loss.hpp>
 #include <trm/loss/token_weights.hpp>
+#include <trm/reference/loss.hpp>
+#include <trm/reference/token_weights.hpp>
 
 using namespace trm;
 
@@ -152,14 +158,127 @@ void check(W const& weight, expected const (&want)[3]) {
         CHECK(masked_loss{no_mask{}, ppo_clip{}, token_mean{}}(view).loss == Approx(want[i].loss).epsilon(1e-10));
     }
 }
+/// The loss of a text whose weight has these factors.
+void check_text(std::string const& factors, expected const (&want)[3]) {
+    spec_result const parsed = parse_spec("weight: " + factors + "; surrogate: ppo_clip");
+    INFO(parsed.message);
+    REQUIRE(parsed.ok());
+    for (std::size_t i = 0; i < 3; ++i) {
+        INFO("batch " << i);
+        CHECK(spec_loss(parsed.spec)(recent::examples[i].view()).loss == Approx(want[i].loss).epsilon(1e-10));
+    }
+}
 
 }  // namespace
 
 TEST_CASE("token weights by published formulas", "[loss][parity]") {
     check(fipo(), of_suffix);
-    check(segment_weight{{}, truncate_above(1.2), 0}, of_turns);
-    check(segment_weight{{}, truncate_above(1.2), 2}, of_pairs);
+    check(segment_weight{truncate_above(1.2), 0}, of_turns);
+    check(segment_weight{truncate_above(1.2), 2}, of_pairs);
     check(surprise_weight{0.3, 1.1, 0.9}, of_surprise);
+}
+
+TEST_CASE("texts with token weights have the values of published formulas", "[loss][parity][spec]") {
+    check_text("suffix(half_life=4, lower=0.8, most_ratio=1.5, safe_ratio=1.1, safe_lower=0.9)", of_suffix);
+    check_text("segment(truncate_above=1.2)", of_turns);
+    check_text("segment(length=2, truncate_above=1.2)", of_pairs);
+    check_text("surprise(share=0.3, negative=0.9)", of_surprise);
+}
+
+namespace {
+
+template <class S, class W>
+void compare_with_oracle(W const& weight, double bound) {
+    for (std::uint64_t seed = 0; seed < 6; ++seed) {
+        INFO(W::name << ", batch " << seed);
+        auto const b = batches::make<S>({batches::short_lengths(30, seed), true, 0.3, 0.01}, seed);
+        auto view = b.view();
+        view.token_weights = {};
+        if (seed % 2 == 1) view.proximal_logp = {};
+        loss_options options;
+        options.log_ratio_clamp.weight = clamp_range(0.5);
+        std::vector<typename batch_view<S>::real> w(b.tokens());
+        workspace scratch;
+        REQUIRE(weigh_tokens(weight, view, std::span(w), scratch, options).ok());
+        auto const all = reference::gather(view, detail::factor_needs(weight, weight.over), options.log_ratio_clamp);
+        auto const want = reference::factors(weight, all, weight.over);
+        double spread = 0;
+        for (std::size_t i = 0; i < all.size(); ++i)
+            for (std::size_t k = 0; k < all[i].tokens.size(); ++k) {
+                INFO("sequence " << i << ", token " << k);
+                CHECK(double(w[all[i].tokens[k].at]) == Approx(want[i][k]).epsilon(bound));
+                spread += std::fabs(want[i][k] - 1);
+            }
+        CHECK(spread > 1);
+    }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("token weights are those of the oracle", "[loss][parity]", float, double, bf16) {
+    double const bound = std::is_same_v<TestType, double> ? 1e-12 : 1e-5;
+    compare_with_oracle<TestType>(fipo(), bound);
+    compare_with_oracle<TestType>(suffix_weight{}, bound);
+    compare_with_oracle<TestType>(segment_weight{truncate_above(1.05), 0}, bound);
+    compare_with_oracle<TestType>(segment_weight{clamp_to(0.9, 1.1), 3}, bound);
+    compare_with_oracle<TestType>(surprise_weight{0.2, 1.3, 0.8}, bound);
+}
+
+TEST_CASE("a text with token weights is the same bits as weights worked out before the loss",
+          "[loss][property][spec]") {
+    auto const b = batches::make<double>({batches::short_lengths(50, 8), true, 0.3, 0.0}, 8);
+    auto const run = [&](std::string const& text, batch_view<double> const& view, std::vector<double>& grad) {
+        spec_result const parsed = parse_spec(text);
+        INFO(text << parsed.message);
+        REQUIRE(parsed.ok());
+        grad.assign(b.tokens(), 9.0);
+        result const r = spec_loss(parsed.spec)(view, grad);
+        REQUIRE(r.status.ok());
+        return r.loss;
+    };
+    auto view = b.view();
+    std::vector<double> w(b.tokens()), grad, want;
+    workspace scratch;
+    loss_options options;
+    options.log_ratio_clamp.weight = 3;
+    REQUIRE(weigh_tokens(segment_weight{unbounded, 4}, view, std::span(w), scratch, options).ok());
+    auto weighed = view;
+    weighed.token_weights = w;
+    REQUIRE(weigh_tokens(suffix_weight{}, weighed, std::span(w), scratch, options).ok());
+    for (std::string const surrogate : {"ppo_clip", "gspo", "vespo_folded"}) {
+        std::string const rest = "; mask: prefix(k2 <= 0.5); weight_clamp: 3; penalty: kl(k3, 0.1); surrogate: " +
+                                 surrogate,
+                          token = "weight: token(truncate_above=1.5)";
+        double const loss = run(token + " * segment(length=4) * suffix" + rest, view, grad);
+        CHECK(loss == run(token + rest, weighed, want));
+        CHECK(grad == want);
+        CHECK(loss != run(token + rest, view, want));
+    }
+}
+
+TEST_CASE("token weights in phases", "[loss][unit][spec]") {
+    auto const b = batches::make<double>({batches::short_lengths(20, 5), true, 0.3, 0.0}, 5);
+    auto view = b.view();
+    view.token_weights = {};
+    spec_loss const loss(parse_spec("weight: token * surprise(0.3) * suffix; surrogate: ppo_clip; divide_by: kept"));
+    std::vector<double> w(b.tokens()), whole(b.tokens()), parts(b.tokens());
+    result const want = loss(view, whole);
+    sequence_totals totals;
+    status const forgotten = loss.measure(view, {}, totals);
+    CHECK(forgotten.code == errc::missing_stream);
+    CHECK(std::string(forgotten.what) == "token_weights: call weigh first and pass what it gives");
+    REQUIRE(loss.weigh(view, w).ok());
+    CHECK(loss.weigh(view, std::span(w).first(3)).code == errc::size_mismatch);
+    view.token_weights = w;
+    counts n;
+    REQUIRE(loss.measure(view, {}, totals).ok());
+    REQUIRE(loss.count(view, {}, totals, n).ok());
+    outputs<double> out;
+    out.grad = parts;
+    result const r = loss.apply(view, {}, totals, n, out);
+    REQUIRE(r.status.ok());
+    CHECK(r.loss == Approx(want.loss).epsilon(1e-13));
+    for (std::size_t t = 0; t < whole.size(); ++t) CHECK(parts[t] == Approx(whole[t]).epsilon(1e-13));
 }
 
 TEST_CASE("token weights: padded, packed and segments agree; not finite tokens are left alone", "[loss][property]") {
@@ -190,8 +309,8 @@ TEST_CASE("token weights: padded, packed and segments agree; not finite tokens a
         }
     };
     compare(fipo());
-    compare(segment_weight{{}, truncate_above(1.2), 0});
-    compare(segment_weight{{}, unbounded, 5});
+    compare(segment_weight{truncate_above(1.2), 0});
+    compare(segment_weight{unbounded, 5});
     compare(surprise_weight{0.2, 1.3, 0.8});
 }
 
@@ -202,7 +321,7 @@ TEST_CASE("token weights: misuse", "[loss][unit]") {
     suffix_weight bad;
     bad.half_life = 0;
     CHECK(weigh_tokens(bad, view, std::span(w), scratch).code == errc::bad_threshold);
-    CHECK(weigh_tokens(segment_weight{{}, unbounded, -1}, view, std::span(w), scratch).code == errc::bad_threshold);
+    CHECK(weigh_tokens(segment_weight{unbounded, -1}, view, std::span(w), scratch).code == errc::bad_threshold);
     CHECK(weigh_tokens(surprise_weight{2}, view, std::span(w), scratch).code == errc::bad_threshold);
     CHECK(weigh_tokens(suffix_weight{}, view, std::span(w).first(3), scratch).code == errc::size_mismatch);
     auto without = view;

@@ -3,14 +3,17 @@
 // presets by name.
 #include "catch.hpp"
 #include "random_spec.hpp"
+#include "trainer_keys.hpp"
 
 #include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/presets/by_name.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -19,7 +22,23 @@ using namespace trm;
 namespace {
 
 char const* const pages[] = {"README",  "verl",  "trl",      "openrlhf",  "skyrl", "areal",
-                             "nemo_rl", "slime", "prime_rl", "stable_rl", "roll"};
+                             "nemo_rl", "slime", "prime_rl", "stable_rl", "roll",  "liger"};
+
+/// Is a key, as a whole word, in the first cell of a row? Command lines write - for _.
+bool has_row(std::string page, std::string const& key) {
+    std::replace(page.begin(), page.end(), '-', '_');
+    auto const in_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+    for (std::size_t row = page.find("\n| "); row != std::string::npos; row = page.find("\n| ", row + 1)) {
+        std::string cell = page.substr(row + 3, page.find(" | ", row + 3) - row - 3);
+        for (auto dashes = cell.find("__"); dashes != std::string::npos; dashes = cell.find("__"))
+            cell[dashes] = cell[dashes + 1] = ' ';
+        for (auto at = cell.find(key); at != std::string::npos; at = cell.find(key, at + 1)) {
+            std::size_t const end = at + key.size();
+            if ((at == 0 || !in_word(cell[at - 1])) && (end == cell.size() || !in_word(cell[end]))) return true;
+        }
+    }
+    return false;
+}
 
 std::string read(std::string const& page) {
     std::ifstream file(TRM_TEST_TRAINER_PAGES "/" + page + ".md");
@@ -109,6 +128,22 @@ TEST_CASE("no cell of the trainers' tables is blank", "[unit]") {
         INFO(page);
         CHECK(rows > 5);
     }
+}
+
+TEST_CASE("every key of a trainer's configuration has a row on its page", "[unit]") {
+    std::size_t keys = 0;
+    for (trainer const& t : trainers) {
+        std::string const content = read(t.page);
+        std::istringstream words(t.keys);
+        for (std::string key; words >> key; ++keys) {
+            std::replace(key.begin(), key.end(), '-', '_');
+            INFO(t.page << ": " << key);
+            CHECK(has_row(content, key));
+        }
+    }
+    CHECK(keys > 270);
+    CHECK_FALSE(has_row("\n| other_key, eps_clip | x |\n", "key"));
+    CHECK(has_row("\n| --eps-clip | x |\n", "eps_clip"));
 }
 
 TEST_CASE("presets are found by name, their parameters by place or by name", "[presets]") {

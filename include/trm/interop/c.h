@@ -227,6 +227,11 @@ TRM_C_API int trm_counts_add(trm_counts* counts, const double values[TRM_COUNTS]
  * NULL where the loss does not have it. trm_loss_call does this itself. */
 TRM_C_API int trm_loss_select(const trm_loss* loss, const trm_batch* batch, uint16_t* rejected, uint8_t* marks,
                               const trm_executor* execute, trm_scratch* scratch, trm_error* error);
+/* Phase 0 as well, only for weights with factors (suffix, segment, surprise): writes `weights` [tokens], adjacent reals of the batch,
+ * times its token_weights if it has any; they are then its token_weights. Over whole sequences, with surprise over the whole batch.
+ * trm_loss_call does this itself. */
+TRM_C_API int trm_loss_weigh(const trm_loss* loss, const trm_batch* batch, void* weights, const trm_executor* execute,
+                             trm_scratch* scratch, trm_error* error);
 /* Phase 1: overwrites totals. */
 TRM_C_API int trm_loss_measure(const trm_loss* loss, const trm_batch* batch, const trm_executor* execute,
                                trm_scratch* scratch, trm_totals* totals, trm_error* error);

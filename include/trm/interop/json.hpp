@@ -74,8 +74,8 @@ public:
             s.key = key;
             s.at = place("/" + key);
             s.joint_at = s.at;
-            if (value.is_array() && (key == "mask" || key == "penalty")) {
-                s.joint = value.size() < 2 ? '\0' : key == "mask" ? '&' : '+';
+            if (value.is_array() && (key == "mask" || key == "penalty" || key == "weight")) {
+                s.joint = value.size() < 2 ? '\0' : key == "mask" ? '&' : key == "weight" ? '*' : '+';
                 for (std::size_t i = 0; i < value.size(); ++i)
                     s.items.push_back(node(value[i], "/" + key + "/" + spec_number(i), 0));
                 if (s.items.empty()) s.items.push_back(detail::word_node("none"));

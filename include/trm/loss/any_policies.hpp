@@ -126,11 +126,13 @@ struct any_over {
 
 using any_surrogate = any_over<variant_of<catalogue::surrogates>>;
 using any_weight = any_over<variant_of<catalogue::weights>>;
+using any_weight_factor = any_over<variant_of<catalogue::weight_factors>>;
 
 /// Everything that a loss is made of, as data.
 struct loss_spec {
     std::vector<any_criterion> mask;
     any_weight weight;
+    std::vector<any_weight_factor> weight_factors{};  ///< each multiplies the weight of every token
     any_surrogate surrogate;
     std::vector<any_penalty> penalties;
     aggregation aggregate;

@@ -111,6 +111,31 @@ public:
         return needed_rows(batch, rows, scratch);
     }
 
+    // --- token weights that follow from other tokens -------------------------------------------------------------
+
+    /// Phase 0, only for losses whose weight has factors (`suffix`, `segment`, `surprise`): out[t] = the factors of token t times the
+    /// batch's token_weights if it has any, 1 or the batch's where loss_mask is 0 or the token is not finite. The other phases
+    /// want it as the batch's token_weights, which it may be already; the one-call form does this itself. `out` has one element
+    /// per element of the layout's extent. Ranks that share sequences, or with `surprise` the batch, call it on what they gathered.
+    /// Errors: those of the loss, size_mismatch.
+    template <storage_type S, executor E>
+    [[nodiscard]] status weigh(batch_view<S> const& batch, std::span<typename batch_view<S>::real> out,
+                               E const& execute, workspace& scratch) const {
+        auto const core = self().core();
+        auto const call = call_of(core);
+        if (status s = detail::validate(call, batch); !s.ok()) return s;
+        if (status s = detail::check_size(out.size(), static_cast<std::size_t>(batch.layout.extent()), "token_weights");
+            !s.ok())
+            return s;
+        return detail::weigh_all(call, batch, out.data(), detail::executor_for(batch.layout.extent(), execute), scratch);
+    }
+    template <storage_type S, executor E = serial_executor>
+    [[nodiscard]] status weigh(batch_view<S> const& batch, std::span<typename batch_view<S>::real> out,
+                               E const& execute = {}) const {
+        workspace scratch;
+        return weigh(batch, out, execute, scratch);
+    }
+
     // --- masks that compare tokens with each other ---------------------------------------------------------------
 
     /// Phase 0, only for losses whose mask has selections, or whose surrogate marks tokens: rejection reasons and marks per
@@ -240,6 +265,8 @@ private:
         if (status s = detail::validate(call, batch, chosen); !s.ok()) return s;
         if (detail::wants_selection(call, batch, chosen))
             return {errc::missing_stream, -1, -1, "selection: call select first and pass what it gives"};
+        if (detail::has_factors(call) && batch.token_weights.empty() && batch.layout.extent() > 0)
+            return {errc::missing_stream, -1, -1, "token_weights: call weigh first and pass what it gives"};
         return {};
     }
     template <class Call, class S>

@@ -54,6 +54,10 @@ public:
         throw_if(loss_.needed_rows(std::forward<Args>(args)...));
     }
     template <class... Args>
+    void weigh(Args&&... args) const {
+        throw_if(loss_.weigh(std::forward<Args>(args)...));
+    }
+    template <class... Args>
     void select(Args&&... args) const {
         throw_if(loss_.select(std::forward<Args>(args)...));
     }

@@ -29,7 +29,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     static constexpr bool is_static = true;
     static constexpr int weight_slot = (0 + ... + Ms::sums);
     static constexpr int surrogate_slot = weight_slot + weight_sums<Weight>;
-    static constexpr int sum_capacity = surrogate_slot + sequence_sums_of<Surrogate>;
+    static constexpr int penalty_slot = surrogate_slot + sequence_sums_of<Surrogate>;
+    static constexpr int sum_capacity = penalty_slot + (0 + ... + sequence_sums_of<Ps>);
     static constexpr int max_capacity = (0 + ... + Ms::maxima);
     static constexpr int criteria_capacity = static_cast<int>(sizeof...(Ms));
 
@@ -42,7 +43,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr bool has_weight() noexcept { return !std::is_same_v<Weight, no_weight>; }
     /// True if a token's term depends on its whole sequence, so that statistics must come first.
     [[nodiscard]] static constexpr bool two_pass() noexcept {
-        return Weight::sums > 0 || sequence_sums_of<Surrogate> > 0;
+        return Weight::sums > 0 || penalty_slot > surrogate_slot || sum_capacity > penalty_slot;
     }
     [[nodiscard]] static constexpr bool acts_without_advantage() noexcept {
         return trm::acts_without_advantage<Surrogate>;
@@ -82,6 +83,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         if (first.ok()) first = check_pair(surrogate, weight);
         std::apply([&](auto const&... m) { (check(m), ...); }, mask.criteria);
         std::apply([&](auto const&... p) { (check(p), ...); }, penalties);
+        if (first.ok() && (0 + ... + (sequence_sums_of<Ps> > 0)) > 1) first = one_sequence_penalty;
         return first;
     }
 
@@ -125,7 +127,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     }
     /// What is taken over the sequence once `keep` is final: by criteria of passing tokens, weights and surrogates.
     template <class V, bool P, class Clamps>
-    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V* maxima, Clamps const& clamps) const noexcept {
+    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V* maxima, penalty_clamp<V> const& of_penalties,
+                                    Clamps const& clamps) const noexcept {
         unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
             constexpr int i = index;
             if constexpr (measures_passing<criterion_type<i>>)
@@ -141,6 +144,10 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             clamps.template enter<stage::surrogate>(surrogate, t);
             surrogate.measure(t, ratio_of(surrogate, t), sums + surrogate_slot);
         }
+        each_sequence_penalty([&](auto const& penalty) __attribute__((always_inline)) {
+            clamps.template enter<stage::penalty>(penalty, t);
+            penalty.measure(t, ratio_of(penalty, t), of_penalties, sums + penalty_slot);
+        });
     }
     template <class V>
     static constexpr bool prepares = requires(Surrogate const& s) { s.template prepare<V>(); };
@@ -173,7 +180,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             auto const& penalty = std::get<index>(penalties);
             if constexpr ((needs_of(std::tuple_element_t<index, std::tuple<Ps...>>{}) & need::any_ratio) != 0)
                 clamps.template enter<stage::penalty>(penalty, t);
-            add_penalty(penalty, t, of_penalties);
+            add_penalty(penalty, penalty.over, t, of_penalties, decided.penalty);
         });
     }
 
@@ -234,8 +241,22 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             return {};
         }
     }
+    [[nodiscard]] sequence_constants penalty_constants_of(double const* sums, double epsilon,
+                                                          clamp_range clamp) const noexcept {
+        sequence_constants k{};
+        each_sequence_penalty([&](auto const& penalty) { k = penalty.constants(sums + penalty_slot, epsilon, clamp); });
+        return k;
+    }
 
 private:
+    /// f(penalty) for those that take sums over a sequence, of which a loss has one.
+    template <class F>
+    TRM_INLINE void each_sequence_penalty(F&& f) const noexcept {
+        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
+            if constexpr (sequence_sums_of<std::tuple_element_t<index, std::tuple<Ps...>>> > 0)
+                f(std::get<index>(penalties));
+        });
+    }
     struct slot {
         int sum, max;
     };

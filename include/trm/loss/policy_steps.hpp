@@ -28,6 +28,10 @@ inline constexpr int sequence_sums_of = [] {
     }
 }();
 
+/// Penalties of sequences share one place for what they derive from their sums.
+inline constexpr status one_sequence_penalty{errc::unsupported, -1, -1,
+                                             "a loss takes one penalty with importance_of_sequence"};
+
 /// Are weights of tokens in what the surrogate measures?
 template <class S>
 inline constexpr bool measures_weight = shares_gradient<S> || folds_weight<S>;
@@ -74,8 +78,15 @@ TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcep
     t.clipped = s.clipped;
 }
 template <class Penalty, class V, bool P>
-TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, penalty_clamp<V> const& clamp) noexcept {
-    auto const terms = p(t, clamp);
+TRM_INLINE void add_penalty(Penalty const& p, ratio_kind over, token<V, P>& t, penalty_clamp<V> const& clamp,
+                            sequence_constants const& of_sequence) noexcept {
+    auto const terms = [&]() __attribute__((always_inline)) {
+        if constexpr (sequence_sums_of<Penalty> > 0) {
+            return p(t, t[over], clamp, of_sequence);
+        } else {
+            return p(t, clamp);
+        }
+    }();
     V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
     if (p.tokens == sees::all_tokens) {
         t.penalty_all = t.penalty_all + value;

@@ -110,10 +110,11 @@ struct counts {
 /// that looks at single sequences (policy/selection.hpp) takes at most that, 512 bytes a block (there are 128), 8 a run and a
 /// sequence with segments, and 2 a sequence for prompts; of a batch of shorter sequences, only what the longest of each block
 /// needs is touched. One of the whole batch (policy/selection_batch.hpp) takes at most 24 bytes a token more, and 256. In the
-/// one-call form what was selected is also kept here, 3 bytes a token.
+/// one-call form what was selected is also kept here, 3 bytes a token. Factors of token weights (policy/token_weight.hpp) take 25
+/// bytes a token, 33 if they rank the batch, with segments 16 a sequence and 8 a run more, and in the one-call form a real a token.
 class workspace {
 public:
-    enum class purpose : std::uint8_t { statistics, selection, streams, groups };
+    enum class purpose : std::uint8_t { statistics, selection, streams, groups, weights };
     /// n bytes, aligned as operator new aligns them, or null when memory is exhausted. Contents are unspecified; arrays of
     /// plain numbers begin to exist in them when they are used as such ([intro.object]).
     [[nodiscard]] std::byte* reserve(purpose which, std::size_t n) noexcept {
@@ -145,7 +146,7 @@ private:
         }
         ~buffer() { delete[] memory; }
     };
-    buffer buffers_[4];
+    buffer buffers_[5];
 };
 
 TRM_NAMESPACE_END

@@ -43,7 +43,7 @@ public:
     }
     /// What is taken over the sequence once `keep` is final. `enter(stage, over)` is told which log-ratio a stage looks at.
     template <class V, class Enter>
-    void measure_passing(tile<V>& t, V* sums, V* maxima, Enter const& enter) const noexcept {
+    void measure_passing(tile<V>& t, V* sums, V* maxima, clamp_range of_penalties, Enter const& enter) const noexcept {
         if (!late_) return;
         for (int i = 0; i < criteria_; ++i)
             std::visit(
@@ -61,6 +61,10 @@ public:
         enter_surrogate(enter);
         std::visit([&](auto const& p) { measure_surrogate(p, spec->surrogate.over, t, sums + surrogate_slot); },
                    spec->surrogate.policy);
+        this->each_sequence_penalty([&](auto const& p) {
+            enter(stage::penalty, p.over);
+            measure_penalty(p, t, of_penalties, sums + this->penalty_slot);
+        });
     }
     template <class Enter>
     void enter_surrogate(Enter const& enter) const noexcept {
@@ -84,7 +88,7 @@ public:
             std::visit(
                 [&](auto const& p) {
                     if ((needs_of(p) & need::any_ratio) != 0) enter(stage::penalty, p.over);
-                    apply_penalty(p, t, of_penalties);
+                    apply_penalty(p, t, of_penalties, decided.penalty);
                 },
                 any);
     }

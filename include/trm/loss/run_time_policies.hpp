@@ -4,6 +4,7 @@
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/policy_steps.hpp>
 #include <trm/pipeline/decide.hpp>
+#include <trm/pipeline/weigh.hpp>
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -13,7 +14,7 @@ namespace detail {
 template <class Spec = loss_spec>
 struct run_time_policies {
     static constexpr bool is_static = false;
-    static constexpr int sum_capacity = max_criteria + 2 + 4;
+    static constexpr int sum_capacity = max_criteria + 2 + 4 + 3;
     static constexpr int max_capacity = max_criteria;
     static constexpr int criteria_capacity = max_criteria;
 
@@ -57,6 +58,8 @@ struct run_time_policies {
             s.weight.policy);
         if (weight_reads_ratio_) needs_ |= need::ratio(s.weight.over);
         if (weight_reads_ratio_ && criteria_ == 0) diagnose_over_ = s.weight.over;
+        for (any_weight_factor const& f : s.weight_factors)
+            std::visit([&](auto const& w) { needs_ |= factor_needs(w, f.over); }, f.policy);
         surrogate_slot = sum;
         std::visit(
             [&](auto const& p) {
@@ -72,10 +75,15 @@ struct run_time_policies {
                 moves_rejected_ = detail::moves_rejected(p);
             },
             s.surrogate.policy);
+        penalty_slot = sum;
         for (any_penalty const& p : s.penalties)
             std::visit(
                 [&](auto const& q) {
                     needs_ |= needs_of(q);
+                    if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0) {
+                        sum = penalty_slot + q.sums;
+                        two_pass_ = sequence_penalty_ = true;
+                    }
                     penalises_all_ = penalises_all_ || q.tokens == sees::all_tokens;
                 },
                 p);
@@ -117,11 +125,17 @@ struct run_time_policies {
         };
         std::visit(check, spec->surrogate.policy);
         std::visit(check, spec->weight.policy);
+        for (any_weight_factor const& f : spec->weight_factors) std::visit(check, f.policy);
         if (first.ok())
             std::visit([&](auto const& s, auto const& w) { first = check_pair(s, w); }, spec->surrogate.policy,
                        spec->weight.policy);
         for (any_criterion const& c : spec->mask) std::visit(check, c);
-        for (any_penalty const& p : spec->penalties) std::visit(check, p);
+        int of_sequence = 0;
+        for (any_penalty const& p : spec->penalties) {
+            std::visit(check, p);
+            of_sequence += std::visit([](auto const& q) { return sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0; }, p);
+        }
+        if (first.ok() && of_sequence > 1) return one_sequence_penalty;
         return first;
     }
 
@@ -133,6 +147,13 @@ struct run_time_policies {
                     if constexpr (selects<std::remove_cvref_t<decltype(m)>>) f(m, i);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
+    }
+    [[nodiscard]] bool has_factors() const noexcept { return !spec->weight_factors.empty(); }
+    /// f(factor of token weights, pair of policies) for each.
+    template <class F>
+    void each_factor(F&& f) const {
+        for (any_weight_factor const& any : spec->weight_factors)
+            std::visit([&](auto const& w) { f(w, any.over); }, any.policy);
     }
     template <class F>
     void each_marker(F&& f) const {
@@ -193,20 +214,38 @@ struct run_time_policies {
                 std::visit([&](auto const& w) { return shared_part(w, of_sequence, factor); }, spec->weight.policy);
         return k;
     }
+    [[nodiscard]] sequence_constants penalty_constants_of(double const* sums, double epsilon,
+                                                          clamp_range clamp) const noexcept {
+        sequence_constants k{};
+        each_sequence_penalty([&](auto const& p) { k = p.constants(sums + penalty_slot, epsilon, clamp); });
+        return k;
+    }
 
 protected:
+    /// f(penalty) for the one that takes sums over a sequence.
+    template <class F>
+    void each_sequence_penalty(F&& f) const {
+        if (!sequence_penalty_) return;
+        for (any_penalty const& any : spec->penalties)
+            std::visit(
+                [&](auto const& p) {
+                    if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(p)>> > 0) f(p);
+                },
+                any);
+    }
     Spec const* spec;
     struct slot {
         int sum = 0, max = 0;
     };
     slot places[max_criteria] = {};
-    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0;
+    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0,
+        penalty_slot = 0;
     unsigned needs_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
          late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
-         penalises_all_ = false;
+         penalises_all_ = false, sequence_penalty_ = false;
 };
 
 }  // namespace detail

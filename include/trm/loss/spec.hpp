@@ -125,7 +125,7 @@ template <class Spec = loss_spec>
         text += text.size() > 5 ? "; " : " ";
         text += section.key + ": ";
         for (std::size_t i = 0; i < section.items.size(); ++i) {
-            if (i > 0) text += section.joint == '&' ? " && " : " + ";
+            if (i > 0) text += section.joint == '&' ? " && " : section.joint == '*' ? " * " : " + ";
             detail::print_node(section.items[i], text);
         }
     }

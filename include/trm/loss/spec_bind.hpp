@@ -110,9 +110,10 @@ void write_fields(P const& policy, spec_node& n) {
     }
 }
 
-/// One of the policies of a variant, by name.
+/// One of the policies of a variant, by name. `others`: more names that could have been meant.
 template <class Variant>
-void read_policy(spec_node const& n, char const* what, Variant& to, spec_problem& problem) {
+void read_policy(spec_node const& n, char const* what, Variant& to, spec_problem& problem,
+                 std::vector<std::string> others = {}) {
     if (n.is != spec_node::kind::word) return problem.set(n.at, std::string("expected the name of a ") + what);
     if (n.has_band) return problem.set(n.band_at, n.text + " has no band");
     bool known = false;
@@ -135,7 +136,9 @@ void read_policy(spec_node const& n, char const* what, Variant& to, spec_problem
     });
     if (done) return;
     if (known) return detail::unknown_word(problem, choice->at, choice->key, choice->text, choices);
-    unknown_word(problem, n.at, what, n.text, names_of<alternatives_of<Variant>>());
+    auto all = names_of<alternatives_of<Variant>>();
+    all.insert(all.end(), others.begin(), others.end());
+    unknown_word(problem, n.at, what, n.text, all);
 }
 template <class P>
 [[nodiscard]] spec_node policy_node(P const& policy) {
@@ -144,8 +147,9 @@ template <class P>
     return n;
 }
 template <class Variant>
-void read_policy_over(spec_node const& n, char const* what, any_over<Variant>& to, spec_problem& problem) {
-    read_policy(n, what, to.policy, problem);
+void read_policy_over(spec_node const& n, char const* what, any_over<Variant>& to, spec_problem& problem,
+                      std::vector<std::string> others = {}) {
+    read_policy(n, what, to.policy, problem, std::move(others));
     to.over = std::visit([](auto const& p) { return p.over; }, to.policy);
     read_over(n, to.over, problem);
 }

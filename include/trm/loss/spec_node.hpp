@@ -33,7 +33,7 @@ struct spec_section {
     std::string key;
     std::size_t at = 0;
     std::vector<spec_node> items;
-    char joint = 0;  ///< what joins items: '&' or '+'
+    char joint = 0;  ///< what joins items: '&', '+' or '*'
     std::size_t joint_at = 0;
 };
 

@@ -23,9 +23,9 @@ public:
             if (s.key.empty()) return fail("expected a key such as surrogate"), all;
             if (!take(':')) return fail("expected ':' after " + detail::quoted(s.key)), all;
             s.items.push_back(node(0));
-            while (good() && (next_is("&&") || next_is("+"))) {
+            while (good() && (next_is("&&") || next_is("+") || next_is("*"))) {
                 char const joint = text_[at_];
-                if (s.joint != 0 && joint != s.joint) return fail("criteria are joined by &&, penalties by +"), all;
+                if (s.joint != 0 && joint != s.joint) return fail("criteria are joined by &&, penalties by +, weights by *"), all;
                 s.joint = joint;
                 s.joint_at = at_;
                 at_ += joint == '&' ? 2 : 1;

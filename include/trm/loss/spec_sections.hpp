@@ -59,6 +59,22 @@ void refuse_contradiction(std::vector<Criterion> const& mask, std::size_t added,
                 mask[j]);
 }
 
+/// One weight at most, and any number of factors.
+template <class Spec>
+void read_weights(std::vector<spec_node> const& items, Spec& spec, spec_problem& problem) {
+    bool has_weight = false;
+    for (spec_node const& n : items) {
+        if (index_of_name<catalogue::weight_factors>(n.text)) {
+            read_policy_over(n, "weight", spec.weight_factors.emplace_back(), problem);
+        } else if (has_weight && index_of_name<catalogue::weights>(n.text)) {
+            problem.set(n.at, "a loss has one of these weights; what may be joined by *: suffix, segment, surprise");
+        } else {
+            has_weight = true;
+            read_policy_over(n, "weight", spec.weight, problem, names_of<catalogue::weight_factors>());
+        }
+    }
+}
+
 template <class Spec>
 void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_problem& problem) {
     std::vector<std::string> keys = {"mask",      "weight",    "surrogate",       "penalty",
@@ -74,10 +90,12 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
         if (std::find(seen.begin(), seen.end(), s.key) != seen.end())
             return problem.set(s.at, s.key + " is given twice");
         seen.push_back(s.key);
-        if (s.key == "mask" ? s.joint == '+' : s.key == "penalty" ? s.joint == '&' : s.joint != 0)
-            return problem.set(s.joint_at, s.key == "mask"      ? "criteria are joined by &&"
-                                           : s.key == "penalty" ? "penalties are joined by +"
-                                                                : s.key + " takes one value");
+        char const joint = s.key == "mask" ? '&' : s.key == "penalty" ? '+' : s.key == "weight" ? '*' : '\0';
+        if (s.joint != 0 && s.joint != joint)
+            return problem.set(s.joint_at, joint == '&'   ? "criteria are joined by &&"
+                                           : joint == '+' ? "penalties are joined by +"
+                                           : joint == '*' ? "weights are joined by *"
+                                                          : s.key + " takes one value");
         spec_node const& first = s.items[0];
         bool const none = s.items.size() == 1 && is_plain_word(first) && first.over.empty() && first.text == "none";
         if (s.key == "mask" && !none) {
@@ -97,7 +115,7 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
             }
         } else if (s.key == "weight") {
             weight_at = first.at;
-            read_policy_over(first, "weight", spec.weight, problem);
+            read_weights(s.items, spec, problem);
         } else if (s.key == "surrogate") {
             read_policy_over(first, "surrogate", spec.surrogate, problem);
         } else if (s.key == "aggregate") {
@@ -148,7 +166,11 @@ template <class Spec>
     std::vector<spec_node> items;
     for (auto const& c : spec.mask) items.push_back(criterion_node(c));
     add("mask", std::move(items), '&');
-    if (spec.weight.policy.index() != 0) add("weight", {policy_node_over(spec.weight)});
+    items.clear();
+    if (spec.weight.policy.index() != 0) items.push_back(policy_node_over(spec.weight));
+    for (auto const& f : spec.weight_factors) items.push_back(policy_node_over(f));
+    add("weight", std::move(items), spec.weight_factors.empty() ? '\0' : '*');
+    items.clear();
     add("surrogate", {policy_node_over(spec.surrogate)});
     items.clear();
     for (auto const& p : spec.penalties) items.push_back(std::visit([](auto const& q) { return policy_node(q); }, p));

@@ -134,6 +134,16 @@ void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) n
             for (int k = 0; k < width; ++k) sums[k] = local[k];
         });
 }
+template <class Penalty, class V>
+[[gnu::noinline]] void measure_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c, V* sums) noexcept {
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        penalty_clamp<V> const clamp(c);
+        V local[3] = {sums[0], sums[1], sums[2]};
+        each_register(t, [&, p = policy](auto const& k, int)
+                             __attribute__((always_inline)) { p.measure(k, k[p.over], clamp, local); });
+        for (int k = 0; k < 3; ++k) sums[k] = local[k];
+    });
+}
 template <class W, class V>
 [[gnu::noinline]] void apply_weight(W const& policy, ratio_kind over, tile<V>& t, double of_sequence,
                                     double factor) noexcept {
@@ -143,11 +153,12 @@ template <class W, class V>
     });
 }
 template <class Penalty, class V>
-[[gnu::noinline]] void apply_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c) noexcept {
+[[gnu::noinline]] void apply_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c,
+                                     sequence_constants const& constants) noexcept {
     on_unit_of<V>([&]() __attribute__((always_inline)) {
         penalty_clamp<V> const clamp(c);
-        each_register(t, [&, p = policy](auto& k, int j) __attribute__((always_inline)) {
-            add_penalty(p, k, clamp);
+        each_register(t, [&, p = policy, of_sequence = constants](auto& k, int j) __attribute__((always_inline)) {
+            add_penalty(p, p.over, k, clamp, of_sequence);
             t.penalty.set(j, k.penalty);
             t.penalty_slope.set(j, k.penalty_slope);
             t.penalty_all.set(j, k.penalty_all);

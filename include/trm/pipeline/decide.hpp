@@ -29,9 +29,10 @@ struct decision {
     double weight;  ///< importance weight of the sequence
     double weight_factor;  ///< of a normalised weight: 1 / mean
     sequence_constants constants;  ///< what its surrogate derives from its sums
+    sequence_constants penalty;  ///< what its penalty does, if that is one of sequences
 };
 /// Of a sequence that has not been measured yet.
-[[nodiscard]] constexpr decision kept_so_far(double scale) noexcept { return {true, 0, scale, 1, 1, {}}; }
+[[nodiscard]] constexpr decision kept_so_far(double scale) noexcept { return {true, 0, scale, 1, 1, {}, {}}; }
 
 /// For prompt_mean: tokens of the sequence's prompt, and prompts that have any.
 struct prompt_share {
@@ -103,6 +104,8 @@ template <class Core>
         core.sequence_weight_of(s.sums, s.finite, s.passing, options.log_ratio_clamp.weight_sequence, d.weight_factor);
     d.constants = core.constants_of(s.sums, options.mean_epsilon.surrogate, options.log_ratio_clamp.surrogate_sequence,
                                     d.weight, d.weight_factor);
+    d.penalty =
+        core.penalty_constants_of(s.sums, options.mean_epsilon.surrogate, options.log_ratio_clamp.surrogate_sequence);
     return d;
 }
 

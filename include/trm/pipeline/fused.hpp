@@ -160,7 +160,7 @@ private:
         core.measure(t, lanes.sums, lanes.maxima, counted.rejected);
         t.keep = t.keep & t.allowed;
         if (splits) counted.passing += count(t.keep);
-        core.measure_passing(t, lanes.sums, lanes.maxima, stages);
+        core.measure_passing(t, lanes.sums, lanes.maxima, of_penalties, stages);
         if (diagnose) {
             lanes.x = lanes.x + core.described(t, stages).value;
             lanes.logp = lanes.logp + t.logp;

@@ -3,6 +3,7 @@
 
 #include <trm/pipeline/phases.hpp>
 #include <trm/pipeline/select.hpp>
+#include <trm/pipeline/weigh.hpp>
 
 /// \file
 /// A loss in one call: sequence by sequence where that is possible, else in phases.
@@ -151,6 +152,7 @@ template <class Call, class S, class T, class Executor>
 [[nodiscard]] result run(Call const& call, batch_view<S> batch, selection_view chosen, outputs<T> const& out,
                          Executor&& execute, workspace& scratch) {
     if (status const s = number_groups(call, batch, scratch); !s.ok()) return {s, 0, {}};
+    if (status const s = bring_weights(call, batch, execute, scratch); !s.ok()) return {s, 0, {}};
     if (status const s = bring_selection<T>(call, batch, chosen, execute, scratch); !s.ok()) return {s, 0, {}};
     bool const needs_counts = call.aggregate.divide_by.which == denominator::kind::kept &&
                               call.aggregate.which != aggregation::kind::token_sum;

@@ -117,7 +117,7 @@ private:
         auto const enter = [this](stage which, ratio_kind over) {
             tokens.enter(over, io.proximal != nullptr, clamp_of(clamps, which));
         };
-        core.measure_passing(tokens, lanes.sums, lanes.maxima, enter);
+        core.measure_passing(tokens, lanes.sums, lanes.maxima, clamps.penalty, enter);
         if (diagnose) {
             enter(stage::mask, core.diagnose_over());
             describe_measured();

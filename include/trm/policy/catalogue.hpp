@@ -4,10 +4,11 @@
 #include <trm/core/type_list.hpp>
 #include <trm/policy/length_neutral_mask.hpp>
 #include <trm/policy/mask_signed.hpp>
-#include <trm/policy/penalty_kl.hpp>
+#include <trm/policy/penalty_kl_sequence.hpp>
 #include <trm/policy/selection_direction.hpp>
 #include <trm/policy/selection_segment.hpp>
 #include <trm/policy/surrogates.hpp>
+#include <trm/policy/token_weight.hpp>
 
 /// \file
 /// Every policy, one list per kind: the only place that enumerates them. What is listed here can be chosen at run time, by text
@@ -63,6 +64,9 @@ using weights = type_list<no_weight, token_weight, sequence_weight<stat::sum_t>,
                           normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
                           normalised<sequence_weight<stat::mean_t>>, constant_weight>;
 
+/// What a weight is multiplied with: factors of tokens by other tokens of their sequence or batch.
+using weight_factors = type_list<suffix_weight, segment_weight, surprise_weight>;
+
 using surrogates = type_list<importance_ratio, ppo_clip, policy_gradient, cispo, reference_gap, gspo, gspo_token, gmpo,
                              sapo, dro, kl_cov, vespo, topr, spo, drpo, up_grpo, delight, topr_token, topr_geometric,
                              sapo_sequence, cispo_sequence, vespo_folded>;
@@ -72,7 +76,8 @@ template <class E>
 using penalties = type_list<kl_penalty<E>, squared_log_ratio, reference_kl<E, kl_gradient::pathwise>,
                             reference_kl<E, kl_gradient::straight_through>,
                             reference_kl<E, kl_gradient::score_function>, reference_kl<E, kl_gradient::importance<>>,
-                            reference_kl<E, kl_gradient::importance<ratio_kind::current_over_rollout>>>;
+                            reference_kl<E, kl_gradient::importance<ratio_kind::current_over_rollout>>,
+                            reference_kl<E, kl_gradient::importance_of_sequence>>;
 
 }  // namespace catalogue
 

@@ -212,6 +212,8 @@ evaluation evaluate(Loss const& loss, std::vector<sequence> all, std::size_t ext
         for (token const& t : all[i].tokens) whole_kept = whole_kept && (e.reasons[t.at] & ~of_tokens & 0xffff) == 0;
         bool moves_all = false;
         if constexpr (requires { loss.surrogate.moves_rejected(); }) moves_all = loss.surrogate.moves_rejected();
+        std::vector<std::vector<penalty_term>> of_penalties;
+        std::apply([&](auto const&... p) { (of_penalties.push_back(penalties(p, all[i])), ...); }, loss.penalties);
         std::vector<judged_token> judged;
         for (std::size_t t = 0; t < all[i].tokens.size(); ++t) {
             token const& tok = all[i].tokens[t];
@@ -230,9 +232,12 @@ evaluation evaluate(Loss const& loss, std::vector<sequence> all, std::size_t ext
                 std::derived_from<S1, gspo> || std::derived_from<S1, gmpo> || std::derived_from<S1, sapo_sequence>;
             add(shared || inside ? double(keep || (moves_all && whole_kept)) : weight, 0,
                 l[t].slope);  // weights are in a slope that the sequence shares
+            std::size_t which = 0;
             auto const add_penalty = [&](auto const& p) {
-                terms const q = penalty(p, tok);
-                if (keep || p.tokens == sees::all_tokens) add(1, q.value, q.slope);
+                penalty_term const q = of_penalties[which++][t];
+                if (!keep && p.tokens != sees::all_tokens) return;
+                add(1, q.own.value, q.own.slope);
+                add(1, 0, q.shared);
             };
             std::apply([&](auto const&... p) { (add_penalty(p), ...); }, loss.penalties);
             e.weights[tok.at] = weight;

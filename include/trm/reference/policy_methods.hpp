@@ -2,7 +2,7 @@
 #pragma once
 
 #include <trm/policy/mask_signed.hpp>
-#include <trm/policy/penalty_kl.hpp>
+#include <trm/policy/penalty_kl_sequence.hpp>
 #include <trm/policy/surrogates.hpp>
 #include <trm/reference/policy.hpp>
 
@@ -257,6 +257,7 @@ inline double score_slope(k3 const&, double x) { return -x; }
 inline double score_slope(abs_log_ratio const&, double x) { return std::fabs(x) - (x > 0) + (x < 0); }
 
 template <class D, class G>
+    requires(!std::is_same_v<G, kl_gradient::importance_of_sequence>)
 terms penalty(reference_kl<D, G> const& p, token const& t) {
     clamp_range const clamp = t.clamps.penalty;
     pair const l = pair_of(t.ref, t.logp,

@@ -4,7 +4,7 @@
 #include <trm/reference/policy_methods.hpp>
 
 /// \file
-/// Oracle of the surrogates of surrogate_quadratic, surrogate_gated and surrogate_tapered. As reference/policy.hpp; not for
+/// Oracle of the surrogates of surrogate_quadratic, surrogate_gated and surrogate_tapered, and of penalties by sequence. As reference/policy.hpp; not for
 /// production.
 
 TRM_NAMESPACE_BEGIN
@@ -43,6 +43,44 @@ std::vector<terms> surrogates(S const& p, sequence const& s, decisions&) {
         return std::fmin(std::fmax(w, negative ? p.negative_lower : p.positive_lower),
                          negative ? p.negative_upper : p.positive_upper);
     });
+}
+
+/// A penalty's term of a token; `shared` is what its slope owes to the terms of the whole sequence.
+struct penalty_term {
+    terms own;
+    double shared = 0;
+};
+template <class P>
+std::vector<penalty_term> penalties(P const& p, sequence const& s) {
+    std::vector<penalty_term> all;
+    for (token const& t : s.tokens) all.push_back({penalty(p, t)});
+    return all;
+}
+template <class D>
+std::vector<penalty_term> penalties(reference_kl<D, kl_gradient::importance_of_sequence> const& p, sequence const& s) {
+    std::vector<penalty_term> all;
+    auto const y = [&](token const& t) { return pair_of(t, p.over, t.clamps.penalty); };
+    auto const seen = [&](token const& t) { return p.tokens == sees::all_tokens || t.passes; };
+    reference_kl<D> const plain{p.estimator, 1, {}, p.tokens, p.input_clamp, p.output_clamp};
+    double sum_y = 0, sum = 0, n = 0;
+    for (token const& t : s.tokens) {
+        all.push_back({penalty(plain, t)});
+        if (!seen(t)) continue;
+        sum_y += y(t).x;
+        sum += all.back().own.value;
+        n += 1;
+    }
+    if (n == 0) return all;
+    n += s.mean_epsilon;
+    clamp_range const clamp = s.tokens[0].clamps.surrogate_sequence;
+    double const ratio = std::exp(clamp(sum_y / n));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        token const& t = s.tokens[i];
+        all[i].own.value *= p.beta * ratio;
+        all[i].own.slope *= p.beta * ratio;
+        if (seen(t) && clamp.contains(sum_y / n) && !y(t).clamped) all[i].shared = p.beta * ratio / n * sum;
+    }
+    return all;
 }
 
 }  // namespace reference

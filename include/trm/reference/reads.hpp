@@ -2,7 +2,7 @@
 #pragma once
 
 #include <trm/policy/length_neutral_mask.hpp>
-#include <trm/policy/penalty_kl.hpp>
+#include <trm/policy/penalty_kl_sequence.hpp>
 #include <trm/policy/selection_batch.hpp>
 #include <trm/policy/surrogates.hpp>
 #include <trm/reference/selection_recent.hpp>

@@ -77,6 +77,20 @@ int trm_loss_select(trm_loss const* loss, trm_batch const* batch, uint16_t* reje
     });
 }
 
+int trm_loss_weigh(trm_loss const* loss, trm_batch const* batch, void* weights, trm_executor const* execute,
+                   trm_scratch* scratch, trm_error* error) {
+    return call(error, [&]() -> trm::status {
+        if (loss == nullptr || weights == nullptr) return bad_argument("loss or weights is a null pointer");
+        scratch_of const memory(scratch);
+        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) -> trm::status {
+            using real = typename batch_of<S>::real;
+            if (!is_aligned<real>(weights)) return bad_argument("a pointer is not aligned for its type");
+            std::span<real> const out(static_cast<real*>(weights), static_cast<std::size_t>(tokens));
+            return loss->with_diagnostics.weigh(in.view, out, executor_of{execute}, (*memory).work);
+        });
+    });
+}
+
 int trm_loss_measure(trm_loss const* loss, trm_batch const* batch, trm_executor const* execute, trm_scratch* scratch,
                      trm_totals* totals, trm_error* error) {
     return call(error, [&]() -> trm::status {
