@@ -82,11 +82,8 @@ int trm_loss_weigh(trm_loss const* loss, trm_batch const* batch, void* weights, 
     return call(error, [&]() -> trm::status {
         if (loss == nullptr || weights == nullptr) return bad_argument("loss or weights is a null pointer");
         scratch_of const memory(scratch);
-        return with_batch(batch, *memory, [&]<class S>(batch_of<S> const& in, std::int64_t tokens) -> trm::status {
-            using real = typename batch_of<S>::real;
-            if (!is_aligned<real>(weights)) return bad_argument("a pointer is not aligned for its type");
-            std::span<real> const out(static_cast<real*>(weights), static_cast<std::size_t>(tokens));
-            return loss->with_diagnostics.weigh(in.view, out, executor_of{execute}, (*memory).work);
+        return with_batch(batch, [&](auto calls, trm_batch const& b) {
+            return calls.weigh(loss->with_diagnostics, b, *memory, weights, {execute});
         });
     });
 }

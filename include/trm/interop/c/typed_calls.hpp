@@ -25,6 +25,9 @@ struct typed_calls {
     /// Phase 0, into `memory.chosen`.
     [[nodiscard]] static status select(any_loss const& f, trm_batch const& batch, trm_scratch& memory,
                                        executor_of execute);
+    /// Phase 0, into `weights`: reals.
+    [[nodiscard]] static status weigh(any_loss const& f, trm_batch const& batch, trm_scratch& memory, void* weights,
+                                      executor_of execute);
     [[nodiscard]] static status measure(any_loss const& f, trm_batch const& batch, trm_scratch& memory,
                                         sequence_totals& totals, executor_of execute);
     [[nodiscard]] static status count(any_loss const& f, trm_batch const& batch, trm_scratch& memory,
@@ -63,6 +66,15 @@ status typed_calls<S>::select(any_loss const& f, trm_batch const& batch, trm_scr
     batch_of<S> in;
     if (status s = in.read(batch, memory); !s.ok()) return s;
     return f.select(in.view, memory.chosen, execute, memory.work);
+}
+template <class S>
+status typed_calls<S>::weigh(any_loss const& f, trm_batch const& batch, trm_scratch& memory, void* weights,
+                             executor_of execute) {
+    batch_of<S> in;
+    if (status s = in.read(batch, memory); !s.ok()) return s;
+    if (!is_aligned<real>(weights)) return bad_argument("a pointer is not aligned for its type");
+    std::span<real> const out(static_cast<real*>(weights), static_cast<std::size_t>(batch.tokens));
+    return f.weigh(in.view, out, execute, memory.work);
 }
 template <class S>
 status typed_calls<S>::measure(any_loss const& f, trm_batch const& batch, trm_scratch& memory, sequence_totals& totals,
