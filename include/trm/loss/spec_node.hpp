@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <locale>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,9 +65,26 @@ template <class T>
     char buffer[24];
     return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
 }
+/// Where the standard library has no from_chars of floating-point numbers (libc++ before 20): a stream, whatever the locale; it has no subnormal numbers.
+/// `text` begins with a digit, a point or a minus sign.
+template <class T>
+[[nodiscard]] std::errc to_number_by_stream(std::string_view text, T& v) {
+    bool const is_number = text.find_first_not_of("0123456789.eE+-") == text.npos && !text.empty() &&
+                           text.back() != 'e' && text.back() != 'E' && text.back() != '+' && text.back() != '-' &&
+                           text.front() != '+' && text.find_first_of("0123456789") <= 2;
+    std::istringstream stream{std::string(text)};
+    stream.imbue(std::locale::classic());
+    T value{};
+    stream >> value;
+    if (!is_number) return std::errc::invalid_argument;
+    if (stream.fail()) return std::errc::result_out_of_range;
+    if (stream.peek() != std::istringstream::traits_type::eof()) return std::errc::invalid_argument;
+    v = value;
+    return {};
+}
 /// The whole text as a number; never NaN.
 template <class T>
-[[nodiscard]] std::errc to_number(std::string_view text, T& v) noexcept {
+[[nodiscard]] std::errc to_number(std::string_view text, T& v) {
     if constexpr (std::is_same_v<T, double>) {
         bool const negative = !text.empty() && text[0] == '-';
         if (text.substr(negative) == "inf") {
@@ -76,9 +95,14 @@ template <class T>
         if (text.size() > first && text[first] != '.' && (text[first] < '0' || text[first] > '9'))
             return std::errc::invalid_argument;  // from_chars reads "nan" and "infinity"
     }
-    auto const r = std::from_chars(text.data(), text.data() + text.size(), v);
-    if (r.ec != std::errc{}) return r.ec;
-    return r.ptr == text.data() + text.size() ? std::errc{} : std::errc::invalid_argument;
+    char const* const end = text.data() + text.size();
+    if constexpr (requires(T& to) { std::from_chars(end, end, to); }) {
+        auto const r = std::from_chars(text.data(), end, v);
+        if (r.ec != std::errc{}) return r.ec;
+        return r.ptr == end ? std::errc{} : std::errc::invalid_argument;
+    } else {
+        return to_number_by_stream(text, v);
+    }
 }
 
 [[nodiscard]] inline std::string quoted(std::string_view text) {

@@ -40,7 +40,7 @@ struct x86_register {
     static TRM_INLINE void load(reg& to, T const* from) noexcept { to = *reinterpret_cast<anywhere const*>(from); }
     static TRM_INLINE void store(T* to, reg const& v) noexcept { *reinterpret_cast<anywhere*>(to) = v; }
     static TRM_INLINE void abs(reg& to, reg const& v) noexcept {
-        to = reinterpret_cast<reg>(reinterpret_cast<lanes>(v) & std::numeric_limits<integer_of<T>>::max());
+        to = reinterpret_cast<reg>(reinterpret_cast<lanes>(v) & (std::numeric_limits<integer_of<T>>::max)());
     }
     static TRM_INLINE void power(reg& to, reg const& t) noexcept {
         to = reinterpret_cast<reg>((reinterpret_cast<lanes>(t) << (sizeof(T) == 4 ? 23 : 52)) +
