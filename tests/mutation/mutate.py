@@ -38,7 +38,7 @@ TESTS = {
     "logits": "logits_divergence logits_log_prob logits_gradient logits_topk logits_chain logits_long logits_calls logits_linear",
     "policy": "policy_accuracy loss_gradient loss_promises loss_normalised loss_surrogates loss_select loss_selections loss_edges "
     "loss_masks loss_penalties loss_methods loss_misuse catalogue loss_stop_gradient loss_beyond_clamp presets "
-    "parity_verl_loss parity_verl_correction loss_invariance spec recent_methods published_values peer_bugs any_loss_f64",
+    "parity_verl_loss parity_verl_correction loss_invariance spec every_policy recent_methods published_values peer_bugs any_loss_f64",
     "pipeline": "loss_gradient loss_promises loss_edges loss_misuse loss_normalised loss_in_place loss_surrogates loss_select "
     "loss_selections loss_masks executors diagnostics_range loss_quantiles loss_memory loss_invariance loss_penalties "
     "needed_rows any_loss_f64",
