@@ -127,7 +127,8 @@ public:
         if (status s = detail::check_size(out.size(), static_cast<std::size_t>(batch.layout.extent()), "token_weights");
             !s.ok())
             return s;
-        return detail::weigh_all(call, batch, out.data(), detail::executor_for(batch.layout.extent(), execute), scratch);
+        return detail::weigh_all(call, batch, out.data(), detail::executor_for(batch.layout.extent(), execute),
+                                 scratch);
     }
     template <storage_type S, executor E = serial_executor>
     [[nodiscard]] status weigh(batch_view<S> const& batch, std::span<typename batch_view<S>::real> out,

@@ -133,7 +133,8 @@ struct run_time_policies {
         int of_sequence = 0;
         for (any_penalty const& p : spec->penalties) {
             std::visit(check, p);
-            of_sequence += std::visit([](auto const& q) { return sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0; }, p);
+            of_sequence +=
+                std::visit([](auto const& q) { return sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0; }, p);
         }
         if (first.ok() && of_sequence > 1) return one_sequence_penalty;
         return first;
@@ -238,8 +239,7 @@ protected:
         int sum = 0, max = 0;
     };
     slot places[max_criteria] = {};
-    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0,
-        penalty_slot = 0;
+    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0, penalty_slot = 0;
     unsigned needs_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,

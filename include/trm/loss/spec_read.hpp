@@ -25,7 +25,8 @@ public:
             s.items.push_back(node(0));
             while (good() && (next_is("&&") || next_is("+") || next_is("*"))) {
                 char const joint = text_[at_];
-                if (s.joint != 0 && joint != s.joint) return fail("criteria are joined by &&, penalties by +, weights by *"), all;
+                if (s.joint != 0 && joint != s.joint)
+                    return fail("criteria are joined by &&, penalties by +, weights by *"), all;
                 s.joint = joint;
                 s.joint_at = at_;
                 at_ += joint == '&' ? 2 : 1;

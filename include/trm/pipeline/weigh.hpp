@@ -114,7 +114,8 @@ void weigh_sequences(W const& w, weighed_tokens<S> const& tokens, batch_view<S> 
                 n += r.size;
             });
             auto const slots = static_cast<std::size_t>(n);
-            selection_sequence sequence{{m.scores + first, slots}, {m.active + first, slots}, {m.advantages + first, slots}};
+            selection_sequence sequence{
+                {m.scores + first, slots}, {m.active + first, slots}, {m.advantages + first, slots}};
             sequence.runs = runs;
             sequence.loss_mask = b.loss_mask.empty() ? nullptr : b.loss_mask.data();
             w.weigh(sequence, std::span<double>(m.weights + first, slots));
@@ -138,9 +139,8 @@ void weigh_batch(W const& w, weighed_tokens<S> const& tokens, batch_view<S> cons
     std::fill_n(m.active, extent, std::uint8_t{0});  // padding between rows is not active
     each_run([&](token_run r) { tokens.score(r, m.scores + r.begin, m.advantages + r.begin, m.active + r.begin); });
     std::fill_n(m.weights, extent, 1.0);
-    selection_input const in{b.layout,           b.group_of,             {m.scores, extent},
-                             {m.active, extent}, {m.advantages, extent}, extent,
-                             b.loss_mask,        selection_memory(m.rest)};
+    selection_input const in{b.layout, b.group_of,  {m.scores, extent},      {m.active, extent}, {m.advantages, extent},
+                             extent,   b.loss_mask, selection_memory(m.rest)};
     w.weigh(in, std::span<double>(m.weights, extent));
     each_run([&](token_run r) { multiply_weights(r, m.weights + r.begin, m.active + r.begin, to); });
 }
