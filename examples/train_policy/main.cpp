@@ -10,9 +10,11 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <thread>
 
 namespace {
 
@@ -87,8 +89,8 @@ struct study_command {
     std::string preset;
     std::vector<std::string> tasks, engines, optimisers, methods;
     std::vector<int> horizons, staleness;
-    std::vector<double> rates;
-    int seeds = 0;
+    std::vector<double> rates, noises;
+    int seeds = 0, first_seed = 0;
     bool truth = false, plots = true;
     study_options options;
 };
@@ -111,12 +113,14 @@ void add_study(CLI::App& app, study_command& c) {
     app.add_option("--stalenesses", c.staleness, "ages of the engine's weights")->group(group);
     app.add_option("--optimisers", c.optimisers, "optimisers")->group(group);
     app.add_option("--learning-rates", c.rates, "step sizes")->group(group);
+    app.add_option("--noises", c.noises, "deviations of the random error of the engine's logits, nats")->group(group);
     app.add_option("--methods", c.methods, "methods, by name or text")->group(group);
     app.add_option("--seeds", c.seeds, "seeds of every combination")->group(group);
+    app.add_option("--first-seed", c.first_seed, "first of the seeds")->group(group);
     app.add_flag(
            "--truth", c.truth,
            "compare every method's gradient with the true one, and bounds with the error, over all responses of 4 "
-           "tokens; also takes --engines, --stalenesses, --methods and --seeds")
+           "tokens (or --horizon 2 or 3); also takes --engines, --stalenesses, --methods and --seeds")
         ->group(group);
     app.add_flag("!--no-plots", c.plots, "tables only")->group(group);
     app.add_option("--abort-after", c.options.abort_after, "for tests: die after so many runs")->group("");
@@ -126,6 +130,7 @@ std::vector<run_settings> runs_of(study_command const& c, run_settings const& re
     if (c.preset != "custom") return study_preset(c.preset);
     grid g;
     g.rest = rest;
+    g.noises = {rest.noise};
     auto const take = [](auto const& given, auto& to) {
         if (!given.empty()) to = given;
     };
@@ -135,8 +140,10 @@ std::vector<run_settings> runs_of(study_command const& c, run_settings const& re
     take(c.staleness, g.staleness);
     take(c.optimisers, g.optimisers);
     take(c.rates, g.learning_rates);
+    take(c.noises, g.noises);
     take(c.methods, g.methods);
     if (c.seeds > 0) g.seeds = c.seeds;
+    g.first_seed = c.first_seed;
     return runs_of(g);
 }
 
@@ -148,13 +155,14 @@ int study(study_command c, run_settings const& rest, int threads) {
     auto const results = read_study(runs, c.options.directory);
     auto const cells = cells_of(results);
     std::cout << summarise(cells, c.options.directory) << '\n' << std::flush;
+    write_pairs(cells, c.options.directory);
     if (c.plots) std::cout << draw_study(cells, c.options.directory) << '\n';
     return std::cout ? 0 : 1;
 }
 
-int truth(study_command const& c, run_settings rest, int threads) {
+int truth(study_command const& c, run_settings rest, int threads, bool has_horizon) {
     truth_options o;
-    rest.horizon = 4;
+    if (!has_horizon) rest.horizon = 4;
     rest.hidden = 8;
     rest.warm_start = 20;
     rest.updates = 40;
@@ -180,7 +188,7 @@ int main(int argc, char** argv) {
     CLI::App app{description};
     app.footer(method_list());
     run_settings s;
-    int threads = 2;
+    int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, 256U));
     std::string csv;
     study_command c;
     add_run(app, s);
@@ -191,7 +199,7 @@ int main(int argc, char** argv) {
     app.add_option("--csv", csv, "file for one row an update")->type_name("FILE");
     CLI11_PARSE(app, argc, argv);
     try {
-        if (c.truth) return truth(c, s, threads);
+        if (c.truth) return truth(c, s, threads, app.count("--horizon") > 0);
         return app.count("--study") > 0 ? study(c, s, threads) : train(s, threads, csv);
     } catch (std::exception const& e) {
         std::cerr << "train_policy: " << e.what() << '\n';

@@ -14,6 +14,7 @@ struct grid {
     std::vector<int> staleness{0};
     std::vector<std::string> optimisers{"adam"};
     std::vector<double> learning_rates{0.01};
+    std::vector<double> noises{0};  ///< of the engine's logits, nats
     std::vector<std::string> methods{"none"};
     int seeds = 5;
     int first_seed = 0;

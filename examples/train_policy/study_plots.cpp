@@ -3,11 +3,11 @@
 
 #include "../text.hpp"
 #include "gnuplot.hpp"
+#include "horizon_plots.hpp"
 #include "methods.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 namespace {
 
@@ -171,6 +171,7 @@ std::string draw_study(std::vector<cell> const& cells, std::string const& direct
             return text("%d of %zu [%.0f, %.0f]%%", c.collapsed, c.last.size(), 100 * i.low, 100 * i.high);
         }));
     plots.push_back(kept(cells));
+    for (plot const& p : horizon_plots(cells)) plots.push_back(p);
     for (plot const& p : plots)
         if (!p.draw(directory + "/plots")) return "no plots: gnuplot was not found (gnuplot-nox)";
     return "plots in " + directory + "/plots";

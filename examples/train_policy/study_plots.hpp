@@ -10,6 +10,7 @@
 ///     final_reward          reward at the end, methods by scenarios
 ///     collapse              runs that collapsed, methods by scenarios, with Wilson's interval
 ///     kept                  kept sequences over updates
+///     horizons_<scenario>   reward at the end and collapsed runs over the horizon, where there are several
 std::string draw_study(std::vector<cell> const& cells, std::string const& directory);
 
 /// truth_gradients_<engine> and truth_bounds, into `directory`.

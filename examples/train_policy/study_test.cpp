@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 namespace {
@@ -130,6 +131,64 @@ TEST_CASE("a run collapsed if it lost more than half of its gain and more than a
     CHECK_FALSE(collapsed({0.2, 0.8, 0.6}));
     CHECK_FALSE(collapsed({0.2, 0.25, 0.18}));
     CHECK(collapsed({0.4, 0.4, 0.2}));
+}
+
+TEST_CASE("two methods are compared seed by seed", "[study]") {
+    std::vector<run_result> results;
+    for (int seed = 0; seed < 4; ++seed)
+        for (char const* method : {"none", "dppo"}) {
+            run_result r;
+            r.settings.method = method;
+            r.settings.seed = static_cast<std::uint64_t>(seed);
+            // What a seed adds to both methods is in no difference.
+            r.value = {0, 0.1 * seed + (r.settings.method == "dppo" ? 0.2 + 0.01 * (seed % 2) : 0)};
+            if (seed < 3 || r.settings.method == "none") results.push_back(r);
+        }
+    auto const pairs = pairs_of(cells_of(results));
+    REQUIRE(pairs.size() == 1);
+    CHECK(pairs[0].method == "dppo");
+    CHECK(pairs[0].other == "none");
+    REQUIRE(pairs[0].difference.size() == 3);
+    CHECK(pairs[0].difference[1] == Approx(0.21));
+    CHECK(pairs[0].effect_size().value() == Approx((0.61 / 3) / (0.01 / std::sqrt(3))));
+    CHECK_FALSE(method_pair{"", "", "", {0.5, 0.5}}.effect_size().has_value());
+}
+
+TEST_CASE("the studies of horizons, optimisers and noise compare the same ten methods in every setting", "[study]") {
+    struct expected {
+        char const* name;
+        std::set<int> horizons;
+        std::set<std::string> optimisers;
+        bool noise;
+    };
+    for (auto const& [name, horizons, optimisers, noise] : {expected{"horizons", {16, 64, 256, 1024}, {"adam"}, false},
+                                                            {"sgd", {64}, {"adam", "sgd"}, false},
+                                                            {"noise", {16, 64, 256}, {"adam"}, true}}) {
+        INFO(name);
+        std::map<std::string, std::map<std::string, std::set<std::uint64_t>>> seeds;
+        std::set<int> seen;
+        std::set<std::string> used;
+        for (run_settings const& s : study_preset(name)) {
+            seeds[scenario_of(s)][s.method].insert(s.seed);
+            seen.insert(s.horizon);
+            used.insert(s.optimiser);
+            CHECK((s.noise > 0) == noise);
+        }
+        CHECK(seen == horizons);
+        CHECK(used == optimisers);
+        std::set<std::string> all;
+        for (auto const& [scenario, methods] : seeds) {
+            INFO(scenario);
+            CHECK(methods.size() == 10);
+            CHECK(methods.count("none") == 1);
+            for (auto const& [method, which] : methods) {
+                all.insert(method);
+                CHECK(which.size() >= 5);
+                CHECK(which == methods.begin()->second);  // pairs for every seed
+            }
+        }
+        CHECK(all.size() == 10);
+    }
 }
 
 TEST_CASE("runs of every study have names of their own, and cells hold the seeds of one method", "[study]") {

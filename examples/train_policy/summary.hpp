@@ -3,6 +3,7 @@
 
 #include "study.hpp"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,9 +41,22 @@ struct cell {
     std::vector<double> gain;  ///< reward at the end minus that of the first method of the scenario, same seed
 };
 
+/// The difference of two methods in one scenario, seed by seed: the problems and the first weights are the same.
+struct method_pair {
+    std::string scenario, method, other;
+    std::vector<double> difference;  ///< reward at the end: method - other
+
+    /// Mean of the differences divided by their deviation (Cohen's d for pairs); none if they are all equal.
+    [[nodiscard]] std::optional<double> effect_size() const;
+};
+
 /// Reads the runs of a finished study.
 std::vector<run_result> read_study(std::vector<run_settings> const& runs, std::string const& directory);
 /// In the order of first appearance; scenarios stay together.
 std::vector<cell> cells_of(std::vector<run_result> const& results);
 /// Writes summary.csv and returns it as a table for people.
 std::string summarise(std::vector<cell> const& cells, std::string const& directory);
+/// Every two methods of every scenario.
+std::vector<method_pair> pairs_of(std::vector<cell> const& cells);
+/// Writes pairs.csv: each pair's mean difference, its 95% bootstrap interval, effect size, and the seeds in which `method` was better.
+void write_pairs(std::vector<cell> const& cells, std::string const& directory);
