@@ -190,15 +190,13 @@ template <class T>
 [[nodiscard]] status check(rule const& r, input const& in, std::span<T> out,
                            std::span<std::uint8_t> informative) noexcept {
     auto const n = in.rewards.size();
-    auto const differs = [n](std::size_t size, char const* what) {
-        return status{errc::size_mismatch, -1, -1, what, static_cast<std::int64_t>(n), static_cast<std::int64_t>(size)};
-    };
-    if (in.group_of.size() != n) return differs(in.group_of.size(), "group_of");
-    if (out.size() != n) return differs(out.size(), "advantages");
-    if (!in.kept.empty() && in.kept.size() != n) return differs(in.kept.size(), "kept");
-    if (!informative.empty() && informative.size() != n) return differs(informative.size(), "informative");
+    using trm::detail::size_mismatch;
+    if (in.group_of.size() != n) return size_mismatch("group_of", n, in.group_of.size());
+    if (out.size() != n) return size_mismatch("advantages", n, out.size());
+    if (!in.kept.empty() && in.kept.size() != n) return size_mismatch("kept", n, in.kept.size());
+    if (!informative.empty() && informative.size() != n) return size_mismatch("informative", n, informative.size());
     if (r.subtract == baseline::length_weighted) {
-        if (in.lengths.size() != n) return differs(in.lengths.size(), "lengths");
+        if (in.lengths.size() != n) return size_mismatch("lengths", n, in.lengths.size());
         for (std::size_t i = 0; i < n; ++i)
             if (!(in.lengths[i] >= 0 && is_finite(in.lengths[i])))
                 return {errc::bad_threshold, static_cast<std::int64_t>(i), -1, "lengths"};
@@ -262,10 +260,8 @@ template <arithmetic_type T>
 [[nodiscard]] inline status kept_sequences(layout_view const& layout, std::span<std::uint8_t const> keep,
                                            std::span<std::uint8_t> kept) noexcept {
     if (status const s = layout.validate(); !s.ok()) return s;
-    if (static_cast<std::int64_t>(keep.size()) < layout.extent())
-        return {errc::size_mismatch, -1, -1, "keep", layout.extent(), static_cast<std::int64_t>(keep.size())};
-    if (static_cast<std::int64_t>(kept.size()) != layout.sequences())
-        return {errc::size_mismatch, -1, -1, "kept", layout.sequences(), static_cast<std::int64_t>(kept.size())};
+    if (status const s = trm::detail::check_extent("keep", layout.extent(), keep.size()); !s.ok()) return s;
+    if (status const s = trm::detail::check_size("kept", layout.sequences(), kept.size()); !s.ok()) return s;
     std::fill(kept.begin(), kept.end(), std::uint8_t{0});
     for (std::int64_t i = 0; i < layout.runs(); ++i) {
         token_run const run = layout.run(i);

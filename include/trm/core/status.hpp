@@ -73,4 +73,27 @@ struct status {
     return "unknown error";
 }
 
+namespace detail {
+
+/// `what` has `actual` elements in the place of `expected`.
+template <class Expected, class Actual>
+[[nodiscard]] constexpr status size_mismatch(char const* what, Expected expected, Actual actual) noexcept {
+    return {errc::size_mismatch, -1, -1, what, static_cast<std::int64_t>(expected), static_cast<std::int64_t>(actual)};
+}
+/// Has `what` so many elements?
+template <class Expected, class Actual>
+[[nodiscard]] constexpr status check_size(char const* what, Expected expected, Actual actual) noexcept {
+    return static_cast<std::int64_t>(actual) == static_cast<std::int64_t>(expected)
+               ? status{}
+               : size_mismatch(what, expected, actual);
+}
+/// Has it at least so many?
+template <class Extent, class Actual>
+[[nodiscard]] constexpr status check_extent(char const* what, Extent extent, Actual actual) noexcept {
+    return static_cast<std::int64_t>(actual) >= static_cast<std::int64_t>(extent) ? status{}
+                                                                                  : size_mismatch(what, extent, actual);
+}
+
+}  // namespace detail
+
 TRM_NAMESPACE_END

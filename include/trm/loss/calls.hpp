@@ -124,9 +124,7 @@ public:
         auto const core = self().core();
         auto const call = call_of(core);
         if (status s = detail::validate(call, batch); !s.ok()) return s;
-        if (status s = detail::check_size(out.size(), static_cast<std::size_t>(batch.layout.extent()), "token_weights");
-            !s.ok())
-            return s;
+        if (status s = detail::check_extent("token_weights", batch.layout.extent(), out.size()); !s.ok()) return s;
         return detail::weigh_all(call, batch, out.data(), detail::executor_for(batch.layout.extent(), execute),
                                  scratch);
     }

@@ -119,19 +119,15 @@ void sum_members(batch_view<S> const& b, std::span<group_member> members) noexce
 template <class S>
 [[nodiscard]] status check_groups(batch_view<S> const& b, std::size_t out) noexcept {
     if (status s = b.layout.validate(); !s.ok()) return s;
-    auto const extent = static_cast<std::size_t>(b.layout.extent()), n = static_cast<std::size_t>(b.layout.sequences());
-    auto const differs = [](std::size_t expected, std::size_t actual, char const* what) {
-        return status{
-            errc::size_mismatch, -1, -1, what, static_cast<std::int64_t>(expected), static_cast<std::int64_t>(actual)};
-    };
-    if (b.logp.size() < extent) return differs(extent, b.logp.size(), "logp");
+    std::int64_t const extent = b.layout.extent(), n = b.layout.sequences();
+    if (status s = check_extent("logp", extent, b.logp.size()); !s.ok()) return s;
     auto const& behaviour = b.proximal_logp.empty() ? b.rollout_logp : b.proximal_logp;
-    if (behaviour.size() < extent) return differs(extent, behaviour.size(), "rollout_logp or proximal_logp");
-    if (!b.loss_mask.empty() && b.loss_mask.size() < extent) return differs(extent, b.loss_mask.size(), "loss_mask");
-    if (b.group_of.size() != n) return differs(n, b.group_of.size(), "group_of");
-    if (b.sequence_advantages.size() != n) return differs(n, b.sequence_advantages.size(), "sequence_advantages");
-    if (out != n) return differs(n, out, "advantages");
-    return {};
+    if (status s = check_extent("rollout_logp or proximal_logp", extent, behaviour.size()); !s.ok()) return s;
+    if (!b.loss_mask.empty())
+        if (status s = check_extent("loss_mask", extent, b.loss_mask.size()); !s.ok()) return s;
+    if (status s = check_size("group_of", n, b.group_of.size()); !s.ok()) return s;
+    if (status s = check_size("sequence_advantages", n, b.sequence_advantages.size()); !s.ok()) return s;
+    return check_size("advantages", n, out);
 }
 
 }  // namespace detail
@@ -139,7 +135,7 @@ template <class S>
 /// The loss, and for every sequence out[i] = -d loss / d logp of each of its tokens. The batch's sequence_advantages are the
 /// scores; `out` may be their memory. Sequences without tokens, with anything that is not finite, or of groups that do not
 /// count get 0. The gradient is then that of `masked_loss{mask, policy_gradient{}, token_sum{}}` with `out` as its
-/// sequence_advantages; the value of that loss means nothing. Errors: size_mismatch, bad_layout, bad_threshold, out_of_memory. Takes 64
+/// sequence_advantages; the value of that loss means nothing. Errors: size_mismatch, bad_layout, bad_threshold, out_of_memory. Takes 56
 /// bytes a sequence.
 template <class Loss, storage_type S>
 [[nodiscard]] group_result group_coupled(Loss const& loss, batch_view<S> const& batch,

@@ -65,7 +65,8 @@ template <storage_type S>
     auto const behaviour = k == ratio_kind::current_over_proximal ? batch.proximal_logp : batch.rollout_logp;
     auto const extent = static_cast<std::size_t>(batch.layout.extent());
     if (target.size() < extent || behaviour.size() < extent) return {errc::missing_stream, -1, -1, "log-probabilities"};
-    if (!batch.loss_mask.empty() && batch.loss_mask.size() < extent) return {errc::size_mismatch, -1, -1, "loss_mask"};
+    if (!batch.loss_mask.empty())
+        if (status s = detail::check_extent("loss_mask", extent, batch.loss_mask.size()); !s.ok()) return s;
     for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
         token_run const run = batch.layout.run(i);
         for (std::int64_t t = run.begin; t < run.begin + run.size; ++t) {

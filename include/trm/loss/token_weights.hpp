@@ -40,9 +40,7 @@ template <class W, storage_type S, executor E = serial_executor>
     aggregation const unused = token_mean{};
     detail::loss_call<detail::one_factor<W>, simd::default_arch> const call{core, unused, options};
     if (status s = detail::validate(call, batch); !s.ok()) return s;
-    if (status s = detail::check_size(out.size(), static_cast<std::size_t>(batch.layout.extent()), "token_weights");
-        !s.ok())
-        return s;
+    if (status s = detail::check_extent("token_weights", batch.layout.extent(), out.size()); !s.ok()) return s;
     return detail::weigh_all(call, batch, out.data(), detail::executor_for(batch.layout.extent(), execute), scratch);
 }
 

@@ -33,25 +33,19 @@ template <class Call, class S>
 [[nodiscard]] status check_needed(Call const& call, batch_view<S> const& b, std::size_t rows) noexcept {
     if (status s = b.layout.validate(); !s.ok()) return s;
     if (status s = call.core.validate(); !s.ok()) return s;
-    auto const sizes = [&](std::size_t actual, std::int64_t expected, char const* what) {
-        return static_cast<std::int64_t>(actual) == expected
-                   ? status{}
-                   : status{errc::size_mismatch, -1, -1, what, expected, static_cast<std::int64_t>(actual)};
-    };
     std::int64_t const extent = b.layout.extent();
-    if (static_cast<std::int64_t>(rows) < extent) return sizes(rows, extent, "rows");
-    if (!b.loss_mask.empty() && static_cast<std::int64_t>(b.loss_mask.size()) < extent)
-        return sizes(b.loss_mask.size(), extent, "loss_mask");
+    if (status s = check_extent("rows", extent, rows); !s.ok()) return s;
+    if (!b.loss_mask.empty())
+        if (status s = check_extent("loss_mask", extent, b.loss_mask.size()); !s.ok()) return s;
     if (needs_every_row(call)) return {};
     if (b.advantages.empty() && b.sequence_advantages.empty() && extent > 0)
         return {errc::missing_stream, -1, -1, "advantages"};
-    if (!b.advantages.empty() && static_cast<std::int64_t>(b.advantages.size()) < extent)
-        return sizes(b.advantages.size(), extent, "advantages");
+    if (!b.advantages.empty())
+        if (status s = check_extent("advantages", extent, b.advantages.size()); !s.ok()) return s;
     if (!b.sequence_advantages.empty())
-        if (status s = sizes(b.sequence_advantages.size(), b.layout.sequences(), "sequence_advantages"); !s.ok())
+        if (status s = check_size("sequence_advantages", b.layout.sequences(), b.sequence_advantages.size()); !s.ok())
             return s;
-    if (couples_prompts(call)) return sizes(b.group_of.size(), b.layout.sequences(), "group_of");
-    return {};
+    return couples_prompts(call) ? check_size("group_of", b.layout.sequences(), b.group_of.size()) : status{};
 }
 
 /// 1 for every token of `rows` that loss_mask selects in a sequence, or prompt, with an advantage that is not 0.

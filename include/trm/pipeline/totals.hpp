@@ -47,12 +47,8 @@ public:
     /// Adds what another part of the batch has of the same sequences. Refuses totals of another loss or number of sequences.
     [[nodiscard]] status merge(sequence_totals const& o) noexcept {
         if (o.sums_.size() != sums_.size() || o.maxima_.size() != maxima_.size())
-            return {errc::size_mismatch,
-                    -1,
-                    -1,
-                    "sequence_totals",
-                    static_cast<std::int64_t>(sums_.size() + maxima_.size()),
-                    static_cast<std::int64_t>(o.sums_.size() + o.maxima_.size())};
+            return detail::size_mismatch("sequence_totals", sums_.size() + maxima_.size(),
+                                         o.sums_.size() + o.maxima_.size());
         for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += o.sums_[i];
         for (std::size_t i = 0; i < maxima_.size(); ++i) maxima_[i] = (std::max)(maxima_[i], o.maxima_[i]);
         return {};
@@ -71,12 +67,8 @@ public:
     [[nodiscard]] status view(std::int64_t sequences, std::int64_t sum_width, std::int64_t max_width,
                               detail::totals_view& to) const noexcept {
         if (sequences != sequences_ || sum_width != sum_width_ || max_width != max_width_)
-            return {errc::size_mismatch,
-                    -1,
-                    -1,
-                    "sequence_totals: not measured by this loss, or for other sequences",
-                    sequences,
-                    sequences_};
+            return detail::size_mismatch("sequence_totals: not measured by this loss, or for other sequences",
+                                         sequences, sequences_);
         to = {const_cast<double*>(sums_.data()), const_cast<double*>(maxima_.data()), sequences, sum_width, max_width};
         return {};
     }

@@ -13,13 +13,6 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-[[nodiscard]] inline status size_mismatch(char const* name, std::size_t expected, std::size_t actual) noexcept {
-    return {errc::size_mismatch, -1, -1, name, static_cast<std::int64_t>(expected), static_cast<std::int64_t>(actual)};
-}
-[[nodiscard]] inline status check_size(std::size_t actual, std::size_t extent, char const* name) noexcept {
-    return actual < extent ? size_mismatch(name, extent, actual) : status{};
-}
-
 /// Strict mode: the first loss_mask token at which something that the loss reads is not finite, or a log-probability is
 /// above 0 by more than rounding.
 template <class S>
@@ -75,18 +68,14 @@ template <class Call, class S>
         return {errc::decreasing_offsets, 0, -1, "cu_seqlens looks like lengths: it takes offsets 0, n0, n0 + n1, ..."};
     if (status s = batch.layout.validate(); !s.ok()) return s;
     if (!batch.partial && size > batch.layout.largest_extent())
-        return {errc::size_mismatch,
-                -1,
-                -1,
-                "logp is longer than the layout: set batch.layout to cover it, or batch.partial",
-                batch.layout.extent(),
-                size};
+        return size_mismatch("logp is longer than the layout: set batch.layout to cover it, or batch.partial",
+                             batch.layout.extent(), size);
     auto const extent = static_cast<std::size_t>(batch.layout.extent());
     auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
     unsigned needs = core.needs() | need::ratio(core.diagnose_over());
     auto const stream = [&](auto span, bool required, char const* name) -> status {
         if (span.empty() && extent > 0) return required ? status{errc::missing_stream, -1, -1, name} : status{};
-        return check_size(span.size(), extent, name);
+        return check_extent(name, extent, span.size());
     };
     bool const wants_proximal = (needs & (need::ratio(ratio_kind::proximal_over_rollout) |
                                           need::ratio(ratio_kind::current_over_proximal) | need::proximal_logp)) != 0;
@@ -101,8 +90,8 @@ template <class Call, class S>
     if (!batch.sequence_advantages.empty()) {
         if (!batch.advantages.empty())
             return {errc::unsupported, -1, -1, "advantages and sequence_advantages exclude each other"};
-        if (batch.sequence_advantages.size() != sequences)
-            return size_mismatch("sequence_advantages", sequences, batch.sequence_advantages.size());
+        if (status s = check_size("sequence_advantages", sequences, batch.sequence_advantages.size()); !s.ok())
+            return s;
     } else if (status s = stream(batch.advantages, wants_advantage, "advantages"); !s.ok()) {
         return s;
     }
@@ -134,7 +123,7 @@ template <class Call, class S, class T>
     if (status s = validate(call, batch); !s.ok()) return s;
     auto const extent = static_cast<std::size_t>(batch.layout.extent());
     auto const output = [&](auto span, char const* name) {
-        return span.empty() ? status{} : check_size(span.size(), extent, name);
+        return span.empty() ? status{} : check_extent(name, extent, span.size());
     };
     if (status s = output(out.grad, "grad"); !s.ok()) return s;
     if (status s = output(out.keep, "keep"); !s.ok()) return s;
