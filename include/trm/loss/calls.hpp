@@ -22,6 +22,7 @@ concept executor = std::invocable<E const&, std::int64_t, void (*)(std::int64_t)
 /// The calls that every loss has, whether its policies were chosen at compile time (`masked_loss`) or at run time
 /// (`any_loss`). All are const and thread-safe, and report misuse and exhausted memory through `status` before anything is
 /// written; nothing is thrown but what an executor throws. `checked(loss)` has the same calls and throws instead.
+/// (One class in one file, however long: it is the list of what a loss can be asked.)
 template <class Derived, class Arch>
 class loss_calls {
 public:

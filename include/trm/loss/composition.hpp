@@ -204,14 +204,13 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
         sequence_verdict verdict;
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
-            if constexpr (criterion_type<i>::is_sequence) {
+            if constexpr (criterion_type<i>::is_sequence)
                 judge_sequence(std::get<i>(mask.criteria), i, sums + places[i].sum, maxima + places[i].max, finite,
                                passing, epsilon, verdict);
-            }
         });
         return verdict;
     }
-    [[nodiscard]] double statistic(int which, sequence_total const& s, double epsilon = 0) const noexcept {
+    [[nodiscard]] double statistic(int which, sequence_total const& s, double epsilon) const noexcept {
         double value = 0;
         unrolled<criteria()>([&](auto index) {
             constexpr int i = index;
@@ -233,13 +232,10 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     /// `of_sequence`, `factor`: the weight of the sequence and of normalisation, as the weight stage gets them.
     [[nodiscard]] sequence_constants constants_of(double const* sums, double epsilon, clamp_range clamp,
                                                   double of_sequence, double factor) const noexcept {
-        if constexpr (sequence_sums_of<Surrogate> > 0) {
-            auto k = surrogate.constants(sums + surrogate_slot, epsilon, clamp);
-            if constexpr (trm::shares_gradient<Surrogate>) k.c[2] *= shared_part(weight, of_sequence, factor);
-            return k;
-        } else {
-            return {};
-        }
+        sequence_constants k{};
+        if constexpr (sequence_sums_of<Surrogate> > 0) k = surrogate.constants(sums + surrogate_slot, epsilon, clamp);
+        if constexpr (trm::shares_gradient<Surrogate>) k.c[2] *= shared_part(weight, of_sequence, factor);
+        return k;
     }
     [[nodiscard]] sequence_constants penalty_constants_of(double const* sums, double epsilon,
                                                           clamp_range clamp) const noexcept {

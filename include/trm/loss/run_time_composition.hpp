@@ -92,17 +92,12 @@ public:
                 },
                 any);
     }
-    /// The surrogate alone: write(tokens, j, objective) has its terms.
+    /// The surrogate alone, of a tile without exceptions: write(tokens, j, objective) has its terms.
     template <class V, class Write>
     void apply_plain(tile<V> const& t, decision const& decided, Write const& write, V& objective) const noexcept {
         std::visit(
             [&](auto const& s) {
-                ratio_kind const over = spec->surrogate.over;
-                if (t.clean) {
-                    apply_surrogate_plain<true>(s, over, t, decided.constants, write, objective);
-                } else {
-                    apply_surrogate_plain<false>(s, over, t, decided.constants, write, objective);
-                }
+                apply_surrogate_plain(s, spec->surrogate.over, t, decided.constants, write, objective);
             },
             spec->surrogate.policy);
     }

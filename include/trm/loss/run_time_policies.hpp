@@ -178,7 +178,7 @@ struct run_time_policies {
                 spec->mask[static_cast<std::size_t>(i)]);
         return verdict;
     }
-    [[nodiscard]] double statistic(int i, sequence_total const& s, double epsilon = 0) const noexcept {
+    [[nodiscard]] double statistic(int i, sequence_total const& s, double epsilon) const noexcept {
         return std::visit(
             [&](auto const& m) {
                 if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)

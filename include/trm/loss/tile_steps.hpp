@@ -188,17 +188,18 @@ template <class P, class V>
         });
     });
 }
-template <bool Clean, class P, class V, class Write>
+/// Of a clean tile.
+template <class P, class V, class Write>
 [[gnu::noinline]] void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
                                              sequence_constants const& constants, Write const& write,
                                              V& objective) noexcept {
     on_unit_of<V>([&]() __attribute__((always_inline)) {
         V sum = objective;
-        each_register<Clean>(t, [&, s = policy, kind = over, c = constants, writes = write](auto& k, int j)
-                                    __attribute__((always_inline)) {
-                                        set_terms(s, k, kind, c);
-                                        writes(k, j, sum);
-                                    });
+        each_register<true>(t, [&, s = policy, kind = over, c = constants, writes = write](auto& k, int j)
+                                   __attribute__((always_inline)) {
+                                       set_terms(s, k, kind, c);
+                                       writes(k, j, sum);
+                                   });
         objective = sum;
     });
 }

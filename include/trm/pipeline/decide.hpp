@@ -73,7 +73,7 @@ struct prompt_share {
     return 1 / d;
 }
 
-/// Keep or reject, by the criteria of sequences.
+/// Keep or reject, by the criteria of sequences: what is known before the batch has been counted.
 template <class Core>
 [[nodiscard]] TRM_INLINE sequence_verdict verdict_of(Core const& core, loss_options const& options,
                                                      sequence_total const& s) noexcept {
@@ -85,7 +85,7 @@ template <class Core>
     return verdict;
 }
 /// The one place that decides: keep or reject, then the weight, the surrogate's constants and the denominator. `n` covers the
-/// whole batch (all zeros while it is being counted: keep and reasons do not depend on it).
+/// whole batch.
 template <class Core>
 [[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, loss_options const& options,
                               double loss_scale, sequence_total const& s, counts const& n,

@@ -38,7 +38,7 @@ public:
     TRM_INLINE fused_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call) noexcept
         : core(policies),
           io(streams),
-          want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight()),
+          want(core),
           prepared(core.template prepare<V>()),
           limits(call.clamps),
           of_penalties(call.clamps.penalty),
@@ -91,7 +91,8 @@ private:
         while (at < end) {
             if constexpr (in_pairs)
                 while (end - at >= 2 * width && pair<false>(at, now, decided, lanes, counted)) at += 2 * width;
-            if constexpr (Kind == pass_kind::plain && !Proximal)  // with it, twice as much to compile
+            // Only for the most common pass: with proximal_logp too, all plain passes take twice as long to compile.
+            if constexpr (Kind == pass_kind::plain && !Proximal)
                 if (io.mask != nullptr && end - at >= 2 * width && pair<true>(at, now, decided, lanes, counted)) {
                     at += 2 * width;
                     continue;
@@ -180,12 +181,9 @@ private:
 template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T>
 void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, run_work<Core>* work,
                int runs) noexcept {
-    if constexpr (Kind == pass_kind::plain) {
-        io.rejected = nullptr;
-        io.token_weight = nullptr;
-    }
     simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-        if constexpr (Kind == pass_kind::plain) {
+        if constexpr (Kind ==
+                      pass_kind::plain) {  // as apply_runs and pass_of see to it: what is not there needs no code
             if (Proximal && io.proximal == nullptr) __builtin_unreachable();
             if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
         }

@@ -103,7 +103,6 @@ void measure(Call const& call, batch_view<S> const& batch, selection_view const&
 template <class Call, class S, class F>
 [[nodiscard]] counts count(Call const& call, batch_view<S> const& batch, totals_view const& totals, F&& add_prompt) {
     counts n;
-    counts const none;
     log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
     for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
         token_run const run = batch.layout.run(i);
@@ -111,8 +110,7 @@ template <class Call, class S, class F>
         sequence_total const whole = total_of(totals, run.sequence);
         if (tokens == 0 || whole.tokens == 0) continue;
         double const share = tokens / whole.tokens;
-        bool const keep =
-            decide(call.core, call.aggregate, call.options, 1.0, whole, none, {}).keep && whole.passing > 0;
+        bool const keep = verdict_of(call.core, call.options, whole).keep && whole.passing > 0;
         double const kept = keep ? whole.passing * share : 0.0;
         n.tokens += tokens;
         n.kept_tokens += kept;

@@ -24,24 +24,25 @@ struct raw_tokens {
 /// Which log-ratios a loss looks at, and the streams that it reads. Without proximal_logp there is one log-ratio.
 template <bool Proximal>
 struct wanted {
-    bool ref, given, advantage, marks, factor;
+    bool ref, given, advantage, marks;
+    bool factor;  ///< do the surrogate's sums over a sequence include the batch's token_weights?
     bool of_kind[3];  ///< by ratio_kind, if Proximal
 
-    /// `needs`: bits of policy/token.hpp; `described`: the log-ratio of the diagnostics; `sums_weights`: the surrogate's sums over a
-    /// sequence include the batch's token_weights.
-    TRM_INLINE wanted(unsigned needs, ratio_kind described, bool sums_weights) noexcept
-        : ref((needs & need::ref_logp) != 0),
-          given((needs & need::given) != 0),
-          advantage((needs & need::advantage) != 0),
-          marks((needs & need::marks) != 0),
-          factor(sums_weights),
+    /// By the policies of a loss and the log-ratio of its diagnostics.
+    template <class Core>
+    TRM_INLINE explicit wanted(Core const& core) noexcept
+        : ref((core.needs() & need::ref_logp) != 0),
+          given((core.needs() & need::given) != 0),
+          advantage((core.needs() & need::advantage) != 0),
+          marks((core.needs() & need::marks) != 0),
+          factor(core.shares_gradient() || core.folds_weight()),
           of_kind{true, false, false} {
         if (Proximal)
             for (unsigned kind = 0; kind < 3; ++kind) {
                 unsigned asking = need::ratio(static_cast<ratio_kind>(kind));
                 if (kind == 2) asking |= need::ratio(ratio_kind::surrogate);
                 if (kind == 1) asking |= need::ratio(ratio_kind::correction);
-                of_kind[kind] = ((needs | need::ratio(described)) & asking) != 0;
+                of_kind[kind] = ((core.needs() | need::ratio(core.diagnose_over())) & asking) != 0;
             }
     }
     [[nodiscard]] TRM_INLINE bool current_over_rollout() const noexcept { return !Proximal || of_kind[0]; }

@@ -60,7 +60,7 @@ template <class V, bool Proximal, class Core, class S, class Criterion>
 TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io,
                                      token_run where, double advantage, log_ratio_clamps const& clamps,
                                      Criterion const& criterion, score_memory const& to) noexcept {
-    wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight());
+    wanted<Proximal> const want(core);
     token_limits<V> const limits(clamps);
     V const of_sequence = simd::broadcast<V>(advantage);
     bool const checks_all = io.token_weight != nullptr;
@@ -84,7 +84,7 @@ template <class V, bool Proximal, class Core, class S, class Criterion>
 TRM_INLINE std::int64_t score_tiles(Core const& core, stream_pointers<S, typename V::value_type> const& io,
                                     token_run where, double advantage, log_ratio_clamps const& clamps,
                                     Criterion const& criterion, score_memory const& to) noexcept {
-    wanted<Proximal> const want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight());
+    wanted<Proximal> const want(core);
     token_limits<V> const limits(clamps);
     V const of_sequence = simd::broadcast<V>(advantage);
     bool const checks_all = io.token_weight != nullptr;

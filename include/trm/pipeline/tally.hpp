@@ -87,14 +87,15 @@ inline constexpr double squares_fit = 40;
 /// Sums and extrema for the diagnostics, in registers.
 template <class V>
 struct described_lanes {
-    double wide_r_squared, wide_weight_squared;  ///< of the registers whose squares float does not hold
+    /// The sums of the squares that add_squares takes in double.
+    double wide_r_squared, wide_weight_squared;
     V x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
     V positive, negative, clipped_positive, clipped_negative;
     V max_x, min_x, max_weight;
 
-    /// Squares of float from here on, or of less than 1 / square_limit, leave the range of float within 64 registers.
+    /// Sums of 64 squares of floats in [1 / square_limit, square_limit] neither overflow nor vanish in float.
     static constexpr float square_limit = 0x1p58f;
-    /// *sum += v^2 over the lanes of a register of which one may be out of that range: then in double.
+    /// *sum += v^2, lane by lane. If a lane is outside that range, the squares of all lanes are added to *wide in its place.
     static TRM_INLINE void add_squares(V v, V* sum, double* wide) noexcept {
         if constexpr (sizeof(typename V::value_type) == 4) {
             V const size = abs(v), zero(0.0f), most(square_limit), least(1 / square_limit);

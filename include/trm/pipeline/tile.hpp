@@ -11,6 +11,16 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
+/// f with the instructions of the vector unit of V: every loop over a tile, each in a function of its own.
+template <class V, class F>
+TRM_INLINE void on_unit_of(F const& f) noexcept {
+#if TRM_DISPATCH
+    simd::on_unit<typename V::arch>([&](auto) __attribute__((always_inline)) { f(); });
+#else
+    f();
+#endif
+}
+
 /// Up to 32 registers of tokens, one array per quantity, as large as fits into the first-level cache. Arrays that the loss does
 /// not want are never touched. Lanes that are not active hold zeros.
 template <class V>
@@ -71,22 +81,20 @@ struct tile {
     /// Makes the log-ratio that the next step looks at as the clamp of its stage has it.
     void enter(ratio_kind over, bool has_proximal, clamp_range c) noexcept {
         auto const kind = static_cast<std::size_t>(resolve(over, has_proximal));
-        std::size_t const own = static_cast<std::size_t>(ratio_of[kind] - ratios);
-        if (clean || clamped[own] == c) return;
-        clamped[own] = c;
-        take_again(kind, simd::broadcast<V>(c.lower), simd::broadcast<V>(c.upper));
+        auto const own = static_cast<ratio_kind>(ratio_of[kind] - ratios);
+        if (clean || clamped[static_cast<int>(own)] == c) return;
+        clamped[static_cast<int>(own)] = c;
+        take_again(own, target_of[kind], behaviour_of[kind], c);
     }
-    [[gnu::noinline]] void take_again(std::size_t kind, V lower, V upper) noexcept {
-        ratio_rows& rows = *ratio_of[kind];
-        stream const target = target_of[kind], behaviour = behaviour_of[kind];
-        for (int j = 0; j < used; ++j) {
-            log_ratio<V> l;
-            set_log_ratio(l, target[j], behaviour[j], active[j], lower, upper);
-            rows.value.set(j, l.value);
-            rows.exp.set(j, l.exp);
-            rows.k3.set(j, l.k3);
-            rows.unclamped[j] = l.unclamped;
-        }
+    [[gnu::noinline]] void take_again(ratio_kind own, stream target, stream behaviour, clamp_range c) noexcept {
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+            V const lower = simd::broadcast<V>(c.lower), upper = simd::broadcast<V>(c.upper);
+            for (int j = 0; j < used; ++j) {
+                log_ratio<V> l;
+                set_log_ratio(l, target[j], behaviour[j], active[j], lower, upper);
+                store_ratio(own, j, l);
+            }
+        });
     }
     /// Where everything is, copied: stores into one row do not make the compiler fetch the places of the others again.
     struct view {
@@ -181,15 +189,6 @@ TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
     for (; j < used; ++j) one(j);
 }
 
-/// f with the instructions of the vector unit of V: every loop over a tile, each in a function of its own.
-template <class V, class F>
-TRM_INLINE void on_unit_of(F const& f) noexcept {
-#if TRM_DISPATCH
-    simd::on_unit<typename V::arch>([&](auto) __attribute__((always_inline)) { f(); });
-#else
-    f();
-#endif
-}
 /// Zeros in all registers of rows.
 template <class V, class... Rows>
 [[gnu::noinline]] void clear_rows(tile<V> const& t, Rows&... rows) noexcept {

@@ -3,6 +3,8 @@
 
 #include <trm/pipeline/tile.hpp>
 
+#include <cstring>
+
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
@@ -26,7 +28,9 @@ public:
 
     /// Reads [at, end), at most a tile, and says how many tokens count.
     [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
-        bool const plain = !checks_all && io.mask == nullptr;
+        bool const selects_all =
+            io.mask == nullptr || std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
+        bool const plain = !checks_all && selects_all;
         auto const whole = static_cast<int>((end - at) / tile<V>::width);  // registers
         bool direct = plain && same_type && whole * tile<V>::width == end - at;
         int j = plain ? read_clean(at, 0, whole, direct, advantage) : 0;

@@ -58,8 +58,8 @@ public:
                          bool apply) noexcept
         : core(policies),
           io(streams),
-          want_proximal(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight()),
-          want(core.needs(), core.diagnose_over(), core.shares_gradient() || core.folds_weight()),
+          want_proximal(core),
+          want(core),
           limits(call.clamps),
           clamps(call.clamps),
           widest(call.clamps.widest()),
@@ -123,7 +123,7 @@ private:
             describe_measured();
         }
         if (!applies) return;
-        if (is_plain() && tokens.used * tile<V>::width == end - at) {
+        if (tokens.clean && is_plain()) {
             plain_writer<V> writer{{false, false, false, core.moves_rejected()}, {}, now, at};
             writer.streams.grad = io.grad;
             writer.streams.accumulate = io.accumulate;

@@ -97,7 +97,9 @@ namespace detail {
 template <class Weight>
 [[nodiscard]] auto skyrl(skyrl_bounds const& b, Weight weight, clamp_range of_weighted_tokens) noexcept {
     auto const x = [](band r) { return ratio_band_k1(r.lower, r.upper); };
-    log_ratio_clamps clamps;  // of tokens and of sums, and then not of what is added up
+    // SkyRL clamps the log-ratio of a token's weight to +-20; for the weight of a sequence it clamps the sum over the sequence
+    // to +-20 and not the log-ratios that it adds up. Its criteria clamp nothing.
+    log_ratio_clamps clamps;
     clamps.mask = no_clamp;
     clamps.weight = of_weighted_tokens;
     return masked_loss{sequence_mask{over<corrected>(k1{}), stat::max, at_most(x(b.outlier).upper)} &&
