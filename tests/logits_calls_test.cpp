@@ -5,6 +5,7 @@
 
 #include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
+#include <trm/logits/linear_divergence.hpp>
 #include <trm/logits/linear_gradient.hpp>
 #include <trm/logits/log_prob.hpp>
 #include <trm/logits/topk.hpp>

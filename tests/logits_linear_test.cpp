@@ -3,6 +3,7 @@
 #include "larger.hpp"
 #include "logits_rows.hpp"
 
+#include <trm/logits/linear_divergence.hpp>
 #include <trm/logits/linear_gradient.hpp>
 #include <trm/logits/topk.hpp>
 #include <trm/reference/logits.hpp>

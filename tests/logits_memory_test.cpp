@@ -4,6 +4,7 @@
 #include "heap.hpp"
 
 #include <trm/logits/divergence.hpp>
+#include <trm/logits/linear_divergence.hpp>
 #include <trm/logits/linear_gradient.hpp>
 
 #include <vector>

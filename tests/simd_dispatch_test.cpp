@@ -111,6 +111,13 @@ TEST_CASE("logits functions on every vector unit agree", "[simd][dispatch]") {
 
 #if TRM_DISPATCH
 
+#if defined(__GNUC__) && !defined(__clang__)
+TEST_CASE("x86-64-v3 is what the compiler calls so", "[simd][dispatch]") {
+    using simd::detail::level;
+    CHECK((simd::detail::level_of_cpu() >= level::v3) == (__builtin_cpu_supports("x86-64-v3") != 0));
+}
+#endif
+
 TEST_CASE("TRM_CPU: what the environment may ask for", "[simd][dispatch]") {
     using simd::detail::choose;
     using simd::detail::level;

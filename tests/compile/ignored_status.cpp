@@ -2,6 +2,7 @@
 // Every function of the logits layer: a call whose status nobody looks at must not pass silently.
 #include <trm/logits/divergence.hpp>
 #include <trm/logits/gradient.hpp>
+#include <trm/logits/linear_divergence.hpp>
 #include <trm/logits/linear_gradient.hpp>
 #include <trm/logits/log_prob.hpp>
 #include <trm/logits/topk.hpp>

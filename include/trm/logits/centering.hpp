@@ -113,15 +113,11 @@ template <class Arch = simd::default_arch, class S1, class S2, token_ids Targets
     if (status s = d::check_view(mu); !s.ok()) return s;
     logits_gradient_in<T> const plain{.logsumexp = in.pi_logsumexp, .d_logp = in.d_logp};
     if (status s = d::check_gradient(pi, std::size(targets), plain, out); !s.ok()) return s;
-    if (status s = d::check_targets(pi, targets, pi.vocab); !s.ok()) return s;
+    if (status s = d::check_targets(pi, targets); !s.ok()) return s;
     if (mu.rows != pi.rows || mu.vocab != pi.vocab) return {errc::size_mismatch, -1, -1, "logits of mu and pi"};
     if (in.mu_logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "mu_logsumexp"};
     if (in.d_center.size() != rows) return {errc::size_mismatch, -1, -1, "d_center"};
-    using A1 = default_arithmetic_t<S1>;
-    using A2 = default_arithmetic_t<S2>;
-    using V =
-        simd::registers<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>,
-                        Arch>;
+    using V = d::pair_registers<S1, S2, Arch>;
     std::int64_t const stride = out.row_stride != 0 ? out.row_stride : pi.vocab;
     bool const accumulate = out.mode == logits_write::accumulate;
     d::for_rows(pi.rows, pi.vocab, exec, [&](std::int64_t r) {
@@ -141,10 +137,7 @@ template <class Arch = simd::default_arch, class S1, class S2, token_ids Targets
             double const total = rule.weighted ? row.sum(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab) : 1.0;
             row.write(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab, up + center * total, center, y, accumulate);
         });
-        std::int64_t const target = std::int64_t{std::data(targets)[r]};
-        double const before = static_cast<double>(to_float(std::bit_cast<storage_t<O>>(y[target])));
-        using A = default_arithmetic_t<O>;
-        simd::store_as_n(y + target, simd::vec<A, simd::scalar>(static_cast<A>(before + up / pi.temperature)), 1);
+        d::add_to(y + std::int64_t{std::data(targets)[r]}, up / pi.temperature);
     });
     return {};
 }

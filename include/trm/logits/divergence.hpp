@@ -61,6 +61,15 @@ template <class V, class S1, class S2, class M1, class M2>
             s.tv > 1.0 ? 1.0 : s.tv, mu_lse, pi_lse};
 }
 
+template <arithmetic_type T>
+[[nodiscard]] status check_outputs(divergence_out<T> const& out, std::int64_t rows) noexcept {
+    if (status s = check_span(out.kl_mu_pi, rows, "kl_mu_pi"); !s.ok()) return s;
+    if (status s = check_span(out.kl_pi_mu, rows, "kl_pi_mu"); !s.ok()) return s;
+    if (status s = check_span(out.tv, rows, "tv"); !s.ok()) return s;
+    if (status s = check_span(out.mu_logsumexp, rows, "mu_logsumexp"); !s.ok()) return s;
+    return check_span(out.pi_logsumexp, rows, "pi_logsumexp");
+}
+
 }  // namespace logits_detail
 
 /// KL in both directions, TV and both logsumexps of every row that the row_mask of neither view excludes; 0 elsewhere.
@@ -79,19 +88,11 @@ template <class Arch = simd::default_arch, class S1, class S2, arithmetic_type T
     if (status s = d::check_view(mu); !s.ok()) return s;
     if (status s = d::check_view(pi); !s.ok()) return s;
     if (mu.rows != pi.rows || mu.vocab != pi.vocab) return {errc::size_mismatch, -1, -1, "logits of mu and pi"};
-    if (status s = d::check_span(out.kl_mu_pi, mu.rows, "kl_mu_pi"); !s.ok()) return s;
-    if (status s = d::check_span(out.kl_pi_mu, mu.rows, "kl_pi_mu"); !s.ok()) return s;
-    if (status s = d::check_span(out.tv, mu.rows, "tv"); !s.ok()) return s;
-    if (status s = d::check_span(out.mu_logsumexp, mu.rows, "mu_logsumexp"); !s.ok()) return s;
-    if (status s = d::check_span(out.pi_logsumexp, mu.rows, "pi_logsumexp"); !s.ok()) return s;
+    if (status s = d::check_outputs(out, mu.rows); !s.ok()) return s;
     if (status s = d::check_span(known.mu, mu.rows, "known logsumexp"); !s.ok()) return s;
     if (known.mu.size() != known.pi.size()) return {errc::size_mismatch, -1, -1, "known logsumexp"};
 
-    using A1 = default_arithmetic_t<S1>;
-    using A2 = default_arithmetic_t<S2>;
-    using V =
-        simd::registers<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>,
-                        Arch>;
+    using V = d::pair_registers<S1, S2, Arch>;
     d::for_rows(mu.rows, mu.vocab, exec, [&](std::int64_t r) {
         auto const i = static_cast<std::size_t>(r);
         auto const row = [&](auto mu_mask, auto pi_mask) {
@@ -123,11 +124,7 @@ template <class Arch = simd::default_arch, class S1, class S2, class Exec = seri
     if (status s = d::check_view(pi); !s.ok()) return s;
     if (mu.rows != pi.rows || mu.vocab != pi.vocab) return {errc::size_mismatch, -1, -1, "logits of mu and pi"};
     if (static_cast<std::int64_t>(out.size()) != mu.rows) return {errc::size_mismatch, -1, -1, "partials"};
-    using A1 = default_arithmetic_t<S1>;
-    using A2 = default_arithmetic_t<S2>;
-    using V =
-        simd::registers<std::conditional_t<std::is_same_v<A1, double> || std::is_same_v<A2, double>, double, float>,
-                        Arch>;
+    using V = d::pair_registers<S1, S2, Arch>;
     d::for_rows(mu.rows, mu.vocab, exec, [&](std::int64_t r) {
         divergence_partial p;
         if (mu.kept(r) && pi.kept(r))

@@ -61,31 +61,57 @@ template <arithmetic_type T>
     }
     return all;
 }
+/// *to = v, rounded to the storage type.
+template <class O>
+void store_number(O* to, double v) noexcept {
+    using A = default_arithmetic_t<O>;
+    simd::store_as_n(to, simd::vec<A, simd::scalar>(static_cast<A>(v)), 1);
+}
+template <class O>
+void add_to(O* to, double v) noexcept {
+    store_number(to, to_double(*to) + v);
+}
 /// Adds what a row's further tokens have beyond their share of p, to the columns [first, first + n) at d.
 template <arithmetic_type T, class O>
 void add_gathered(gathered_gradient<T> const& g, std::int64_t row, double temperature, std::int64_t first,
                   std::int64_t n, O* d) noexcept {
-    using V = simd::vec<default_arithmetic_t<O>, simd::scalar>;
     for (std::int64_t k = row * g.per_row; k < (row + 1) * g.per_row; ++k) {
         auto const i = static_cast<std::size_t>(k);
         std::int64_t const at = g.ids[i] - first;
         if (g.ids[i] < 0 || at < 0 || at >= n) continue;
-        double const y = static_cast<double>(to_float(std::bit_cast<storage_t<O>>(d[at])));
-        using A = typename V::value_type;
-        simd::store_as_n(d + at, V(static_cast<A>(y + static_cast<double>(g.d_logp[i]) / temperature)), 1);
+        add_to(d + at, static_cast<double>(g.d_logp[i]) / temperature);
     }
 }
-/// `kept(r)`: are the ids of row r read? `vocab`: beyond all ids, or less than 1 if nobody knows.
-template <arithmetic_type T, class Kept>
-[[nodiscard]] status check_gathered(gathered_gradient<T> const& g, std::int64_t rows, std::int64_t vocab,
-                                    Kept const& kept) noexcept {
+template <arithmetic_type T>
+[[nodiscard]] status check_gathered(gathered_gradient<T> const& g, std::int64_t rows) noexcept {
     if (g.per_row < 0 || !fits(rows, g.per_row)) return {errc::bad_layout, -1, -1, "gathered: per_row"};
     auto const n = static_cast<std::size_t>(rows * g.per_row);
     if (g.ids.size() != n || g.d_logp.size() != n) return {errc::size_mismatch, -1, -1, "gathered"};
-    if (vocab < 1) return {};
-    for (std::int64_t k = 0; k < rows * g.per_row; ++k)
-        if (g.ids[static_cast<std::size_t>(k)] >= vocab && kept(k / g.per_row))
+    return {};
+}
+/// Also that the ids of the kept rows lie in the vocabulary.
+template <class View, arithmetic_type T>
+[[nodiscard]] status check_gathered_ids(View const& v, gathered_gradient<T> const& g) noexcept {
+    if (status s = check_gathered(g, v.rows); !s.ok()) return s;
+    for (std::int64_t k = 0; k < v.rows * g.per_row; ++k)
+        if (g.ids[static_cast<std::size_t>(k)] >= v.vocab && v.kept(k / g.per_row))
             return {errc::bad_layout, -1, k / g.per_row, "gathered: id outside the vocabulary"};
+    return {};
+}
+
+template <arithmetic_type T>
+[[nodiscard]] row_upstream upstream_of(logits_gradient_in<T> const& in, std::int64_t row) noexcept {
+    auto const i = static_cast<std::size_t>(row);
+    double const h = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
+    return {static_cast<double>(in.d_logp[i]), h, h == 0.0 ? 0.0 : static_cast<double>(in.entropy[i])};
+}
+template <arithmetic_type T>
+[[nodiscard]] status check_upstream(logits_gradient_in<T> const& in, std::int64_t rows) noexcept {
+    auto const n = static_cast<std::size_t>(rows);
+    if (in.logsumexp.size() != n) return {errc::size_mismatch, -1, -1, "logsumexp"};
+    if (in.d_logp.size() != n) return {errc::size_mismatch, -1, -1, "d_logp"};
+    if (status s = check_span(in.d_entropy, rows, "d_entropy"); !s.ok()) return s;
+    if (!in.d_entropy.empty() && in.entropy.size() != n) return {errc::missing_stream, -1, -1, "entropy"};
     return {};
 }
 
@@ -108,9 +134,9 @@ void gradient_row(row_gradient const& g, S const* x, O* d, std::int64_t n, std::
     using T = typename V::value_type;
     double y = 0.0;
     if (target >= 0) {  // before an in-place write destroys it
-        double const z = static_cast<double>(to_float(std::bit_cast<storage_t<S>>(x[target])));
+        double const z = to_double(x[target]);
         y = target_alive && z > static_cast<double>(nothing<float>) ? g.target(z) : g.at_target;
-        if (accumulate) y += static_cast<double>(to_float(std::bit_cast<storage_t<O>>(d[target])));
+        if (accumulate) y += to_double(d[target]);
     }
     g.has_entropy() ? gradient_body<true, V>(g, x, d, n, accumulate, stream, mask)
                     : gradient_body<false, V>(g, x, d, n, accumulate, stream, mask);
@@ -121,16 +147,12 @@ template <class S, arithmetic_type T, class O>
 [[nodiscard]] status check_gradient(logits_view<S> const& v, std::size_t targets, logits_gradient_in<T> const& in,
                                     logits_gradient_out<O> const& out) noexcept {
     if (status s = check_view(v); !s.ok()) return s;
-    auto const rows = static_cast<std::size_t>(v.rows);
-    if (targets != rows) return {errc::size_mismatch, -1, -1, "targets"};
-    if (in.logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "logsumexp"};
-    if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
-    if (status s = check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
-    if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
+    if (targets != static_cast<std::size_t>(v.rows)) return {errc::size_mismatch, -1, -1, "targets"};
+    if (status s = check_upstream(in, v.rows); !s.ok()) return s;
     if (out.row_stride != 0 && out.row_stride < v.vocab)
         return {errc::bad_layout, -1, -1, "d_logits: row_stride < vocab"};
     if (!fits(v.rows, out.row_stride)) return {errc::bad_layout, -1, -1, "d_logits: rows x row_stride is too large"};
-    if (rows > 0 && out.data == nullptr) return {errc::missing_stream, -1, -1, "d_logits"};
+    if (v.rows > 0 && out.data == nullptr) return {errc::missing_stream, -1, -1, "d_logits"};
     return {};
 }
 
@@ -141,18 +163,16 @@ void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& t
     std::int64_t const stride = out.row_stride != 0 ? out.row_stride : v.vocab;
     bool const accumulate = out.mode == logits_write::accumulate;
     for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
+        double const lse = in.logsumexp[static_cast<std::size_t>(r)];
         O* const y = out.data + r * stride;
-        double const up = static_cast<double>(in.d_logp[i]);
-        double const up_entropy = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
+        row_upstream const up = upstream_of(in, r);
         gathered_sum const further = sum_of(in.gathered, r);
-        if (!v.kept(r) || (up == 0.0 && up_entropy == 0.0 && !further.any) || !is_finite(in.logsumexp[i])) {
+        if (!v.kept(r) || !(up.any() || further.any) || !is_finite(lse)) {
             if (out.mode == logits_write::overwrite)
                 std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(v.vocab) * sizeof(O));
             return;
         }
-        double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
-        row_gradient const g{v.temperature, in.logsumexp[i], up + further.sum, up_entropy, h, up / v.temperature};
+        row_gradient const g(v.temperature, lse, up, further.sum);
         std::int64_t const at = std::int64_t{std::data(targets)[r]} - first;
         std::int64_t const target = at >= 0 && at < v.vocab ? at : -1;
         if (std::uint8_t const* mask = v.mask_row(r); mask != nullptr) {
@@ -173,7 +193,7 @@ void gradient_rows(logits_view<S> const& v, std::int64_t first, Targets const& t
 ///
 /// A row costs one read and one write; a row whose d_logp, d_entropy and further d_logp are all 0 (rejected by a mask), whose row_mask is
 /// 0 or whose logsumexp is not finite costs a memset, or nothing, see `logits_write`: its logits are not read. Probabilities
-/// below 2^-126 may be 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target excepted).
+/// below 2^-126 may be 0. Rows sum to zero up to rounding (entries outside vocab_mask get exactly 0, the target and further tokens excepted).
 /// Relative error of p: 4e-7 + 1.2e-7 |log p| for f32, whatever the magnitude of the logits and the size of the vocabulary,
 /// and that of exp(logsumexp); then the rounding of the output type.
 /// Entries of further tokens are rounded to the output type twice. A non-finite d_logp is not filtered: the token pipeline
@@ -186,9 +206,8 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
     namespace d = logits_detail;
     if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
-    if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
-    if (status s = d::check_gathered(in.gathered, v.rows, v.vocab, [&](std::int64_t r) { return v.kept(r); }); !s.ok())
-        return s;
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
+    if (status s = d::check_gathered_ids(v, in.gathered); !s.ok()) return s;
     d::gradient_rows<simd::registers<default_arithmetic_t<S>, Arch>>(v, 0, targets, in, out, exec);
     return {};
 }
@@ -205,7 +224,7 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
     if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
     if (status s = d::check_shard(v, first, targets); !s.ok()) return s;
-    if (status s = d::check_gathered(in.gathered, v.rows, 0, [](std::int64_t) { return true; }); !s.ok()) return s;
+    if (status s = d::check_gathered(in.gathered, v.rows); !s.ok()) return s;
     d::gradient_rows<simd::registers<default_arithmetic_t<S>, Arch>>(v, first, targets, in, out, exec);
     return {};
 }

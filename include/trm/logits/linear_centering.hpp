@@ -136,8 +136,7 @@ template <class Arch = simd::default_arch, class H1, class W1, class H2, class W
     if (in.pi_logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "pi_logsumexp"};
     if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
     if (in.d_center.size() != rows) return {errc::size_mismatch, -1, -1, "d_center"};
-    logits_view<float> const shape{.rows = pi.rows, .vocab = pi.vocab, .row_mask = pi.row_mask};
-    if (status s = d::check_targets(shape, targets, pi.vocab); !s.ok()) return s;
+    if (status s = d::check_targets(pi, targets); !s.ok()) return s;
     if (static_cast<std::int64_t>(workspace.size()) < linear_centered_workspace<H1, W1, H2, W2>(mu.width, pi.width, b))
         return {errc::size_mismatch, -1, -1, "workspace"};
     d::arena const a = d::aligned_arena(workspace);

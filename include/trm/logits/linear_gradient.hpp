@@ -19,33 +19,22 @@ struct turned_rows {
     double temperature;
     Keep const& is_kept;  ///< by row_mask
 
-    [[nodiscard]] double entropy_up(std::int64_t r) const noexcept {
-        return in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[static_cast<std::size_t>(r)]);
-    }
     [[nodiscard]] bool keep(std::int64_t r) const noexcept {
-        auto const i = static_cast<std::size_t>(r);
-        return is_kept(r) && is_finite(in.logsumexp[i]) &&
-               (in.d_logp[i] != T(0) || entropy_up(r) != 0.0 || sum_of(in.gathered, r).any);
+        return is_kept(r) && is_finite(in.logsumexp[static_cast<std::size_t>(r)]) &&
+               (upstream_of(in, r).any() || sum_of(in.gathered, r).any);
     }
     void prepare(auto const&...) const noexcept {}
     template <class H, class W>
     void operator()(std::int64_t, logits_panel<H, W> const& panel) const noexcept {
         for (std::int64_t i = 0; i < std::ssize(panel.rows); ++i) {
-            std::int64_t const row = panel.rows[static_cast<std::size_t>(i)];
-            auto const r = static_cast<std::size_t>(row);
-            double const he = entropy_up(row);
-            double const up = static_cast<double>(in.d_logp[r]), further = sum_of(in.gathered, row).sum;
-            row_gradient const g{temperature,
-                                 in.logsumexp[r],
-                                 up + further,
-                                 he,
-                                 he == 0.0 ? 0.0 : static_cast<double>(in.entropy[r]),
-                                 up / temperature};
+            std::int64_t const r = panel.rows[static_cast<std::size_t>(i)];
+            row_gradient const g(temperature, in.logsumexp[static_cast<std::size_t>(r)], upstream_of(in, r),
+                                 sum_of(in.gathered, r).sum);
             std::int64_t const at = std::data(targets)[r] - panel.first;
             float* const x = panel.row(i);
             gradient_row<V>(g, static_cast<float const*>(x), x, panel.columns, at >= 0 && at < panel.columns ? at : -1,
                             false, false, whole_row{}, true);
-            add_gathered(in.gathered, row, temperature, panel.first, panel.columns, x);
+            add_gathered(in.gathered, r, temperature, panel.first, panel.columns, x);
         }
     }
 };
@@ -66,17 +55,11 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
     namespace d = logits_detail;
     if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     using V = simd::registers<float, Arch>;
-    auto const total = static_cast<std::size_t>(v.rows);
     if (status s = d::check_head(v, b); !s.ok()) return s;
     if (status s = d::check_linear_gradient(v, out); !s.ok()) return s;
-    if (in.logsumexp.size() != total) return {errc::size_mismatch, -1, -1, "logsumexp"};
-    if (in.d_logp.size() != total) return {errc::size_mismatch, -1, -1, "d_logp"};
-    if (status s = d::check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
-    if (!in.d_entropy.empty() && in.entropy.size() != total) return {errc::missing_stream, -1, -1, "entropy"};
-    logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
-    if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
-    if (status s = d::check_gathered(in.gathered, v.rows, v.vocab, [&](std::int64_t r) { return v.kept(r); }); !s.ok())
-        return s;
+    if (status s = d::check_upstream(in, v.rows); !s.ok()) return s;
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
+    if (status s = d::check_gathered_ids(v, in.gathered); !s.ok()) return s;
     if (static_cast<std::int64_t>(workspace.size()) < linear_gradient_workspace<H, W>(v.width, b))
         return {errc::size_mismatch, -1, -1, "workspace"};
 

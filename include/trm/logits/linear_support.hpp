@@ -57,13 +57,11 @@ struct kept_head {
 template <class H, class W>
 [[nodiscard]] status check_kept_head(linear_view<H, W> const& v, kept_ids const& k) noexcept {
     if (status s = check_head(v, linear_blocks{}); !s.ok()) return s;
-    float const nothing_is_read = 0;
-    logits_view<float> const shape{.data = &nothing_is_read, .rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
-    return check_kept(shape, k);
+    return check_kept(v, k);
 }
 /// f(id, its place in the list) for every kept id of a row.
 template <class F>
-void for_kept(kept_ids const& k, std::int64_t r, F&& f) {
+TRM_INLINE void for_kept(kept_ids const& k, std::int64_t r, F&& f) {
     auto const i = static_cast<std::size_t>(r);
     for (std::int64_t at = k.cu[i]; at < k.cu[i + 1]; ++at)
         f(k.ids[static_cast<std::size_t>(at)], static_cast<std::size_t>(at));
@@ -85,9 +83,9 @@ void each_logit(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, F
 template <class Arch, class H, class W>
 void add_products(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, double const* g, float* d_hidden,
                   float* d_weight, std::int64_t stride, std::int64_t begin, std::int64_t end) {
-    for_kept(k, r, [&](std::int32_t id, std::size_t at) {
-        simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-            kept_head<simd::vec<float, Unit>, H, W> const head{v};
+    simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        kept_head<simd::vec<float, Unit>, H, W> const head{v};
+        for_kept(k, r, [&](std::int32_t id, std::size_t at) __attribute__((always_inline)) {
             if (d_hidden != nullptr) head.add(d_hidden, g[at], head.weight(id), begin, end);
             if (d_weight != nullptr) head.add(d_weight + std::int64_t{id} * stride, g[at], head.hidden(r), begin, end);
         });
@@ -104,14 +102,10 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                                              log_prob_out<T> const& out, Exec const& exec = {}) {
     namespace d = logits_detail;
     if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
-    logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
     if (status s = d::check_kept_head(v, kept); !s.ok()) return s;
-    if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
-    if (status s = d::check_span(out.logp, v.rows, "logp"); !s.ok()) return s;
-    if (status s = d::check_span(out.logsumexp, v.rows, "logsumexp"); !s.ok()) return s;
-    if (status s = d::check_span(out.entropy, v.rows, "entropy"); !s.ok()) return s;
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
+    if (status s = d::check_outputs(out, v.rows); !s.ok()) return s;
     d::for_rows(v.rows, d::cost_per_row(kept, v.rows) * v.width / 64 + 1, exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
         bool const keeps = v.kept(r) && d::keeps_row(kept, r);
         logits_partial p;
         if (keeps)
@@ -122,9 +116,7 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                 if (id == std::data(targets)[r]) one.target_logit = z;
                 p.merge(one);
             });
-        if (!out.logp.empty()) out.logp[i] = keeps ? static_cast<T>(p.logp()) : T(0);
-        if (!out.logsumexp.empty()) out.logsumexp[i] = keeps ? p.logsumexp() : 0.0;
-        if (!out.entropy.empty()) out.entropy[i] = keeps ? static_cast<T>(p.entropy(v.vocab)) : T(0);
+        d::write_result(out, static_cast<std::size_t>(r), keeps, p, v.vocab);
     });
     return {};
 }
@@ -139,38 +131,23 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
                                              logits_gradient_in<T> const& in, linear_gradient_out const& out,
                                              std::span<double> workspace, Exec const& exec = {}) {
     namespace d = logits_detail;
-    auto const rows = static_cast<std::size_t>(v.rows);
-    logits_view<float> const shape{.rows = v.rows, .vocab = v.vocab, .row_mask = v.row_mask};
+    if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_kept_head(v, kept); !s.ok()) return s;
     if (status s = d::check_linear_gradient(v, out); !s.ok()) return s;
-    if (status s = d::check_targets(shape, targets, v.vocab); !s.ok()) return s;
-    if (in.logsumexp.size() != rows) return {errc::size_mismatch, -1, -1, "logsumexp"};
-    if (in.d_logp.size() != rows) return {errc::size_mismatch, -1, -1, "d_logp"};
-    if (status s = d::check_span(in.d_entropy, v.rows, "d_entropy"); !s.ok()) return s;
-    if (!in.d_entropy.empty() && in.entropy.size() != rows) return {errc::missing_stream, -1, -1, "entropy"};
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
+    if (status s = d::check_upstream(in, v.rows); !s.ok()) return s;
     if (workspace.size() < kept.ids.size()) return {errc::size_mismatch, -1, -1, "workspace"};
-    auto const ups = [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
-        struct {
-            double logp, entropy;
-            bool live;
-        } up{static_cast<double>(in.d_logp[i]), in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]),
-             true};
-        up.live =
-            v.kept(r) && d::keeps_row(kept, r) && is_finite(in.logsumexp[i]) && (up.logp != 0.0 || up.entropy != 0.0);
-        return up;
+    auto const has_gradient = [&](std::int64_t r) {
+        return v.kept(r) && d::keeps_row(kept, r) && is_finite(in.logsumexp[static_cast<std::size_t>(r)]) &&
+               d::upstream_of(in, r).any();
     };
     // d logits of every kept entry, then both products column by column: no two tasks write to the same place
     d::for_rows(v.rows, d::cost_per_row(kept, v.rows) * v.width / 64 + 1, exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
-        auto const up = ups(r);
-        if (!up.live) return;
-        double const h = up.entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
+        if (!has_gradient(r)) return;
+        double const lse = in.logsumexp[static_cast<std::size_t>(r)];
+        d::row_upstream const up = d::upstream_of(in, r);
         d::each_logit<Arch>(v, kept, r, [&](std::int32_t id, std::size_t at, double z) {
-            double const lp = z - in.logsumexp[i], p = std::exp(lp);
-            double g = id == std::data(targets)[r] ? up.logp : 0.0;
-            if (p > 0.0) g -= p * (up.logp + up.entropy * (lp + h));
-            workspace[at] = g / v.temperature;
+            workspace[at] = d::kept_gradient(up, z - lse, id == std::data(targets)[r]) / v.temperature;
         });
     });
     std::int64_t const h_stride = out.d_hidden_stride != 0 ? out.d_hidden_stride : v.width;
@@ -183,7 +160,7 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
             for (std::int64_t w = 0; w < v.vocab; ++w) std::memset(out.d_weight + w * w_stride + begin, 0, bytes);
         for (std::int64_t r = 0; r < v.rows; ++r) {
             float* const to = out.d_hidden == nullptr ? nullptr : out.d_hidden + r * h_stride;
-            bool const live = ups(r).live;
+            bool const live = has_gradient(r);
             bool const clears =
                 out.hidden_mode == logits_write::overwrite || (live && out.hidden_mode == logits_write::nonzero_rows);
             if (to != nullptr && clears) std::memset(to + begin, 0, bytes);

@@ -33,12 +33,25 @@ template <class V, class S>
                     : sum_row<V, false>(x, v.vocab, v.temperature, whole_row{});
     }
     if (target >= 0 && target < v.vocab && (mask == nullptr || mask[target] != 0)) {
-        storage_t<S> u;
-        std::memcpy(&u, x + target, sizeof u);
-        double const z = static_cast<double>(to_float(u));
+        double const z = to_double(x[target]);
         if (!(z <= static_cast<double>(nothing<float>))) p.target_logit = z / v.temperature;
     }
     return p;
+}
+
+template <arithmetic_type T>
+[[nodiscard]] status check_outputs(log_prob_out<T> const& out, std::int64_t rows) noexcept {
+    if (status s = check_span(out.logp, rows, "logp"); !s.ok()) return s;
+    if (status s = check_span(out.logsumexp, rows, "logsumexp"); !s.ok()) return s;
+    return check_span(out.entropy, rows, "entropy");
+}
+/// The results of row i; zeros if it was left out.
+template <arithmetic_type T, class... Vocab>
+void write_result(log_prob_out<T> const& out, std::size_t i, bool kept, logits_partial const& p,
+                  Vocab... vocab) noexcept {
+    if (!out.logp.empty()) out.logp[i] = kept ? static_cast<T>(p.logp()) : T(0);
+    if (!out.logsumexp.empty()) out.logsumexp[i] = kept ? p.logsumexp() : 0.0;
+    if (!out.entropy.empty()) out.entropy[i] = kept ? static_cast<T>(p.entropy(vocab...)) : T(0);
 }
 
 }  // namespace logits_detail
@@ -60,19 +73,14 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, arithmeti
     namespace d = logits_detail;
     if (status s = simd::check_unit<Arch>(); !s.ok()) return s;
     if (status s = d::check_view(v); !s.ok()) return s;
-    if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
-    if (status s = d::check_span(out.logp, v.rows, "logp"); !s.ok()) return s;
-    if (status s = d::check_span(out.logsumexp, v.rows, "logsumexp"); !s.ok()) return s;
-    if (status s = d::check_span(out.entropy, v.rows, "entropy"); !s.ok()) return s;
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
+    if (status s = d::check_outputs(out, v.rows); !s.ok()) return s;
     using V = simd::registers<default_arithmetic_t<S>, Arch>;
     d::for_rows(v.rows, v.vocab, exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
         logits_partial p;
         bool const kept = v.kept(r);
         if (kept) p = d::row_partial<V>(v, r, std::int64_t{std::data(targets)[r]}, !out.entropy.empty());
-        if (!out.logp.empty()) out.logp[i] = kept ? static_cast<T>(p.logp()) : T(0);
-        if (!out.logsumexp.empty()) out.logsumexp[i] = kept ? p.logsumexp() : 0.0;
-        if (!out.entropy.empty()) out.entropy[i] = kept ? static_cast<T>(p.entropy(v.vocab)) : T(0);
+        d::write_result(out, static_cast<std::size_t>(r), kept, p, v.vocab);
     });
     return {};
 }
@@ -104,15 +112,8 @@ template <class Arch = simd::default_arch, class S, token_ids Targets, class Exe
 template <arithmetic_type T>
 [[nodiscard]] status finish(std::span<logits_partial const> partials, log_prob_out<T> const& out) noexcept {
     namespace d = logits_detail;
-    auto const rows = static_cast<std::int64_t>(partials.size());
-    if (status s = d::check_span(out.logp, rows, "logp"); !s.ok()) return s;
-    if (status s = d::check_span(out.logsumexp, rows, "logsumexp"); !s.ok()) return s;
-    if (status s = d::check_span(out.entropy, rows, "entropy"); !s.ok()) return s;
-    for (std::size_t i = 0; i < partials.size(); ++i) {
-        if (!out.logp.empty()) out.logp[i] = static_cast<T>(partials[i].logp());
-        if (!out.logsumexp.empty()) out.logsumexp[i] = partials[i].logsumexp();
-        if (!out.entropy.empty()) out.entropy[i] = static_cast<T>(partials[i].entropy());
-    }
+    if (status s = d::check_outputs(out, static_cast<std::int64_t>(partials.size())); !s.ok()) return s;
+    for (std::size_t i = 0; i < partials.size(); ++i) d::write_result(out, i, true, partials[i]);
     return {};
 }
 

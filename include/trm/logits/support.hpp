@@ -35,7 +35,7 @@ public:
               static_cast<std::size_t>(k.cu[static_cast<std::size_t>(r) + 1] - k.cu[static_cast<std::size_t>(r)]))) {}
     /// z of one entry; -inf if it is impossible or masked out.
     [[nodiscard]] double at(std::int32_t id) const noexcept {
-        double const x = static_cast<double>(to_float(std::bit_cast<storage_t<S>>(row[id])));
+        double const x = to_double(row[id]);
         bool const nothing_there = x <= static_cast<double>(nothing<float>) || (mask != nullptr && mask[id] == 0);
         return nothing_there ? -std::numeric_limits<double>::infinity() : x / view.temperature;
     }
@@ -69,9 +69,9 @@ public:
 [[nodiscard]] inline bool keeps_row(kept_ids const& k, std::int64_t r) noexcept {
     return k.row_mask == nullptr || k.row_mask[r] != 0;
 }
-template <class S>
-[[nodiscard]] status check_kept(logits_view<S> const& v, kept_ids const& k) noexcept {
-    if (status s = check_view(v); !s.ok()) return s;
+/// `View`: `logits_view` or `linear_view`, which has been checked.
+template <class View>
+[[nodiscard]] status check_kept(View const& v, kept_ids const& k) noexcept {
     auto const rows = static_cast<std::size_t>(v.rows);
     if (k.cu.size() != rows + 1) return {errc::size_mismatch, -1, -1, "kept ids: cu"};
     if (k.cu[0] != 0 || k.cu[rows] > static_cast<std::int64_t>(k.ids.size()))
@@ -86,6 +86,13 @@ template <class S>
         }
     }
     return {};
+}
+/// temperature d logits of a kept entry with log-probability lp.
+[[nodiscard]] inline double kept_gradient(row_upstream const& up, double lp, bool is_target) noexcept {
+    double const p = std::exp(lp);
+    double g = is_target ? up.d_logp : 0.0;
+    if (p > 0.0) g -= p * (up.d_logp + up.d_entropy * (lp + up.entropy));
+    return g;
 }
 /// What one row costs, for blocks.
 [[nodiscard]] inline std::int64_t cost_per_row(kept_ids const& k, std::int64_t rows) noexcept {
@@ -102,19 +109,15 @@ template <class S, token_ids Targets, arithmetic_type T, class Exec = serial_exe
 [[nodiscard]] status log_prob_of_kept(logits_view<S> const& v, kept_ids const& kept, Targets const& targets,
                                       log_prob_out<T> const& out, Exec const& exec = {}) {
     namespace d = logits_detail;
+    if (status s = d::check_view(v); !s.ok()) return s;
     if (status s = d::check_kept(v, kept); !s.ok()) return s;
-    if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
-    if (status s = d::check_span(out.logp, v.rows, "logp"); !s.ok()) return s;
-    if (status s = d::check_span(out.logsumexp, v.rows, "logsumexp"); !s.ok()) return s;
-    if (status s = d::check_span(out.entropy, v.rows, "entropy"); !s.ok()) return s;
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
+    if (status s = d::check_outputs(out, v.rows); !s.ok()) return s;
     d::for_rows(v.rows, d::cost_per_row(kept, v.rows), exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
         bool const keeps = v.kept(r) && d::keeps_row(kept, r);
         logits_partial p;
         if (keeps) p = d::kept_row<S>(v, kept, r).sums(std::int64_t{std::data(targets)[r]});
-        if (!out.logp.empty()) out.logp[i] = keeps ? static_cast<T>(p.logp()) : T(0);
-        if (!out.logsumexp.empty()) out.logsumexp[i] = keeps ? p.logsumexp() : 0.0;
-        if (!out.entropy.empty()) out.entropy[i] = keeps ? static_cast<T>(p.entropy(v.vocab)) : T(0);
+        d::write_result(out, static_cast<std::size_t>(r), keeps, p, v.vocab);
     });
     return {};
 }
@@ -128,28 +131,21 @@ template <class S, token_ids Targets, arithmetic_type T, class O, class Exec = s
                                       logits_gradient_in<T> const& in, logits_gradient_out<O> const& out,
                                       Exec const& exec = {}) {
     namespace d = logits_detail;
-    if (status s = d::check_kept(v, kept); !s.ok()) return s;
     if (status s = d::check_gradient(v, std::size(targets), in, out); !s.ok()) return s;
-    if (status s = d::check_targets(v, targets, v.vocab); !s.ok()) return s;
+    if (status s = d::check_kept(v, kept); !s.ok()) return s;
+    if (status s = d::check_targets(v, targets); !s.ok()) return s;
     std::int64_t const stride = out.row_stride != 0 ? out.row_stride : v.vocab;
     bool const add = out.mode == logits_write::accumulate, clears = out.mode == logits_write::overwrite;
     d::for_rows(v.rows, clears ? v.vocab : d::cost_per_row(kept, v.rows), exec, [&](std::int64_t r) {
-        auto const i = static_cast<std::size_t>(r);
+        double const lse = in.logsumexp[static_cast<std::size_t>(r)];
         O* const y = out.data + r * stride;
-        double const up = static_cast<double>(in.d_logp[i]);
-        double const up_entropy = in.d_entropy.empty() ? 0.0 : static_cast<double>(in.d_entropy[i]);
-        bool const live = v.kept(r) && d::keeps_row(kept, r) && (up != 0.0 || up_entropy != 0.0);
+        d::row_upstream const up = d::upstream_of(in, r);
         if (clears) std::memset(static_cast<void*>(y), 0, static_cast<std::size_t>(v.vocab) * sizeof(O));
-        if (!live || !is_finite(in.logsumexp[i])) return;
-        double const h = up_entropy == 0.0 ? 0.0 : static_cast<double>(in.entropy[i]);
+        if (!v.kept(r) || !d::keeps_row(kept, r) || !up.any() || !is_finite(lse)) return;
         d::kept_row<S> const row(v, kept, r);
         for (std::int32_t id : row.ids) {
-            double const lp = row.at(id) - in.logsumexp[i], p = std::exp(lp);
-            double g = id == std::data(targets)[r] ? up : 0.0;
-            if (p > 0.0) g -= p * (up + up_entropy * (lp + h));
-            double const before = add ? static_cast<double>(to_float(std::bit_cast<storage_t<O>>(y[id]))) : 0.0;
-            using A = default_arithmetic_t<O>;
-            simd::store_as_n(y + id, simd::vec<A, simd::scalar>(static_cast<A>(before + g / v.temperature)), 1);
+            double const g = d::kept_gradient(up, row.at(id) - lse, id == std::data(targets)[r]) / v.temperature;
+            d::store_number(y + id, (add ? d::to_double(y[id]) : 0.0) + g);
         }
     });
     return {};

@@ -104,26 +104,27 @@ struct topk_out {
 
 namespace logits_detail {
 
+/// The first slot in [first, end) that lists an id, or `end`.
+template <arithmetic_type T>
+[[nodiscard]] std::size_t slot_of(topk_view<T> const& v, std::size_t first, std::size_t end, std::int32_t id) noexcept {
+    while (first < end && v.ids[first] != id) ++first;
+    return first;
+}
 /// The partition of one row, or why there is none.
 template <arithmetic_type T>
 [[nodiscard]] status partition_of(topk_view<T> const& v, std::size_t r, partition& parts) noexcept {
     constexpr char const* twice = "top-k: one id with two log-probs";
     auto const first = r * static_cast<std::size_t>(v.k), end = first + static_cast<std::size_t>(v.k);
     auto const at = [](std::span<T const> s, std::size_t i) { return static_cast<double>(s[i]); };
-    auto const find = [&](std::int32_t id, std::size_t before) {
-        std::size_t i = first;
-        while (i < before && v.ids[i] != id) ++i;
-        return i;
-    };
     for (std::size_t i = first; i < end; ++i) {
         if (v.ids[i] < 0) continue;
-        std::size_t const j = find(v.ids[i], i);
+        std::size_t const j = slot_of(v, first, i, v.ids[i]);
         if (j == i) parts.add(at(v.mu_logp, i), at(v.pi_logp, i));
         else if (!same_logp(at(v.mu_logp, i), at(v.mu_logp, j)) || !same_logp(at(v.pi_logp, i), at(v.pi_logp, j)))
             return {errc::bad_layout, -1, static_cast<std::int64_t>(r), twice};
     }
     if (!v.targets.empty() && v.targets[r] >= 0) {
-        std::size_t const j = find(v.targets[r], end);
+        std::size_t const j = slot_of(v, first, end, v.targets[r]);
         if (j == end) parts.add(at(v.mu_target_logp, r), at(v.pi_target_logp, r));
         else if (!same_logp(at(v.mu_target_logp, r), at(v.mu_logp, j)) ||
                  !same_logp(at(v.pi_target_logp, r), at(v.pi_logp, j)))
@@ -161,6 +162,7 @@ template <arithmetic_type T>
         if (!kept(r)) continue;
         if (status s = d::partition_of(v, r, parts); !s.ok()) return s;
     }
+    if (out.kl_mu_pi.empty() && out.kl_pi_mu.empty() && out.tv.empty()) return {};
     for (std::size_t r = 0; r < rows; ++r) {
         partition_bounds b;
         d::partition parts;
@@ -197,7 +199,7 @@ template <class S, arithmetic_type T>
             }
             double z = -std::numeric_limits<double>::infinity();
             if (id >= 0 && (mask == nullptr || mask[id] != 0)) {
-                double const x = static_cast<double>(to_float(std::bit_cast<storage_t<S>>(v.row(r)[id])));
+                double const x = d::to_double(v.row(r)[id]);
                 if (!(x <= static_cast<double>(d::nothing<float>))) z = x / v.temperature;
             }
             double const lp = z - logsumexp[static_cast<std::size_t>(r)];

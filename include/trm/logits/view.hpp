@@ -60,6 +60,12 @@ namespace logits_detail {
 inline constexpr double log2e = 1.4426950408889634074;
 inline constexpr double ln2 = 0.69314718055994530942;
 
+/// One stored number.
+template <class S>
+[[nodiscard]] double to_double(S const& x) noexcept {
+    return static_cast<double>(to_float(std::bit_cast<storage_t<S>>(x)));
+}
+
 /// Below 1e-6 inference engines decode greedily, which has no log-probabilities.
 [[nodiscard]] inline bool usable_temperature(double t) noexcept { return is_finite(t) && t >= 1e-6 && t <= 1e6; }
 
@@ -99,13 +105,14 @@ template <class S, token_ids R>
     return {};
 }
 
-/// Token ids of the kept rows lie in [first, first + n); `token` of the status names the row.
-template <class S, token_ids R>
-[[nodiscard]] status check_targets(logits_view<S> const& v, R const& targets, std::int64_t n) noexcept {
+/// Token ids of the kept rows lie in the vocabulary; `token` of the status names the row. `View`: `logits_view` or `linear_view`.
+template <class View, token_ids R>
+[[nodiscard]] status check_targets(View const& v, R const& targets) noexcept {
     if (static_cast<std::int64_t>(std::size(targets)) != v.rows) return {errc::size_mismatch, -1, -1, "targets"};
     for (std::int64_t r = 0; r < v.rows; ++r) {
         std::int64_t const id = std::data(targets)[r];
-        if (v.kept(r) && (id < 0 || id >= n)) return {errc::bad_layout, -1, r, "targets: id outside the vocabulary"};
+        if (v.kept(r) && (id < 0 || id >= v.vocab))
+            return {errc::bad_layout, -1, r, "targets: id outside the vocabulary"};
     }
     return {};
 }

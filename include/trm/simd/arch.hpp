@@ -29,8 +29,7 @@
 #define TRM_SIMD_SSE2 0
 #endif
 // 32-bit NEON has no double and flushes subnormal numbers to zero; the registers of RVV in xsimd have no operators.
-// TRM_TEST_XSIMD: xsimd on x86, too, which tests and measurements want.
-#if (TRM_SIMD_SSE2 && !defined(TRM_TEST_XSIMD)) || (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv)
+#if TRM_SIMD_SSE2 || (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv)
 #define TRM_SIMD_MAYBE_XSIMD 0
 #else
 #define TRM_SIMD_MAYBE_XSIMD 1

@@ -9,11 +9,7 @@
 /// `vec` on any architecture that xsimd has: included where trm has no better one of its own.
 
 // Where the compiler is told that a register lives.
-#if defined(__AVX512F__)
-#define TRM_SIMD_VECTOR_REGISTER "v"
-#elif defined(__SSE2__)
-#define TRM_SIMD_VECTOR_REGISTER "x"
-#elif defined(__aarch64__) && !(defined(__clang__) && defined(__ARM_FEATURE_SVE_BITS))  // clang has no name for these
+#if defined(__aarch64__) && !(defined(__clang__) && defined(__ARM_FEATURE_SVE_BITS))  // clang has no name for these
 #define TRM_SIMD_VECTOR_REGISTER "w"
 #elif defined(__VSX__)
 #define TRM_SIMD_VECTOR_REGISTER "wa"

@@ -25,7 +25,9 @@ namespace simd {
 /// Stands for the widest of `sse2`, `avx2` and `avx512` that the CPU has, or what TRM_CPU says.
 struct best_of_cpu {
     static constexpr bool supported() noexcept { return TRM_DISPATCH; }
+#if TRM_DISPATCH
     [[nodiscard]] static char const* name() noexcept;
+#endif
 };
 
 namespace detail {
@@ -36,13 +38,14 @@ enum class level : std::uint8_t { baseline, v3, v4 };
 #if TRM_DISPATCH
 
 [[nodiscard]] inline level level_of_cpu() noexcept {
-    auto const has_f16c = [] {  // no name of this one is known to all compilers
+    auto const has = [](unsigned leaf, int bit) {  // bits of ECX, for what has no name that all compilers know
         unsigned a = 0, b = 0, c = 0, d = 0;
-        return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c >> 29 & 1) != 0;
+        return __get_cpuid(leaf, &a, &b, &c, &d) != 0 && (c >> bit & 1) != 0;
     };
+    bool const f16c = has(1, 29), movbe = has(1, 22), lzcnt = has(0x80000001u, 5);
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi") ||
-        !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt") || !has_f16c())
+        !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt") || !f16c || !movbe || !lzcnt)
         return level::baseline;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
@@ -73,13 +76,26 @@ struct choice {
     return once;
 }
 
+/// f(unit) for the unit of the CPU.
 template <class F>
-[[gnu::noinline]] TRM_TARGET_AVX2 void enter_avx2(F const& f) noexcept {
-    f(avx2{});
+TRM_INLINE decltype(auto) with_unit_of_cpu(F const& f) noexcept {
+    switch (chosen().use) {
+        case level::v4:
+            return f(avx512{});
+        case level::v3:
+            return f(avx2{});
+        default:
+            return f(sse2{});
+    }
+}
+
+template <class F>
+[[gnu::noinline]] TRM_TARGET_AVX2 void enter(F const& f, avx2 unit) noexcept {
+    f(unit);
 }
 template <class F>
-[[gnu::noinline]] TRM_TARGET_AVX512 void enter_avx512(F const& f) noexcept {
-    f(avx512{});
+[[gnu::noinline]] TRM_TARGET_AVX512 void enter(F const& f, avx512 unit) noexcept {
+    f(unit);
 }
 
 #endif
@@ -96,25 +112,11 @@ template <class F, class A>
 template <class A, class F>
 TRM_INLINE void on_unit(F const& f) noexcept {
 #if TRM_DISPATCH
-    if constexpr (std::is_same_v<A, best_of_cpu>) {
-        switch (detail::chosen().use) {
-            case detail::level::v4:
-                return detail::enter_avx512(f);
-            case detail::level::v3:
-                return detail::enter_avx2(f);
-            default:
-                return detail::enter(f, sse2{});
-        }
-    } else if constexpr (std::is_same_v<A, avx512>) {
-        detail::enter_avx512(f);
-    } else if constexpr (std::is_same_v<A, avx2>) {
-        detail::enter_avx2(f);
-    } else {
-        detail::enter(f, A{});
-    }
-#else
-    detail::enter(f, A{});
+    if constexpr (std::is_same_v<A, best_of_cpu>)
+        return detail::with_unit_of_cpu([&](auto unit) __attribute__((always_inline)) { detail::enter(f, unit); });
+    else
 #endif
+        detail::enter(f, A{});
 }
 
 /// The registers of T on a unit that is not known yet: `on<Unit>` inside `on_unit<arch>`.
@@ -142,28 +144,19 @@ template <class A>
 
 #if TRM_DISPATCH
 inline char const* best_of_cpu::name() noexcept {
-    detail::level const use = detail::chosen().use;
-    return use == detail::level::v4 ? avx512::name() : use == detail::level::v3 ? avx2::name() : sse2::name();
+    return detail::with_unit_of_cpu([](auto unit) { return unit.name(); });
 }
-#else
-inline char const* best_of_cpu::name() noexcept { return compiled_arch::name(); }
 #endif
 
 /// Lanes of T that one register holds: 16 floats for AVX-512, 8 for AVX2, 4 for SSE2.
 template <class T = float, class A = default_arch>
 [[nodiscard]] constexpr int width() noexcept {
 #if TRM_DISPATCH
-    if constexpr (std::is_same_v<A, best_of_cpu>) {
-        detail::level const use = detail::chosen().use;
-        return use == detail::level::v4   ? width<T, avx512>()
-               : use == detail::level::v3 ? width<T, avx2>()
-                                          : width<T, sse2>();
-    } else {
-        return static_cast<int>(vec<T, A>::size);
-    }
-#else
-    return static_cast<int>(vec<T, A>::size);
+    if constexpr (std::is_same_v<A, best_of_cpu>)
+        return detail::with_unit_of_cpu([](auto unit) { return width<T, decltype(unit)>(); });
+    else
 #endif
+        return static_cast<int>(vec<T, A>::size);
 }
 
 }  // namespace simd

@@ -59,7 +59,7 @@ TRM_INLINE void load_two(S const* from, V& a, V& b) noexcept {
     }
 }
 
-/// The first n elements (0 <= n < lanes), zero in the other lanes.
+/// The first n elements (0 <= n <= lanes), zero in the other lanes.
 template <class V, class S>
 TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
     using T = typename V::value_type;
@@ -70,6 +70,7 @@ TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
         I::load_n(v.r, from, n);
         return v;
     } else {
+        if (n == V::size) return load<V>(from);
         alignas(64) T buffer[V::size] = {};
         for (std::size_t i = 0; i < n; ++i) {
             U u;
@@ -160,8 +161,7 @@ namespace detail {
 
 template <class A>
 TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t n) noexcept {
-    constexpr bool is_narrow = !std::is_same_v<A, avx2> && !std::is_same_v<A, avx512>;
-    using I = instructions<float, std::conditional_t<is_narrow && TRM_SIMD_SSE2, sse2, A>>;
+    using I = instructions<float, A>;
     std::int64_t total = 0, i = 0;
     if constexpr (requires { I::count_bytes(bytes); })
         for (; i + I::bytes_at_once <= n; i += I::bytes_at_once) total += I::count_bytes(bytes + i);

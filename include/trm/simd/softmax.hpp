@@ -30,19 +30,10 @@ TRM_INLINE V offset_product(V x, V c, V b) noexcept {
     }
 }
 
-template <class V>
-TRM_INLINE V upper(V a, V b) noexcept {
-    return (max)(a, b);
-}
-template <class V>
-TRM_INLINE V lower(V a, V b) noexcept {
-    return (min)(a, b);
-}
-
 /// max(t, -126); NaN stays NaN.
 template <class V>
 TRM_INLINE V floor_exponent(V t) noexcept {
-    return upper(V(exp2_floor<typename V::value_type>), t);
+    return (max)(V(exp2_floor<typename V::value_type>), t);
 }
 
 namespace detail {
@@ -136,7 +127,7 @@ TRM_INLINE V exp2_wide(V t) noexcept {
 template <class V, std::size_t n>
 TRM_INLINE void exp2_or_zero_each(V (&t)[n]) noexcept {
     if constexpr (!exp2_saturates<V>)
-        for (V& x : t) x = upper(V(exp2_zero<typename V::value_type>), x);
+        for (V& x : t) x = (max)(V(exp2_zero<typename V::value_type>), x);
     exp2_each(t);
 }
 

@@ -33,10 +33,7 @@ public:
 
 private:
     [[nodiscard]] bool is_first(std::size_t i) const noexcept {
-        if (v.ids[i] < 0) return false;
-        std::size_t j = first;
-        while (v.ids[j] != v.ids[i]) ++j;
-        return j == i;
+        return v.ids[i] >= 0 && slot_of(v, first, i, v.ids[i]) == i;
     }
     topk_view<T> const& v;
     std::size_t first;
@@ -111,7 +108,7 @@ struct centered_row {
              [&](std::int64_t i, std::size_t count, parts const& k) __attribute__((always_inline)) {
                  V g = fma(k.m, up_m, k.p * up_p);
                  if (add) g = g + simd::load_n<V>(d + i, count);
-                 simd::store_as_n(d + i, g, count);
+                 count == V::size ? simd::store_as(d + i, g) : simd::store_as_n(d + i, g, count);
              });
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/logits/detail/row_sum.hpp>
+#include <trm/logits/detail/row_base.hpp>
 #include <trm/simd/narrow.hpp>
 
 /// \file
@@ -11,11 +11,23 @@
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
-/// Upstream gradient of one row.
+/// Upstream gradients of the log-probability and the entropy of one row, and its entropy if d_entropy is not 0.
+struct row_upstream {
+    double d_logp, d_entropy, entropy;
+    [[nodiscard]] bool any() const noexcept { return d_logp != 0.0 || d_entropy != 0.0; }
+};
+/// What d logits of one row follow from. `further`: sum of the upstream gradients of its further tokens.
 struct row_gradient {
     double temperature, lse, d_logp, d_entropy, entropy;
     double at_target;  ///< d_logp of the target alone, by temperature
 
+    row_gradient(double t, double logsumexp, row_upstream const& up, double further) noexcept
+        : temperature(t),
+          lse(logsumexp),
+          d_logp(up.d_logp + further),
+          d_entropy(up.d_entropy),
+          entropy(up.entropy),
+          at_target(up.d_logp / t) {}
     [[nodiscard]] bool has_entropy() const noexcept { return d_entropy != 0.0; }
     [[nodiscard]] double target(double x) const noexcept {
         double const lp = x / temperature - lse, p = std::exp(lp);

@@ -10,6 +10,11 @@
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
+/// Registers for a pair of rows: of double if either row is.
+template <class S1, class S2, class Arch>
+using pair_registers = simd::registers<
+    std::conditional_t<std::is_same_v<default_arithmetic_t<S1>, double>, double, default_arithmetic_t<S2>>, Arch>;
+
 /// Groups of `step` pairs of vectors in a chain.
 inline constexpr int pairs_per_chain = 16;
 
