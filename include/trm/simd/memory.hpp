@@ -26,15 +26,15 @@ template <class V, class S>
 TRM_INLINE V load(S const* from) noexcept {
     using T = typename V::value_type;
     using U = storage_t<S>;
-    using I = detail::instructions_of<V>;
+    using isa = detail::instructions_of<V>;
     V v;
     if constexpr (std::is_same_v<S, T>) {
         return V::read(from);
-    } else if constexpr (std::is_same_v<U, f16> && requires { I::load_f16(v.r, from); }) {
-        I::load_f16(v.r, from);
+    } else if constexpr (std::is_same_v<U, f16> && requires { isa::load_f16(v.r, from); }) {
+        isa::load_f16(v.r, from);
         return v;
-    } else if constexpr (std::is_same_v<U, bf16> && requires { I::load_bf16(v.r, from); }) {
-        I::load_bf16(v.r, from);
+    } else if constexpr (std::is_same_v<U, bf16> && requires { isa::load_bf16(v.r, from); }) {
+        isa::load_bf16(v.r, from);
         return v;
     } else {
         alignas(64) T buffer[V::size];
@@ -50,9 +50,9 @@ TRM_INLINE V load(S const* from) noexcept {
 /// 2 `V::size` elements in any order, the same for every call: sums do not care, and unpacking bf16 gets cheaper.
 template <class V, class S>
 TRM_INLINE void load_two(S const* from, V& a, V& b) noexcept {
-    using I = detail::instructions_of<V>;
-    if constexpr (std::is_same_v<storage_t<S>, bf16> && requires { I::load_two_bf16(a.r, b.r, from); }) {
-        I::load_two_bf16(a.r, b.r, from);
+    using isa = detail::instructions_of<V>;
+    if constexpr (std::is_same_v<storage_t<S>, bf16> && requires { isa::load_two_bf16(a.r, b.r, from); }) {
+        isa::load_two_bf16(a.r, b.r, from);
     } else {
         a = load<V>(from);
         b = load<V>(from + V::size);
@@ -64,10 +64,10 @@ template <class V, class S>
 TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
     using T = typename V::value_type;
     using U = storage_t<S>;
-    using I = detail::instructions_of<V>;
-    if constexpr (std::is_same_v<S, T> && requires(V v) { I::load_n(v.r, from, n); }) {
+    using isa = detail::instructions_of<V>;
+    if constexpr (std::is_same_v<S, T> && requires(V v) { isa::load_n(v.r, from, n); }) {
         V v;
-        I::load_n(v.r, from, n);
+        isa::load_n(v.r, from, n);
         return v;
     } else {
         if (n == V::size) return load<V>(from);
@@ -88,9 +88,9 @@ TRM_INLINE void store(typename V::value_type* to, V v) noexcept {
 
 template <class V>
 TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept {
-    using I = detail::instructions_of<V>;
-    if constexpr (requires { I::store_n(to, v.r, n); }) {
-        I::store_n(to, v.r, n);
+    using isa = detail::instructions_of<V>;
+    if constexpr (requires { isa::store_n(to, v.r, n); }) {
+        isa::store_n(to, v.r, n);
     } else {
         alignas(64) typename V::value_type buffer[V::size];
         v.write(buffer);
@@ -102,10 +102,10 @@ TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept
 template <class V>
 TRM_INLINE typename V::mask load_mask(std::uint8_t const* bytes) noexcept {
     using T = typename V::value_type;
-    using I = detail::instructions_of<V>;
-    if constexpr (requires(typename V::mask m) { I::load_mask(m.r, bytes); }) {
+    using isa = detail::instructions_of<V>;
+    if constexpr (requires(typename V::mask m) { isa::load_mask(m.r, bytes); }) {
         typename V::mask m;
-        I::load_mask(m.r, bytes);
+        isa::load_mask(m.r, bytes);
         return m;
     } else {
         alignas(64) T buffer[V::size];
@@ -132,10 +132,10 @@ TRM_INLINE typename V::mask load_zeros(std::uint16_t const* from, std::size_t n)
 template <class V>
 TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
     using T = typename V::value_type;
-    using I = detail::instructions_of<V>;
-    if constexpr (requires(typename V::mask m) { I::first_n(m.r, n); }) {
+    using isa = detail::instructions_of<V>;
+    if constexpr (requires(typename V::mask m) { isa::first_n(m.r, n); }) {
         typename V::mask m;
-        I::first_n(m.r, n);
+        isa::first_n(m.r, n);
         return m;
     } else {
         alignas(64) T index[V::size];
@@ -161,10 +161,10 @@ namespace detail {
 
 template <class A>
 TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t n) noexcept {
-    using I = instructions<float, A>;
+    using isa = instructions<float, A>;
     std::int64_t total = 0, i = 0;
-    if constexpr (requires { I::count_bytes(bytes); })
-        for (; i + I::bytes_at_once <= n; i += I::bytes_at_once) total += I::count_bytes(bytes + i);
+    if constexpr (requires { isa::count_bytes(bytes); })
+        for (; i + isa::bytes_at_once <= n; i += isa::bytes_at_once) total += isa::count_bytes(bytes + i);
     for (; i < n; ++i) total += bytes[i] != 0;
     return total;
 }
