@@ -100,9 +100,9 @@ void weigh_sequences(W const& w, weighed_tokens<S> const& tokens, batch_view<S> 
                      typename batch_view<S>::real* to, Executor&& execute) {
     sequence_index const index(b.layout, m.index);
     if (m.first != nullptr)
-        for (std::int64_t s = 0, slots = 0; s < b.layout.sequences(); ++s) {
-            m.first[s] = slots;
-            slots += static_cast<std::int64_t>(index.of(s).slot_count());
+        for (std::int64_t s = 0, place = 0; s < b.layout.sequences(); ++s) {
+            m.first[s] = place;
+            place += static_cast<std::int64_t>(index.of(s).slot_count());
         }
     for_blocks(b.layout.sequences(), execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
         for (std::int64_t s = begin; s < end; ++s) {

@@ -46,10 +46,10 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
     using I [[maybe_unused]] = detail::instructions_of<V>;
     if constexpr (std::is_same_v<S, typename V::value_type>) {
         v.write(to);
-    } else if constexpr (std::is_same_v<U, f16> && requires { I::store_f16(to, v.r); }) {
-        I::store_f16(to, v.r);
-    } else if constexpr (std::is_same_v<U, bf16> && requires { I::store_bf16(to, v.r); }) {
-        I::store_bf16(to, v.r);
+    } else if constexpr (std::is_same_v<U, f16> && requires { isa::store_f16(to, v.r); }) {
+        isa::store_f16(to, v.r);
+    } else if constexpr (std::is_same_v<U, bf16> && requires { isa::store_bf16(to, v.r); }) {
+        isa::store_bf16(to, v.r);
     } else {
         store_as_n(to, v, V::size);
     }
@@ -59,8 +59,8 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
 template <class V>
 TRM_INLINE void stream(typename V::value_type* to, V v) noexcept {
     using I [[maybe_unused]] = detail::instructions_of<V>;
-    if constexpr (requires { I::stream(to, v.r); }) {
-        I::stream(to, v.r);
+    if constexpr (requires { isa::stream(to, v.r); }) {
+        isa::stream(to, v.r);
     } else {
         store(to, v);
     }
