@@ -113,12 +113,12 @@ void weigh_sequences(W const& w, weighed_tokens<S> const& tokens, batch_view<S> 
                 tokens.score(r, m.scores + first + n, m.advantages + first + n, m.active + first + n);
                 n += r.size;
             });
-            auto const slots = static_cast<std::size_t>(n);
+            auto const count = static_cast<std::size_t>(n);
             selection_sequence sequence{
-                {m.scores + first, slots}, {m.active + first, slots}, {m.advantages + first, slots}};
+                {m.scores + first, count}, {m.active + first, count}, {m.advantages + first, count}};
             sequence.runs = runs;
             sequence.loss_mask = b.loss_mask.empty() ? nullptr : b.loss_mask.data();
-            w.weigh(sequence, std::span<double>(m.weights + first, slots));
+            w.weigh(sequence, std::span<double>(m.weights + first, count));
             n = 0;
             runs.for_each([&](token_run r) {
                 multiply_weights(r, m.weights + first + n, m.active + first + n, to);

@@ -63,8 +63,8 @@ template <class D>
 struct running_budget_mask : detail::scored_with_ratio<D> {
     double delta = 0.15, w_min = 0.8, drift_min = 0.02, q = 0.9, k = 1;
     std::int64_t horizon = 0;
-    constexpr running_budget_mask(D d = {}, double most = 0.15, std::int64_t slots = 0) noexcept
-        : detail::scored_with_ratio<D>{{d}}, delta(most), horizon(slots) {}
+    constexpr running_budget_mask(D d = {}, double most = 0.15, std::int64_t places = 0) noexcept
+        : detail::scored_with_ratio<D>{{d}}, delta(most), horizon(places) {}
     static constexpr char const* name = "running_budget";
     static constexpr auto form = criterion_form::plain;
     static void fields(auto f) {
@@ -84,11 +84,11 @@ struct running_budget_mask : detail::scored_with_ratio<D> {
     static constexpr selection_bytes scratch{sizeof(double), 0, 0};
     void select(selection_sequence const& s, sequence_output out) const noexcept {
         double const drift = drift_of(s);
-        auto const slots = horizon > 0 ? static_cast<double>(horizon) : static_cast<double>(s.size());
+        auto const places = horizon > 0 ? static_cast<double>(horizon) : static_cast<double>(s.size());
         double spent = 0, granted = 0;
         out.reject_if([&](std::size_t i) {
             if (s.active[i] == 0) return false;
-            double const t = static_cast<double>(i), last = slots - 1;
+            double const t = static_cast<double>(i), last = places - 1;
             double const w = t < last ? 1 - (1 - w_min) * t / last : last > 0 ? w_min : 1;
             double const z = w * s.scores[i], left = (std::min)(delta, delta + drift * granted - spent);
             spent += z;

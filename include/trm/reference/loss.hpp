@@ -60,7 +60,7 @@ std::vector<sequence> gather(batch_view<S> const& b, unsigned bits, log_ratio_cl
         auto const id = static_cast<std::size_t>(run.sequence);
         for (std::int64_t k = 0; k < run.size; ++k) {
             std::int64_t const position = places[id]++;
-            all[id].slots = places[id];
+            all[id].extent = places[id];
             auto const at = static_cast<std::size_t>(run.begin + k);
             if (!b.loss_mask.empty() && b.loss_mask[at] == 0) continue;
             token t;

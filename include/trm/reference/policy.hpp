@@ -36,7 +36,7 @@ struct sequence {
     std::vector<std::size_t> nonfinite;  ///< loss_mask tokens that are masked for what they hold
     std::vector<std::int64_t> nonfinite_position;
     std::int32_t group = 0;
-    std::int64_t slots = 0;  ///< loss_mask or not
+    std::int64_t extent = 0;  ///< loss_mask or not
     double mean_epsilon = 0;  ///< added to the number of tokens in means of surrogates
     double mask_epsilon = 0;  ///< and in those of criteria
     [[nodiscard]] double size() const { return static_cast<double>(tokens.size() + nonfinite.size()); }

@@ -60,7 +60,7 @@ flags rejected(away_budget_mask<D> const& m, std::vector<sequence> const& batch,
 inline double quantile_of(std::vector<double> v, double q) {
     std::sort(v.begin(), v.end());
     double const place = q * static_cast<double>(v.size() - 1);
-    auto const below = static_cast<std::size_t>(place), above = std::min(below + 1, v.size() - 1);
+    auto const below = static_cast<std::size_t>(place), above = (std::min)(below + 1, v.size() - 1);
     return v[below] + (place - static_cast<double>(below)) * (v[above] - v[below]);
 }
 
@@ -72,7 +72,7 @@ flags rejected(running_budget_mask<D> const& m, std::vector<sequence> const& bat
         if (s.tokens.empty()) continue;
         double const spread = m.k * quantile_of(divergences(m.divergence, s), m.q);
         double const drift = std::fmin(std::fmax(spread, m.drift_min), 5 * m.drift_min);
-        double const last = static_cast<double>(m.horizon > 0 ? m.horizon : s.slots) - 1;
+        double const last = static_cast<double>(m.horizon > 0 ? m.horizon : s.extent) - 1;
         double spent = 0, granted = 0, unknown = infinity;
         for (std::int64_t p : s.nonfinite_position) unknown = std::fmin(unknown, static_cast<double>(p));
         for (std::size_t t = 0; t < s.tokens.size(); ++t) {
@@ -93,15 +93,16 @@ template <class D, class Stat>
 flags rejected(segment_mask<D, Stat> const& m, std::vector<sequence> const& batch, decisions& decide) {
     flags f = reference::none(batch);
     for (std::size_t i = 0; i < batch.size(); ++i) {
-        std::map<std::int64_t, std::int64_t> slots;  // position of what loss_mask selects -> its token, or -1
-        for (std::int64_t p : batch[i].nonfinite_position) slots[p] = -1;
+        std::map<std::int64_t, std::int64_t> by_position;  // position of what loss_mask selects -> its token, or -1
+        for (std::int64_t p : batch[i].nonfinite_position) by_position[p] = -1;
         for (std::size_t t = 0; t < batch[i].tokens.size(); ++t)
-            slots[batch[i].tokens[t].position] = static_cast<std::int64_t>(t);
-        for (auto at = slots.begin(); at != slots.end();) {
+            by_position[batch[i].tokens[t].position] = static_cast<std::int64_t>(t);
+        for (auto at = by_position.begin(); at != by_position.end();) {
             sequence segment;
             std::vector<std::size_t> places;
             std::int64_t next = at->first, size = 0;
-            for (; at != slots.end() && at->first == next && (m.length == 0 || size < m.length); ++at, ++next, ++size) {
+            for (; at != by_position.end() && at->first == next && (m.length == 0 || size < m.length);
+                 ++at, ++next, ++size) {
                 if (at->second < 0) {
                     segment.nonfinite.push_back(0);
                 } else {

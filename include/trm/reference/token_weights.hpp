@@ -35,7 +35,7 @@ inline token_factors factors(suffix_weight const& w, std::vector<sequence> const
 inline token_factors factors(segment_weight const& w, std::vector<sequence> const& batch, ratio_kind over) {
     token_factors all;
     for (sequence const& s : batch) {
-        std::vector<int> selected(static_cast<std::size_t>(s.slots)), segment(selected.size());
+        std::vector<int> selected(static_cast<std::size_t>(s.extent)), segment(selected.size());
         for (token const& t : s.tokens) selected[static_cast<std::size_t>(t.position)] = 1;
         for (std::int64_t p : s.nonfinite_position) selected[static_cast<std::size_t>(p)] = 1;
         std::int64_t size = 0;

@@ -43,7 +43,7 @@ TRM_INLINE void store_as_n(S* to, V v, std::size_t n) noexcept {
 template <class S, class V>
 TRM_INLINE void store_as(S* to, V v) noexcept {
     using U [[maybe_unused]] = storage_t<S>;
-    using I [[maybe_unused]] = detail::instructions_of<V>;
+    using isa [[maybe_unused]] = detail::instructions_of<V>;
     if constexpr (std::is_same_v<S, typename V::value_type>) {
         v.write(to);
     } else if constexpr (std::is_same_v<U, f16> && requires { isa::store_f16(to, v.r); }) {
@@ -58,7 +58,7 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
 /// Past the caches, for outputs that nobody reads soon; `to` aligned to the register. Ends with `stream_fence`.
 template <class V>
 TRM_INLINE void stream(typename V::value_type* to, V v) noexcept {
-    using I [[maybe_unused]] = detail::instructions_of<V>;
+    using isa [[maybe_unused]] = detail::instructions_of<V>;
     if constexpr (requires { isa::stream(to, v.r); }) {
         isa::stream(to, v.r);
     } else {
