@@ -142,7 +142,7 @@ TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int
     V const most(T(2981));  // e^8: no entry of a block whose lanes stay below is more than 8 nats above the base
     if (size <= n) s.rise_to(top_of_groups<V>(x, 0, 1, mask));
     std::int64_t i = 0;
-    for (int block = 1; i + size <= n; i += size, ++block) {
+    for (int done = 1; i + size <= n; i += size, ++done) {
         for (bool again = false;; again = true) {
             V const c = s.base.vc, b = s.base.vb;
             V all_e(T(0)), all_w(T(0));
@@ -177,7 +177,7 @@ TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int
                 return i;
             }
         }
-        if (block % chains_per_flush == 0) s.flush();
+        if (done % chains_per_flush == 0) s.flush();
     }
     s.flush();
     return i;
