@@ -110,7 +110,10 @@ void infinite_thresholds_are_no_mask(int n) {
         return std::visit([](auto const& c) { return !requires { c.keep; } && !requires { c.positive; }; }, m);
     });
     for (auto& m : with.spec.mask) std::visit(open, m);
-    // A sequence with a token that is not finite is rejected by any criterion over sequences, so here all are finite.
+    // A sequence with a token that is not finite is rejected by any criterion over sequences, so here all are finite: factors
+    // beyond the range of float are not.
+    with.spec.weight_factors.clear();
+    without.spec.weight_factors.clear();
     without.spec.mask.clear();
     with.remake();
     without.remake();
