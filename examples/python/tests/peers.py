@@ -10,7 +10,7 @@ import warnings
 DEPENDENCIES = {"accelerate", "bitsandbytes", "cachetools", "codetiming", "comet_ml", "datasets", "deepspeed",
                 "dill", "huggingface_hub", "hydra", "liger_kernel", "mlflow", "omegaconf", "orjson", "pandas",
                 "peft", "psutil", "pyarrow", "pydantic", "ray", "requests", "rich", "tensordict", "tqdm", "trackio",
-                "transformers", "vllm", "wandb"}
+                "transformers", "urllib3", "vllm", "wandb"}
 
 
 class _Meta(type):
