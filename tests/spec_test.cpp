@@ -396,3 +396,14 @@ TEST_CASE("any text is either a spec or refused at a place inside it", "[propert
     CHECK(accepted > 1000);
     CHECK(accepted < 60000);
 }
+
+TEST_CASE("numbers by a stream are those of from_chars", "[spec][unit]") {
+    for (char const* text : {"1", "1.5", "-2e-3", "2.5E+7", ".5", "1.", "-0", "0.1", "1e400", "-1e400", "x", "1x", "1e",
+                             "1e+", "+1", "0x10", "1,5", "-", "."}) {
+        INFO(text);
+        double want = 7, got = 7;
+        std::errc const error = detail::to_number(std::string_view(text), want);
+        CHECK(detail::to_number_by_stream(std::string_view(text), got) == error);
+        if (error == std::errc{}) CHECK(std::memcmp(&got, &want, sizeof got) == 0);
+    }
+}

@@ -103,8 +103,7 @@ struct centered_rows {
                                     to, false);
                      });
             std::int64_t const at = std::data(targets)[r] - panel.first;
-            if (at >= 0 && at < panel.columns)
-                y[at] = static_cast<float>(static_cast<double>(y[at]) + up / pi.temperature);
+            if (at >= 0 && at < panel.columns) add_to(y + at, up / pi.temperature);
         }
     }
 };

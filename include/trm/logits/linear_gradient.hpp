@@ -12,15 +12,14 @@ TRM_NAMESPACE_BEGIN
 namespace logits_detail {
 
 /// Rows of d logits from the gradients of log-probs and entropies.
-template <class V, class Targets, class T, class Keep>
+template <class V, class View, class Targets, class T>
 struct turned_rows {
+    View const& view;
     Targets const& targets;
     logits_gradient_in<T> const& in;
-    double temperature;
-    Keep const& is_kept;  ///< by row_mask
 
     [[nodiscard]] bool keep(std::int64_t r) const noexcept {
-        return is_kept(r) && is_finite(in.logsumexp[static_cast<std::size_t>(r)]) &&
+        return view.kept(r) && is_finite(in.logsumexp[static_cast<std::size_t>(r)]) &&
                (upstream_of(in, r).any() || sum_of(in.gathered, r).any);
     }
     void prepare(auto const&...) const noexcept {}
@@ -28,13 +27,13 @@ struct turned_rows {
     void operator()(std::int64_t, logits_panel<H, W> const& panel) const noexcept {
         for (std::int64_t i = 0; i < std::ssize(panel.rows); ++i) {
             std::int64_t const r = panel.rows[static_cast<std::size_t>(i)];
-            row_gradient const g(temperature, in.logsumexp[static_cast<std::size_t>(r)], upstream_of(in, r),
+            row_gradient const g(view.temperature, in.logsumexp[static_cast<std::size_t>(r)], upstream_of(in, r),
                                  sum_of(in.gathered, r).sum);
             std::int64_t const at = std::data(targets)[r] - panel.first;
             float* const x = panel.row(i);
             gradient_row<V>(g, static_cast<float const*>(x), x, panel.columns, at >= 0 && at < panel.columns ? at : -1,
                             false, false, whole_row{}, true);
-            add_gathered(in.gathered, r, temperature, panel.first, panel.columns, x);
+            add_gathered(in.gathered, r, view.temperature, panel.first, panel.columns, x);
         }
     }
 };
@@ -63,8 +62,7 @@ template <class Arch = simd::default_arch, class H, class W, token_ids Targets, 
     if (static_cast<std::int64_t>(workspace.size()) < linear_gradient_workspace<H, W>(v.width, b))
         return {errc::size_mismatch, -1, -1, "workspace"};
 
-    auto const is_kept = [&](std::int64_t r) { return v.kept(r); };
-    d::turned_rows<V, Targets, T, decltype(is_kept)> const turn{targets, in, v.temperature, is_kept};
+    d::turned_rows<V, linear_view<H, W>, Targets, T> const turn{v, targets, in};
     return d::linear_backward(v, out, d::aligned_arena(workspace), b, turn, exec);
 }
 

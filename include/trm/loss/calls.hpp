@@ -265,7 +265,7 @@ private:
         if (status s = detail::validate(call, batch, chosen); !s.ok()) return s;
         if (detail::wants_selection(call, batch, chosen))
             return {errc::missing_stream, -1, -1, "selection: call select first and pass what it gives"};
-        if (detail::has_factors(call) && batch.token_weights.empty() && batch.layout.extent() > 0)
+        if (call.core.has_factors() && batch.token_weights.empty() && batch.layout.extent() > 0)
             return {errc::missing_stream, -1, -1, "token_weights: call weigh first and pass what it gives"};
         return {};
     }

@@ -41,6 +41,8 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr bool has_sequence_criteria() noexcept { return (false || ... || Ms::is_sequence); }
     [[nodiscard]] static constexpr bool has_penalties() noexcept { return sizeof...(Ps) > 0; }
     [[nodiscard]] static constexpr bool has_weight() noexcept { return !std::is_same_v<Weight, no_weight>; }
+    [[nodiscard]] static constexpr bool has_factors() noexcept { return false; }  // see weigh_tokens
+    static constexpr void each_factor(auto const&) noexcept {}
     /// True if a token's term depends on its whole sequence, so that statistics must come first.
     [[nodiscard]] static constexpr bool two_pass() noexcept {
         return Weight::sums > 0 || penalty_slot > surrogate_slot || sum_capacity > penalty_slot;
@@ -180,7 +182,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             auto const& penalty = std::get<index>(penalties);
             if constexpr ((needs_of(std::tuple_element_t<index, std::tuple<Ps...>>{}) & need::any_ratio) != 0)
                 clamps.template enter<stage::penalty>(penalty, t);
-            add_penalty(penalty, penalty.over, t, of_penalties, decided.penalty);
+            add_penalty(penalty, t, of_penalties, decided.penalty);
         });
     }
 

@@ -78,11 +78,11 @@ TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcep
     t.clipped = s.clipped;
 }
 template <class Penalty, class V, bool P>
-TRM_INLINE void add_penalty(Penalty const& p, ratio_kind over, token<V, P>& t, penalty_clamp<V> const& clamp,
+TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, penalty_clamp<V> const& clamp,
                             sequence_constants const& of_sequence) noexcept {
     auto const terms = [&]() __attribute__((always_inline)) {
         if constexpr (sequence_sums_of<Penalty> > 0) {
-            return p(t, t[over], clamp, of_sequence);
+            return p(t, t[p.over], clamp, of_sequence);
         } else {
             return p(t, clamp);
         }

@@ -158,7 +158,7 @@ template <class Penalty, class V>
     on_unit_of<V>([&]() __attribute__((always_inline)) {
         penalty_clamp<V> const clamp(c);
         each_register(t, [&, p = policy, of_sequence = constants](auto& k, int j) __attribute__((always_inline)) {
-            add_penalty(p, p.over, k, clamp, of_sequence);
+            add_penalty(p, k, clamp, of_sequence);
             t.penalty.set(j, k.penalty);
             t.penalty_slope.set(j, k.penalty_slope);
             t.penalty_all.set(j, k.penalty_all);

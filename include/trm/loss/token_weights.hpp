@@ -18,7 +18,6 @@ struct one_factor {
     [[nodiscard]] unsigned needs() const noexcept { return factor_needs(weight, weight.over); }
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept { return ratio_kind::current_over_rollout; }
     [[nodiscard]] status validate() const noexcept { return weight.validate(); }
-    [[nodiscard]] static constexpr bool has_factors() noexcept { return true; }
     template <class F>
     void each_factor(F&& f) const {
         f(weight, weight.over);

@@ -182,8 +182,8 @@ template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T>
 void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, run_work<Core>* work,
                int runs) noexcept {
     simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-        if constexpr (Kind ==
-                      pass_kind::plain) {  // as apply_runs and pass_of see to it: what is not there needs no code
+        // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
+        if constexpr (Kind == pass_kind::plain) {
             if (Proximal && io.proximal == nullptr) __builtin_unreachable();
             if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
         }

@@ -47,15 +47,22 @@ TRM_INLINE void write_scores(token<V, P> const& t, V const* out, std::int64_t k,
     if (to.advantages != nullptr) write_doubles(t.advantage, to.advantages + k, n);
     simd::store_mask(to.active + k, t.active, n);
 }
-/// The first token from k on that loss_mask selects but that is not finite. There is one.
-template <class S, class T>
-[[nodiscard]] std::int64_t find_nonfinite(stream_pointers<S, T> const& io, token_run where, std::int64_t k,
-                                          score_memory const& to) noexcept {
-    while (to.active[k] != 0 || (io.mask != nullptr && io.mask[where.begin + k] == 0)) ++k;
-    return k;
+/// Scores a run of tokens, `step` at a time: score(k, n) does n of them from the run's k-th on, and says how many count. Returns
+/// the first token that loss_mask selects but that is not finite, or the run's size.
+template <class S, class T, class F>
+TRM_INLINE std::int64_t score_steps(stream_pointers<S, T> const& io, token_run where, std::int64_t step,
+                                    score_memory const& to, F const& score) noexcept {
+    std::int64_t nonfinite = where.size;
+    for (std::int64_t k = 0; k < where.size; k += step) {
+        register_counts const counted = score(k, (std::min)(step, where.size - k));
+        if (counted.active == counted.selected || nonfinite < where.size) continue;
+        for (nonfinite = k; to.active[nonfinite] != 0 || (io.mask != nullptr && io.mask[where.begin + nonfinite] == 0);)
+            ++nonfinite;
+    }
+    return nonfinite;
 }
-
-/// Scores a run of tokens. Returns its first token that loss_mask selects but that is not finite, or the run's size.
+/// `score_steps` of a criterion: register by register, or, for policies chosen at run time, tile by tile, where what depends on
+/// the storage type reads, what depends on the criterion scores, and nothing is compiled for each pair of them.
 template <class V, bool Proximal, class Core, class S, class Criterion>
 TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io,
                                      token_run where, double advantage, log_ratio_clamps const& clamps,
@@ -64,40 +71,29 @@ TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typena
     token_limits<V> const limits(clamps);
     V const of_sequence = simd::broadcast<V>(advantage);
     bool const checks_all = io.token_weight != nullptr;
-    std::int64_t nonfinite = where.size;
-    for (std::int64_t k = 0; k < where.size; k += static_cast<std::int64_t>(V::size)) {
-        auto const n = static_cast<std::size_t>((std::min<std::int64_t>)(V::size, where.size - k));
-        std::int64_t const at = where.begin + k;
-        token<V, Proximal> t{};
-        V out[Criterion::channels];
-        register_counts const counted = read_tokens(want, io, at, n, of_sequence, limits, checks_all, false, t);
-        if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
-        criterion.score(t, out);
-        write_scores<Criterion::channels>(t, out, k, n, to);
-        if (counted.active != counted.selected && nonfinite == where.size) nonfinite = find_nonfinite(io, where, k, to);
+    if constexpr (Core::is_static) {
+        auto const score = [&](std::int64_t k, std::int64_t tokens) __attribute__((always_inline)) {
+            auto const n = static_cast<std::size_t>(tokens);
+            token<V, Proximal> t{};
+            V out[Criterion::channels];
+            register_counts const counted =
+                read_tokens(want, io, where.begin + k, n, of_sequence, limits, checks_all, false, t);
+            if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
+            criterion.score(t, out);
+            write_scores<Criterion::channels>(t, out, k, n, to);
+            return counted;
+        };
+        return score_steps(io, where, static_cast<std::int64_t>(V::size), to, score);
+    } else {
+        tile<V> tokens;
+        tile_reader<V, S, Proximal> reader(want, io, limits, checks_all, false, tokens);
+        auto const score = [&](std::int64_t k, std::int64_t n) __attribute__((always_inline)) {
+            register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
+            core.score(criterion, tokens, n, to.from(static_cast<std::size_t>(k)));
+            return counted;
+        };
+        return score_steps(io, where, tile<V>::tokens, to, score);
     }
-    return nonfinite;
-}
-/// The same tile by tile, for policies chosen at run time: what depends on the storage type reads, what depends on the criterion
-/// scores, and nothing is compiled for each pair of them.
-template <class V, bool Proximal, class Core, class S, class Criterion>
-TRM_INLINE std::int64_t score_tiles(Core const& core, stream_pointers<S, typename V::value_type> const& io,
-                                    token_run where, double advantage, log_ratio_clamps const& clamps,
-                                    Criterion const& criterion, score_memory const& to) noexcept {
-    wanted<Proximal> const want(core);
-    token_limits<V> const limits(clamps);
-    V const of_sequence = simd::broadcast<V>(advantage);
-    bool const checks_all = io.token_weight != nullptr;
-    std::int64_t nonfinite = where.size;
-    tile<V> tokens;
-    tile_reader<V, S, Proximal> reader(want, io, limits, checks_all, false, tokens);
-    for (std::int64_t k = 0; k < where.size; k += tile<V>::tokens) {
-        std::int64_t const n = (std::min)(tile<V>::tokens, where.size - k);
-        register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
-        core.score(criterion, tokens, n, to.from(static_cast<std::size_t>(k)));
-        if (counted.active != counted.selected && nonfinite == where.size) nonfinite = find_nonfinite(io, where, k, to);
-    }
-    return nonfinite;
 }
 template <class Call, class S, class T, class Criterion>
 std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_pointers<storage_t<S>, T> const& io,
@@ -107,12 +103,8 @@ std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_poin
     std::int64_t nonfinite = 0;
     auto const score = [&]<bool Proximal>(std::bool_constant<Proximal>) {
         simd::on_unit<typename Call::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-            using V = simd::vec<T, Unit>;
-            if constexpr (Call::core_type::is_static) {
-                nonfinite = score_tokens<V, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
-            } else {
-                nonfinite = score_tiles<V, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
-            }
+            nonfinite =
+                score_tokens<simd::vec<T, Unit>, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
         });
     };
     io.proximal != nullptr ? score(std::true_type{}) : score(std::false_type{});

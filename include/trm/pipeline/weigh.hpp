@@ -174,24 +174,16 @@ template <class Call, class S, class Executor>
         std::copy_n(b.token_weights.data(), extent, to);
     }
     status s;
-    if constexpr (requires { call.core.has_factors(); })
-        call.core.each_factor([&](auto const& w, ratio_kind over) {
-            if (s.ok()) s = weigh(w, over, b, call.options.log_ratio_clamp.weight, to, execute, scratch);
-        });
+    call.core.each_factor([&](auto const& w, ratio_kind over) {
+        if (s.ok()) s = weigh(w, over, b, call.options.log_ratio_clamp.weight, to, execute, scratch);
+    });
     return s;
-}
-
-/// Does the loss have factors, so that the phases need token_weights?
-template <class Call>
-[[nodiscard]] bool has_factors(Call const& call) noexcept {
-    if constexpr (requires { call.core.has_factors(); }) return call.core.has_factors();
-    return false;
 }
 /// Works out the factors of a loss that has some, in the memory of `scratch`.
 template <class Call, class S, class Executor>
 [[nodiscard]] status bring_weights(Call const& call, batch_view<S>& b, Executor&& execute, workspace& scratch) {
     auto const extent = static_cast<std::size_t>(b.layout.extent());
-    if (!has_factors(call) || extent == 0) return {};
+    if (!call.core.has_factors() || extent == 0) return {};
     using real = typename batch_view<S>::real;
     auto* const to = reinterpret_cast<real*>(scratch.reserve(workspace::purpose::weights, extent * sizeof(real)));
     if (to == nullptr) return {errc::out_of_memory, -1, -1, "token weights"};

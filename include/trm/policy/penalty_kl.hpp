@@ -36,6 +36,25 @@ struct importance {
 };
 }  // namespace kl_gradient
 
+namespace detail {
+
+/// What all forms of reference_kl have in common.
+template <class P>
+void reference_kl_fields(auto& f) {
+    f("estimator", &P::estimator, true);
+    f("beta", &P::beta, true);
+    f("sees", &P::tokens);
+    f("input_clamp", &P::input_clamp);
+    f("output_clamp", &P::output_clamp);
+}
+template <class P>
+[[nodiscard]] constexpr status check_reference_kl(P const& p) noexcept {
+    bool const ok = is_finite(p.beta) && p.input_clamp > 0 && p.output_clamp > 0;
+    return ok ? status{} : status{errc::bad_threshold, -1, -1, P::name};
+}
+
+}  // namespace detail
+
 /// beta * clamp(D(clamp(x, +-input_clamp)), +-output_clamp), D one of k1 = -x, k2 = x^2/2, k3 = e^x - 1 - x, |x|, with the
 /// chosen gradient; nats. Where a clamp acts the gradient is 0, straight_through excepted. The input is also clamped to
 /// the loss's penalty clamp. Trainers: input 20, output 10 in verl, SkyRL and NeMo-RL (k3); output 10 alone in slime
@@ -57,13 +76,7 @@ struct reference_kl {
 
     static constexpr char const* name = "reference_kl";
     static constexpr type_choice choice{"gradient", Gradient::name};
-    static void fields(auto f) {
-        f("estimator", &reference_kl::estimator, true);
-        f("beta", &reference_kl::beta, true);
-        f("sees", &reference_kl::tokens);
-        f("input_clamp", &reference_kl::input_clamp);
-        f("output_clamp", &reference_kl::output_clamp);
-    }
+    static void fields(auto f) { detail::reference_kl_fields<reference_kl>(f); }
     static constexpr bool reads_ratio = requires { Gradient::over; };
     static constexpr ratio_kind over = [] {
         if constexpr (reads_ratio) {
@@ -73,10 +86,7 @@ struct reference_kl {
         }
     }();
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
-    [[nodiscard]] constexpr status validate() const noexcept {
-        bool const ok = is_finite(beta) && input_clamp > 0 && output_clamp > 0;
-        return ok ? status{} : status{errc::bad_threshold, -1, -1, "reference_kl"};
-    }
+    [[nodiscard]] constexpr status validate() const noexcept { return detail::check_reference_kl(*this); }
     template <class V, bool P>
     TRM_INLINE penalty_terms<V> operator()(token<V, P> const& t, penalty_clamp<V> const& clamp) const noexcept {
         log_ratio<V> l;

@@ -31,21 +31,12 @@ struct reference_kl<D, kl_gradient::importance_of_sequence> {
 
     static constexpr char const* name = "reference_kl";
     static constexpr type_choice choice{"gradient", kl_gradient::importance_of_sequence::name};
-    static void fields(auto f) {
-        f("estimator", &reference_kl::estimator, true);
-        f("beta", &reference_kl::beta, true);
-        f("sees", &reference_kl::tokens);
-        f("input_clamp", &reference_kl::input_clamp);
-        f("output_clamp", &reference_kl::output_clamp);
-    }
+    static void fields(auto f) { detail::reference_kl_fields<reference_kl>(f); }
     static constexpr bool reads_ratio = true;
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 3;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
-    [[nodiscard]] constexpr status validate() const noexcept {
-        bool const ok = is_finite(beta) && input_clamp > 0 && output_clamp > 0;
-        return ok ? status{} : status{errc::bad_threshold, -1, -1, "reference_kl"};
-    }
+    [[nodiscard]] constexpr status validate() const noexcept { return detail::check_reference_kl(*this); }
     /// sum += y, 1 and D of the tokens that the penalty sees.
     template <class V, bool P>
     TRM_INLINE void measure(token<V, P> const& t, log_ratio<V> const& y, penalty_clamp<V> const& clamp,
