@@ -380,6 +380,13 @@ TEST_CASE("binary divergences are functions of the probabilities, whatever the c
     SECTION("f64") { check_binary_by_hand<double>(); }
 }
 
+TEST_CASE("the oracle's binary KL where q / p overflows: -log(1 - q) is left", "[loss][unit]") {
+    double const log_q = -0.33446876671195686, want = -std::log(-std::expm1(log_q));
+    for (double const log_p : {-30000.0, -11400.0, -1e300})
+        CHECK(std::fabs(reference::bernoulli_kl(log_p, log_q) - want) < 1e-14);
+    double const p = std::exp(log_q), back = p * (log_q + 30000) + (1 - p) * std::log(1 - p);
+    CHECK(reference::bernoulli_kl(log_q, -30000.0) == Approx(back).epsilon(1e-13));
+}
 TEST_CASE("unbiased gradients of k3 are exactly x times beta and the ratio", "[loss][unit]") {
     using V = simd::vec<float, simd::scalar>;
     for (float x : {16.93f, 14.71f, -16.93f, 0.001f, 19.9f, -1e-6f}) {

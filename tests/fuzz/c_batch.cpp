@@ -116,8 +116,8 @@ trm_batch batch_from(memory& m, fuzz::bytes& in) {
     }
     if (in.below(32) == 0) b.cu_seqlens = nullptr;
     auto* ids = m.of<std::int32_t>(b.runs, in, true);
-    if (in.below(8) > 0 && b.sequences > 0)
-        for (std::int64_t i = 0; i < b.runs && i < 65536; ++i) ids[i] = static_cast<std::int32_t>(ids[i] % b.sequences);
+    if (in.below(8) > 0 && b.sequences > 0 && b.runs <= 65536)  // beyond, there is no memory
+        for (std::int64_t i = 0; i < b.runs; ++i) ids[i] = static_cast<std::int32_t>(ids[i] % b.sequences);
     b.sequence_of = in.below(32) == 0 ? nullptr : ids;
     int const width = b.dtype == TRM_F64 ? 8 : b.dtype == TRM_F32 ? 4 : 2, real = b.dtype == TRM_F64 ? 8 : 4;
     b.logp = stream(m, in, b.tokens, width);
