@@ -43,11 +43,11 @@ TRM_INLINE V divergence_of(any_divergence const&, token<V, P> const& t) noexcept
 namespace detail {
 
 template <class D, class V, bool P>
-TRM_INLINE V listed_divergence(token<V, P> const& t, ratio_kind over) noexcept {
+TRM_INLINE V listed_divergence(token<V, P> const& t, log_ratio<V> const& l) noexcept {
     if constexpr (std::is_same_v<D, given>) {
         return t.given;
     } else {
-        return D{}(t[over]);
+        return D{}(l);
     }
 }
 
@@ -56,7 +56,7 @@ TRM_INLINE V listed_divergence(token<V, P> const& t, ratio_kind over) noexcept {
 template <class V, bool P>
 void set_divergence(any_divergence const& d, token<V, P>& t) noexcept {
     at_type(catalogue::divergences{}, d.index,
-            [&]<class D>(std::type_identity<D>) { t.divergence = detail::listed_divergence<D>(t, d.over); });
+            [&]<class D>(std::type_identity<D>) { t.divergence = detail::listed_divergence<D>(t, t[d.over]); });
 }
 /// As for the divergence itself: `given` looks at no log-ratio.
 [[nodiscard]] constexpr unsigned needs_of(any_divergence const& d) noexcept {

@@ -92,14 +92,16 @@ public:
                 },
                 any);
     }
-    /// The surrogate alone, of a tile without exceptions: write(tokens, j, objective) has its terms.
+    /// The surrogate alone, of a tile without exceptions but by loss_mask: `write` has its terms.
     template <class V, class Write>
-    void apply_plain(tile<V> const& t, decision const& decided, Write const& write, V& objective) const noexcept {
-        std::visit(
-            [&](auto const& s) {
-                apply_surrogate_plain(s, spec->surrogate.over, t, decided.constants, write, objective);
-            },
-            spec->surrogate.policy);
+    void apply_plain(tile<V> const& t, decision const& decided, Write const& write) const noexcept {
+        std::visit([&](auto const& s) { apply_surrogate_plain(s, spec->surrogate.over, t, decided.constants, write); },
+                   spec->surrogate.policy);
+    }
+    template <class V>
+    [[nodiscard]] bool describes_ratio_of_surrogate(tile<V> const& t) const noexcept {
+        auto const rows = [&](ratio_kind over) { return t.ratio_of[static_cast<int>(resolve(over, true))]; };
+        return rows(spec->surrogate.over) == rows(this->diagnose_over());
     }
     /// What a selection looks at, for the n tokens of a tile.
     template <class Criterion, class V>

@@ -17,8 +17,8 @@ template <class V>
 void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
     at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
-            each_register(t, [&, over = d.over](auto const& k, int j) __attribute__((always_inline)) {
-                t.divergence.set(j, listed_divergence<D>(k, over));
+            each_register(t, d.over, [&](auto const& k, auto const& l, int j) __attribute__((always_inline)) {
+                t.divergence.set(j, listed_divergence<D>(k, l));
             });
         });
     });
@@ -34,6 +34,15 @@ template <class D>
 inline constexpr bool is_simple_divergence =
     is_estimator<D>::value || std::is_same_v<D, ratio> || std::is_same_v<D, given>;
 
+/// The log-ratio that a criterion chosen at run time looks at.
+template <class M>
+[[nodiscard]] ratio_kind kind_looked_at(M const& criterion) noexcept {
+    if constexpr (requires { criterion.divergence.over; }) {
+        return criterion.divergence.over;
+    } else {
+        return criterion.over;
+    }
+}
 /// f(type of the divergence, or void, is the tile clean?) for a criterion: the divergences of others are rows by then.
 template <class M, class V, class F>
 void with_divergence(M const& criterion, tile<V>& t, F&& f) noexcept {
@@ -50,9 +59,10 @@ void with_divergence(M const& criterion, tile<V>& t, F&& f) noexcept {
     f(std::type_identity<void>{}, std::false_type{});
 }
 template <class D, class M, class V>
-TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, token<V, true>& k) noexcept {
+TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, log_ratio<V> const& l,
+                                token<V, true>& k) noexcept {
     if constexpr (!std::is_void_v<D>) {
-        k.divergence = listed_divergence<D>(k, criterion.divergence.over);
+        k.divergence = listed_divergence<D>(k, l);
     } else if constexpr (requires { criterion.divergence; }) {
         k.divergence = t.divergence[j];
     }
@@ -63,13 +73,14 @@ template <class M, class V>
     with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             int failed = 0;
-            each_register<Clean>(t, [&, policy = criterion, number = bit, writes = reasons](auto& k, int j)
-                                        __attribute__((always_inline)) {
-                                            take_divergence<D>(policy, t, j, k);
-                                            failed += test_tokens(policy, number, k);
-                                            t.keep[j] = k.keep;
-                                            if (writes) t.reasons.set(j, k.reasons);
-                                        });
+            each_register<Clean>(t, kind_looked_at(criterion),
+                                 [&, policy = criterion, number = bit, writes = reasons](auto& k, auto const& l, int j)
+                                     __attribute__((always_inline)) {
+                                         take_divergence<D>(policy, t, j, l, k);
+                                         failed += test_tokens(policy, number, k);
+                                         t.keep[j] = k.keep;
+                                         if (writes) t.reasons.set(j, k.reasons);
+                                     });
             rejected = failed;
         });
     });
@@ -80,10 +91,11 @@ void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
     with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
-            each_register<Clean>(t, [&, policy = criterion](auto& k, int j) __attribute__((always_inline)) {
-                take_divergence<D>(policy, t, j, k);
-                policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
-            });
+            each_register<Clean>(t, kind_looked_at(criterion),
+                                 [&, policy = criterion](auto& k, auto const& l, int j) __attribute__((always_inline)) {
+                                     take_divergence<D>(policy, t, j, l, k);
+                                     policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
+                                 });
             if constexpr (M::sums > 0) *sums = s;
             if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
         });
@@ -112,13 +124,14 @@ void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, V* tot
     on_unit_of<V>([&]() __attribute__((always_inline)) {
         if constexpr (weight_sums<W> > 0) {
             V sum = *total;
-            each_register(t, [&, kind = over](auto const& k, int)
-                                 __attribute__((always_inline)) { sum = sum + measured_weight(w, k, k[kind]); });
+            each_register(t, over, [&](auto const& k, auto const& l, int) __attribute__((always_inline)) {
+                sum = sum + measured_weight(w, k, l);
+            });
             *total = sum;
         }
         if (shared)
-            each_register(t, [&, kind = over](auto const& k, int j) __attribute__((always_inline)) {
-                t.weight.set(j, simd::pin(token_part(w, k[kind]) * k.factor));
+            each_register(t, over, [&](auto const& k, auto const& l, int j) __attribute__((always_inline)) {
+                t.weight.set(j, simd::pin(token_part(w, l) * k.factor));
             });
     });
 }
@@ -129,8 +142,9 @@ void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) n
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             V local[static_cast<std::size_t>(width)];
             for (int k = 0; k < width; ++k) local[k] = sums[k];
-            each_register(t, [&, kind = over](auto const& k, int)
-                                 __attribute__((always_inline)) { s.measure(k, k[kind], local); });
+            each_register(t, over, [&](auto const& k, auto const& l, int) __attribute__((always_inline)) {
+                s.measure(k, l, local);
+            });
             for (int k = 0; k < width; ++k) sums[k] = local[k];
         });
 }
@@ -148,8 +162,9 @@ template <class W, class V>
 [[gnu::noinline]] void apply_weight(W const& policy, ratio_kind over, tile<V>& t, double of_sequence,
                                     double factor) noexcept {
     on_unit_of<V>([&]() __attribute__((always_inline)) {
-        each_register(t, [&, w = policy, kind = over, s = of_sequence, f = factor](auto const& k, int j)
-                             __attribute__((always_inline)) { t.weight.set(j, weight_of(w, k[kind], s, f)); });
+        each_register(t, over,
+                      [&, w = policy, s = of_sequence, f = factor](auto const&, auto const& l, int j)
+                          __attribute__((always_inline)) { t.weight.set(j, weight_of(w, l, s, f)); });
     });
 }
 template <class Penalty, class V>
@@ -167,9 +182,8 @@ template <class Penalty, class V>
     });
 }
 template <class P, class V>
-TRM_INLINE void set_terms(P const& s, token<V, true>& t, ratio_kind over,
+TRM_INLINE void set_terms(P const& s, token<V, true>& t, log_ratio<V> const& l,
                           sequence_constants const& constants) noexcept {
-    auto const& l = t[over];
     if constexpr (sequence_sums_of<P> > 0) {
         store_terms(t, s(t, l, constants));
     } else {
@@ -180,27 +194,28 @@ template <class P, class V>
 [[gnu::noinline]] void apply_surrogate(P const& policy, ratio_kind over, tile<V>& t,
                                        sequence_constants const& constants) noexcept {
     on_unit_of<V>([&]() __attribute__((always_inline)) {
-        each_register(t, [&, s = policy, kind = over, c = constants](auto& k, int j) __attribute__((always_inline)) {
-            set_terms(s, k, kind, c);
-            t.value.set(j, k.value);
-            t.slope.set(j, k.slope);
-            t.clipped[j] = k.clipped;
-        });
+        each_register(t, over,
+                      [&, s = policy, c = constants](auto& k, auto const& l, int j) __attribute__((always_inline)) {
+                          set_terms(s, k, l, c);
+                          t.value.set(j, k.value);
+                          t.slope.set(j, k.slope);
+                          t.clipped[j] = k.clipped;
+                      });
     });
 }
-/// Of a clean tile.
+/// Of a tile without exceptions: write(tokens, log-ratio, j, sums of the loop) has the surrogate's terms.
 template <class P, class V, class Write>
 [[gnu::noinline]] void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
-                                             sequence_constants const& constants, Write const& write,
-                                             V& objective) noexcept {
+                                             sequence_constants const& constants, Write const& write) noexcept {
     on_unit_of<V>([&]() __attribute__((always_inline)) {
-        V sum = objective;
-        each_register<true>(t, [&, s = policy, kind = over, c = constants, writes = write](auto& k, int j)
-                                   __attribute__((always_inline)) {
-                                       set_terms(s, k, kind, c);
-                                       writes(k, j, sum);
-                                   });
-        objective = sum;
+        auto sums = write.begin();
+        each_register<true>(t, over,
+                            [&, s = policy, c = constants, writes = write](auto& k, auto const& l, int j)
+                                __attribute__((always_inline)) {
+                                    set_terms(s, k, l, c);
+                                    writes(k, l, j, sums);
+                                });
+        write.end(sums);
     });
 }
 

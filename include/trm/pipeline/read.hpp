@@ -195,6 +195,12 @@ struct token_limits {
 /// How many tokens of a register are in loss_mask; of these finite; of these with a log-probability above 0.
 struct register_counts {
     int selected, active, positive;
+    TRM_INLINE register_counts& operator+=(register_counts const& o) noexcept {
+        selected += o.selected;
+        active += o.active;
+        positive += o.positive;
+        return *this;
+    }
 };
 /// One register of n tokens, whatever stands there. `checks_all`: there are streams that only the checked form reads.
 /// `describe`: log-probabilities above 0 are counted.

@@ -67,11 +67,11 @@ template <class V, bool Proximal, class Core, class S, class Criterion>
 TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io,
                                      token_run where, double advantage, log_ratio_clamps const& clamps,
                                      Criterion const& criterion, score_memory const& to) noexcept {
-    wanted<Proximal> const want(core);
-    token_limits<V> const limits(clamps);
     V const of_sequence = simd::broadcast<V>(advantage);
     bool const checks_all = io.token_weight != nullptr;
     if constexpr (Core::is_static) {
+        wanted<Proximal> const want(core);
+        token_limits<V> const limits(clamps);
         auto const score = [&](std::int64_t k, std::int64_t tokens) __attribute__((always_inline)) {
             auto const n = static_cast<std::size_t>(tokens);
             token<V, Proximal> t{};
@@ -86,7 +86,7 @@ TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typena
         return score_steps(io, where, static_cast<std::int64_t>(V::size), to, score);
     } else {
         tile<V> tokens;
-        tile_reader<V, S, Proximal> reader(want, io, limits, checks_all, false, tokens);
+        tile_reader<V, S> reader(core, io, call_numbers{clamps, false}, checks_all, tokens);
         auto const score = [&](std::int64_t k, std::int64_t n) __attribute__((always_inline)) {
             register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
             core.score(criterion, tokens, n, to.from(static_cast<std::size_t>(k)));
@@ -107,7 +107,11 @@ std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_poin
                 score_tokens<simd::vec<T, Unit>, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
         });
     };
-    io.proximal != nullptr ? score(std::true_type{}) : score(std::false_type{});
+    if (!Call::core_type::is_static || io.proximal != nullptr) {
+        score(std::true_type{});
+    } else {
+        score(std::false_type{});
+    }
     return nonfinite;
 }
 

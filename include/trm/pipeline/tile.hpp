@@ -21,13 +21,13 @@ TRM_INLINE void on_unit_of(F const& f) noexcept {
 #endif
 }
 
-/// Up to 32 registers of tokens, one array per quantity, as large as fits into the first-level cache. Arrays that the loss does
+/// Up to 32 or 64 registers of tokens, one array per quantity. Ten arrays fit into the first-level cache; those that the loss does
 /// not want are never touched. Lanes that are not active hold zeros.
 template <class V>
 struct tile {
     using T = typename V::value_type;
     using mask = typename V::mask;
-    static constexpr int registers = 32;
+    static constexpr int registers = V::size * sizeof(T) < 64 ? 64 : 32;
     static constexpr auto width = static_cast<std::int64_t>(V::size);
     static constexpr std::int64_t tokens = registers * width;
 
@@ -47,7 +47,9 @@ struct tile {
     };
 
     int used;  ///< registers
-    bool clean;  ///< no token is an exception: everything is active, nothing is clamped
+    bool in_range;  ///< no token is an exception but by loss_mask: the others are active, and no clamp acts
+    bool clean;  ///< nor by loss_mask
+    bool dirty = true;  ///< some of active, unclamped or keep may be false
     stream logp, rollout, proximal, ref, given, advantage;
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;
     mask active[registers], allowed[registers], marked[registers];
@@ -60,19 +62,27 @@ struct tile {
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
 
     TRM_INLINE tile() noexcept {
-        if constexpr (V::is_scalar) {  // a bool must hold a value, even one that nobody looks at
-            for (auto* masks : {active, allowed, marked, keep, clipped})
-                std::fill_n(masks, registers, !mask::everywhere());
-            for (auto& r : ratios) std::fill_n(r.unclamped, registers, !mask::everywhere());
-        }
+        if constexpr (V::is_scalar)  // a bool must hold a value, even one that nobody looks at
+            for (auto* masks : {allowed, marked, clipped}) std::fill_n(masks, registers, !mask::everywhere());
+    }
+    /// Before anything is read: nothing is known to be an exception. Tiles follow each other in one place, and nearly none has any.
+    TRM_INLINE void begin() noexcept {
+        if (!dirty) return;
+        for (auto* masks : {active, keep}) std::fill_n(masks, registers, mask::everywhere());
+        for (auto& r : ratios) std::fill_n(r.unclamped, registers, mask::everywhere());
+        dirty = false;
     }
 
+    /// A register without exceptions.
     TRM_INLINE void store_ratio(ratio_kind kind, int j, log_ratio<V> const& l) noexcept {
         ratio_rows& r = ratios[static_cast<int>(kind)];
         r.value.set(j, l.value);
         r.exp.set(j, l.exp);
         r.k3.set(j, l.k3);
-        r.unclamped[j] = l.unclamped;
+    }
+    TRM_INLINE void store_any_ratio(ratio_kind kind, int j, log_ratio<V> const& l) noexcept {
+        store_ratio(kind, j, l);
+        ratios[static_cast<int>(kind)].unclamped[j] = l.unclamped;
     }
     /// All log-ratios are as this clamp has them.
     void in_stage(clamp_range c) noexcept {
@@ -82,7 +92,7 @@ struct tile {
     void enter(ratio_kind over, bool has_proximal, clamp_range c) noexcept {
         auto const kind = static_cast<std::size_t>(resolve(over, has_proximal));
         auto const own = static_cast<ratio_kind>(ratio_of[kind] - ratios);
-        if (clean || clamped[static_cast<int>(own)] == c) return;
+        if (in_range || clamped[static_cast<int>(own)] == c) return;
         clamped[static_cast<int>(own)] = c;
         take_again(own, target_of[kind], behaviour_of[kind], c);
     }
@@ -92,7 +102,7 @@ struct tile {
             for (int j = 0; j < used; ++j) {
                 log_ratio<V> l;
                 set_log_ratio(l, target[j], behaviour[j], active[j], lower, upper);
-                store_ratio(own, j, l);
+                store_any_ratio(own, j, l);
             }
         });
     }
@@ -167,18 +177,21 @@ struct tile {
     }
 };
 
-/// f(tokens, j) for every register j of a tile. `Clean`: what tile::clean says is known.
+/// f(tokens, l, j) for every register j of a tile, l being the log-ratio `over`. `Clean`: what tile::clean says is known.
 template <bool Clean = false, class V, class F>
-TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
+TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
     auto const columns = from.columns();
+    auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)));  // once, not for every register
     int const used = from.used;
     auto const one = [&](int j) __attribute__((always_inline)) {
         token<V, true> t;
+        log_ratio<V> l;
         columns.load(j, t);
+        chosen.load(j, l);
         if constexpr (Clean)
-            t.active = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
+            t.active = l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
                 t.current_over_proximal.unclamped = V::mask::everywhere();
-        f(t, j);
+        f(t, l, j);
     };
     int j = 0;
     if constexpr (Clean)  // written out twice, so that f knows whether j is even
@@ -187,6 +200,12 @@ TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
             one(j | 1);
         }
     for (; j < used; ++j) one(j);
+}
+/// The same without.
+template <class V, class F>
+TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
+    each_register(from, ratio_kind::current_over_rollout,
+                  [&](auto& t, auto const&, int j) __attribute__((always_inline)) { f(t, j); });
 }
 
 /// Zeros in all registers of rows.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/pipeline/tally.hpp>
 #include <trm/pipeline/tile.hpp>
 
 #include <cstring>
@@ -8,143 +9,212 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The first step: tokens of a run into a tile. `Proximal`: the batch has proximal_logp.
-template <class V, class S, bool Proximal>
+/// The first step: tokens of a run into a tile.
+template <class V, class S>
 class tile_reader {
     using T = typename V::value_type;
     static constexpr bool same_type = std::is_same_v<S, T>;
     static constexpr bool same_reals = std::is_same_v<default_arithmetic_t<S>, T>;
+    static constexpr int width = static_cast<int>(V::size);
+    /// Bytes ahead that streams are asked for: a tile. While the steps that follow compute, the memory would be idle.
+    static constexpr std::size_t tile_ahead = sizeof(S) * tile<V>::tokens;
 
-    wanted<Proximal> const want;
+    wanted<false> const want_two;  ///< of current and rollout policy
+    wanted<true> const want_three;  ///< if there is a proximal one
     stream_pointers<S, T> const io;
     token_limits<V> const limits;
     bool const checks_all, describe;
     tile<V>& to;
 
 public:
-    TRM_INLINE tile_reader(wanted<Proximal> const& wants, stream_pointers<S, T> const& streams,
-                           token_limits<V> const& compared, bool all, bool describes, tile<V>& where) noexcept
-        : want(wants), io(streams), limits(compared), checks_all(all), describe(describes), to(where) {}
+    template <class Core>
+    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& streams, call_numbers const& call, bool all,
+                           tile<V>& where) noexcept
+        : want_two(core),
+          want_three(core),
+          io(streams),
+          limits(call.clamps),
+          checks_all(all),
+          describe(call.diagnose),
+          to(where) {}
 
     /// Reads [at, end), at most a tile, and says how many tokens count.
     [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
-        bool const selects_all =
-            io.mask == nullptr || std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
-        bool const plain = !checks_all && selects_all;
-        auto const whole = static_cast<int>((end - at) / tile<V>::width);  // registers
-        bool direct = plain && same_type && whole * tile<V>::width == end - at;
-        int j = plain ? read_clean(at, 0, whole, direct, advantage) : 0;
-        if (direct && j < whole) {  // from the beginning, with copies
-            direct = false;
-            j = read_clean(at, 0, j, direct, advantage);
-        }
-        bool clean = true;
-        register_counts all{j * static_cast<int>(tile<V>::width), j * static_cast<int>(tile<V>::width), 0};
-        for (std::int64_t t = at + j * tile<V>::width; t < end; t += tile<V>::width) {
-            clean = false;
-            register_counts const here =
-                read_any(t, j++, static_cast<std::size_t>((std::min)(tile<V>::width, end - t)), advantage);
-            all = {all.selected + here.selected, all.active + here.active, all.positive + here.positive};
-            if (!plain || j >= whole) continue;
-            int const next = read_clean(at, j, whole, direct, advantage);
-            all.selected += (next - j) * static_cast<int>(tile<V>::width);
-            all.active += (next - j) * static_cast<int>(tile<V>::width);
-            t += (next - j) * tile<V>::width;
-            j = next;
-        }
-        to.used = j;
-        to.clean = clean;
-        to.in_stage(limits.clamp);
-        connect(at, direct);
-        return all;
+        return io.proximal != nullptr ? read_as(want_three, at, end, advantage) : read_as(want_two, at, end, advantage);
     }
 
 private:
-    /// Registers j, j + 1, ... of the tile up to `end` or the first one with an exception; returns that. `at`: the first token of
-    /// the tile. `direct`: the steps that follow read the streams themselves.
-    [[nodiscard]] int read_clean(std::int64_t at, int from, int end, bool direct, V const& advantage) noexcept {
-        bool const common = want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
-        return common ? read_clean_as<true>(at, from, end, direct, advantage)
-                      : read_clean_as<false>(at, from, end, direct, advantage);
+    template <bool Proximal>
+    [[nodiscard]] TRM_INLINE register_counts read_as(wanted<Proximal> const& want, std::int64_t at, std::int64_t end,
+                                                     V const& advantage) noexcept {
+        bool const selects_all =
+            io.mask == nullptr || std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
+        auto const whole = static_cast<int>((end - at) / width);  // registers
+        bool direct = !checks_all && selects_all && same_type && whole * width == end - at;
+        to.begin();
+        auto const read_on = [&](int from, int stop) {
+            return checks_all ? from : read_in_range(want, at, from, stop, selects_all, direct, advantage);
+        };
+        int j = read_on(0, whole);
+        if (direct && j < whole) {  // from the beginning, with copies
+            direct = false;
+            j = read_on(0, j);
+        }
+        register_counts all = counts_of(0, j, selects_all);
+        to.in_range = at + j * width == end;
+        to.clean = to.in_range && selects_all;
+        while (at + j * width < end) {
+            std::int64_t const t = at + j * width;
+            auto const n = static_cast<std::size_t>((std::min)(std::int64_t{width}, end - t));
+            all += read_any(want, t, j++, n, advantage);
+            int const next = j < whole ? read_on(j, whole) : j;
+            all += counts_of(j, next, selects_all);
+            j = next;
+        }
+        to.used = j;
+        to.in_stage(limits.clamp);
+        connect(want, at, direct);
+        return all;
     }
-    template <bool Common>
-    [[gnu::noinline]] int read_clean_as(std::int64_t at, int from, int end, bool direct, V const& advantage) noexcept {
+    /// Of registers in range.
+    [[nodiscard]] register_counts counts_of(int from, int stop, bool selects_all) const noexcept {
+        if (selects_all) return {(stop - from) * width, (stop - from) * width, 0};
+        int n = 0;
+        for (int j = from; j < stop; ++j) n += count(to.active[j]);
+        return {n, n, 0};
+    }
+    /// Registers j, j + 1, ... of the tile up to `end` or the first one with an exception other than by loss_mask; returns that.
+    /// `at`: the first token of the tile. `direct`: the steps that follow read the streams themselves.
+    template <bool Proximal>
+    [[nodiscard]] int read_in_range(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool selects_all,
+                                    bool direct, V const& advantage) noexcept {
+        if (!selects_all) return read_registers<read_kind::masked>(want, at, j, end, direct, advantage);
+        bool const common = same_reals && direct && want.advantage && io.advantage != nullptr && !want.ref &&
+                            !want.given && !want.factor;
+        if (!common) return read_registers<read_kind::any>(want, at, j, end, direct, advantage);
+        return describe ? read_registers<read_kind::common_described>(want, at, j, end, direct, advantage)
+                        : read_registers<read_kind::common>(want, at, j, end, direct, advantage);
+    }
+    /// `common`: of the other streams there is one advantage per token, nothing else is wanted, and nothing copied. `masked`: there
+    /// is a loss_mask, and nothing is direct.
+    enum class read_kind : std::uint8_t { common, common_described, any, masked };
+    template <read_kind Kind, bool Proximal>
+    [[gnu::noinline]] int read_registers(wanted<Proximal> const& want, std::int64_t at, int from, int end, bool direct,
+                                         V const& advantage) noexcept {
         int j = from;
+        if (Kind == read_kind::masked) to.dirty = true;
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
-            j = read_clean_in<Common>(at, from, end, direct, advantage);
+            j = read_each<Kind>(want, at, from, end, direct, advantage);
         });
         return j;
     }
-    /// `Common`: of the other streams there is one advantage per token, and nothing else is wanted.
-    template <bool Common>
-    TRM_INLINE int read_clean_in(std::int64_t at, int j, int end, bool direct, V advantage) noexcept {
+    template <read_kind Kind, bool Proximal>
+    TRM_INLINE int read_each(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool direct,
+                             V advantage) noexcept {
+        constexpr bool is_common = Kind == read_kind::common || Kind == read_kind::common_described;
+        constexpr bool is_masked = Kind == read_kind::masked;
         wanted<Proximal> wants = want;  // copies that stores into the tile cannot change
-        if (Common) {
+        if (is_common) {
             wants.ref = wants.given = wants.factor = false;
             wants.advantage = true;
+            direct = true;
         }
+        if (is_masked) direct = false;
+        stream_pointers<S, T> const streams = streams_at(wants, at);
+        bool const ahead = io.prefetch;
+        V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
+        bool const describes = Kind != read_kind::common && describe;
+        bool const keeps_advantage = !direct || !same_reals || io.advantage == nullptr;
+        auto& tokens = to;
+        /// Registers k, k + 1, ..., as many as `count` says, if there is no exception in them.
+        auto const registers = [&](int k, auto count) __attribute__((always_inline)) {
+            constexpr int n = decltype(count)::value;
+            raw_tokens<V> raw[n];
+            auto small = V::mask::everywhere(), within = small;
+            typename V::mask selected[n];
+            if (ahead) prefetch_tokens<n * V::size>(wants, streams, k * width, tile_ahead);
+            unrolled<n>([&](auto i) __attribute__((always_inline)) {
+                if (is_common && streams.advantage == nullptr) __builtin_unreachable();
+                read_register(wants, streams, (k + i) * width, V::size, advantage, raw[i]);
+                if constexpr (is_masked) {
+                    selected[i] = simd::load_mask<V>(streams.mask + (k + i) * width);
+                    blank_unselected(wants, selected[i], raw[i]);
+                }
+                V const largest = largest_log_ratio(wants, raw[i]);
+                small = small & is_within(largest, little);
+                within = within & is_within(largest, most);
+                if (describes) within = within & (highest_logp(wants, raw[i]) <= highest);
+            });
+            bool const is_small = all(small);
+            if ((describes || !is_small) && !all(within)) return false;
+            unrolled<n>([&](auto i) __attribute__((always_inline)) {
+                auto const ratio = [&](ratio_kind kind, V target, V behaviour) __attribute__((always_inline)) {
+                    log_ratio<V> l;
+                    set_log_ratio_within(l, target, behaviour, is_small);
+                    tokens.store_ratio(kind, k + i, l);
+                };
+                if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw[i].logp, raw[i].rollout);
+                if (wants.proximal_over_rollout())
+                    ratio(ratio_kind::proximal_over_rollout, raw[i].over, raw[i].rollout);
+                if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw[i].logp, raw[i].under);
+                if constexpr (is_masked) tokens.active[k + i] = tokens.keep[k + i] = selected[i];
+                if (keeps_advantage) tokens.own_advantage.set(k + i, raw[i].advantage);
+                if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k + i, raw[i].given);
+                if (wants.factor) tokens.factor.set(k + i, V(T(1)));
+                if (direct) return;
+                tokens.own_logp.set(k + i, raw[i].logp);
+                tokens.own_rollout.set(k + i, raw[i].rollout);
+                if (Proximal) tokens.own_proximal.set(k + i, raw[i].over);
+                if (wants.ref) tokens.own_ref.set(k + i, raw[i].ref);
+            });
+            return true;
+        };
+        while (j + 1 < end && registers(j, std::integral_constant<int, 2>{})) j += 2;
+        while (j < end && registers(j, std::integral_constant<int, 1>{})) ++j;
+        return j;
+    }
+    /// The streams that are wanted, from a token on.
+    template <bool Proximal>
+    [[nodiscard]] TRM_INLINE stream_pointers<S, T> streams_at(wanted<Proximal> const& wants,
+                                                              std::int64_t at) const noexcept {
         stream_pointers<S, T> streams;
         streams.logp = io.logp + at;
         streams.rollout = io.rollout + at;
         if (Proximal) streams.proximal = io.proximal + at;
         if (wants.ref) streams.ref = io.ref + at;
         if (wants.given) streams.given = io.given + at;
-        if (Common || io.advantage != nullptr) streams.advantage = io.advantage + at;
-        V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
-        bool const describes = describe;
-        bool const keeps_advantage = !direct || !same_reals || io.advantage == nullptr;
-        auto& tokens = to;
-        for (; j < end; ++j) {
-            raw_tokens<V> raw;
-            if (Common && streams.advantage == nullptr) __builtin_unreachable();
-            read_register(wants, streams, j * tile<V>::width, V::size, advantage, raw);
-            V const largest = largest_log_ratio(wants, raw);
-            if (!all(is_within(largest, most))) break;
-            if (describes && any(highest_logp(wants, raw) > highest)) break;
-            bool const is_small = all(is_within(largest, little));
-            auto const ratio = [&](ratio_kind kind, V target, V behaviour) __attribute__((always_inline)) {
-                log_ratio<V> l;
-                set_log_ratio_within(l, target, behaviour, is_small);
-                tokens.store_ratio(kind, j, l);
-            };
-            if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw.logp, raw.rollout);
-            if (wants.proximal_over_rollout()) ratio(ratio_kind::proximal_over_rollout, raw.over, raw.rollout);
-            if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw.logp, raw.under);
-            tokens.active[j] = tokens.keep[j] = V::mask::everywhere();
-            if (keeps_advantage) tokens.own_advantage.set(j, raw.advantage);
-            if (wants.given && (!direct || !same_reals)) tokens.own_given.set(j, raw.given);
-            if (wants.factor) tokens.factor.set(j, V(T(1)));
-            if (direct) continue;
-            tokens.own_logp.set(j, raw.logp);
-            tokens.own_rollout.set(j, raw.rollout);
-            if (Proximal) tokens.own_proximal.set(j, raw.over);
-            if (wants.ref) tokens.own_ref.set(j, raw.ref);
-        }
-        return j;
+        if (io.advantage != nullptr) streams.advantage = io.advantage + at;
+        if (io.mask != nullptr) streams.mask = io.mask + at;
+        return streams;
     }
     /// Any register, n tokens of it.
-    [[gnu::noinline]] register_counts read_any(std::int64_t at, int j, std::size_t n, V const& advantage) noexcept {
+    template <bool Proximal>
+    [[gnu::noinline]] register_counts read_any(wanted<Proximal> const& want, std::int64_t at, int j, std::size_t n,
+                                               V const& advantage) noexcept {
         register_counts counted;
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) { counted = read_one(at, j, n, advantage); });
+        on_unit_of<V>([&, this]() __attribute__((always_inline)) { counted = read_one(want, at, j, n, advantage); });
         return counted;
     }
-    TRM_INLINE register_counts read_one(std::int64_t at, int j, std::size_t n, V advantage) noexcept {
+    template <bool Proximal>
+    TRM_INLINE register_counts read_one(wanted<Proximal> const& want, std::int64_t at, int j, std::size_t n,
+                                        V advantage) noexcept {
         token<V, Proximal> t;
         register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
+        to.dirty = true;
         to.active[j] = to.keep[j] = t.active;
         to.own_logp.set(j, t.logp);
         if (want.current_over_rollout()) {
             to.own_rollout.set(j, t.current_over_rollout.behaviour);
-            to.store_ratio(ratio_kind::current_over_rollout, j, t.current_over_rollout);
+            to.store_any_ratio(ratio_kind::current_over_rollout, j, t.current_over_rollout);
         }
         if (want.proximal_over_rollout()) {
             to.own_proximal.set(j, t.proximal_over_rollout.target);
             to.own_rollout.set(j, t.proximal_over_rollout.behaviour);
-            to.store_ratio(ratio_kind::proximal_over_rollout, j, t.proximal_over_rollout);
+            to.store_any_ratio(ratio_kind::proximal_over_rollout, j, t.proximal_over_rollout);
         }
         if (want.current_over_proximal()) {
             to.own_proximal.set(j, t.current_over_proximal.behaviour);
-            to.store_ratio(ratio_kind::current_over_proximal, j, t.current_over_proximal);
+            to.store_any_ratio(ratio_kind::current_over_proximal, j, t.current_over_proximal);
         }
         to.own_advantage.set(j, t.advantage);
         if (want.ref) to.own_ref.set(j, t.ref_logp);
@@ -155,7 +225,8 @@ private:
         return counted;
     }
     /// Where the steps that follow find the streams.
-    void connect(std::int64_t at, bool direct) noexcept {
+    template <bool Proximal>
+    void connect(wanted<Proximal> const& want, std::int64_t at, bool direct) noexcept {
         auto const choose = [&](auto const* from, auto const& own) -> typename tile<V>::stream {
             if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*from)>, T>)
                 if (direct && from != nullptr) return {from + at};

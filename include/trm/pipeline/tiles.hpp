@@ -23,18 +23,48 @@ struct write_traits {
     [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
 };
 
+/// What the diagnostics say of tokens before anything is applied.
+template <class V>
+TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l, described_lanes<V>& to) noexcept {
+    to.x = to.x + l.value;
+    to.logp = to.logp + t.logp;
+}
+
 /// Adds loss and writes gradient of a register where nothing else is wanted. Not a member of tile_pass: the loops over tiles that
 /// it is compiled into are the same for every storage type.
 template <class V>
 struct plain_writer {
-    using T = typename V::value_type;
-    write_traits<false, false> traits;
-    stream_pointers<T, T> streams;  ///< `grad` and `accumulate`
-    run_registers<V> run;
-    std::int64_t first;
-    TRM_INLINE void operator()(token<V, true> const& t, int j, V& sum) const noexcept {
-        V unused = sum;
-        write_gradient(traits, streams, first + j * tile<V>::width, V::size, run, t, sum, sum, unused);
+    typename V::value_type* grad;  ///< of the first token of the tile
+    V scale;
+    V* objective;
+    using sums = V;  ///< of a loop over a tile
+    [[nodiscard]] TRM_INLINE sums begin() const noexcept { return *objective; }
+    TRM_INLINE void end(sums const& of_loop) const noexcept { *objective = of_loop; }
+    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, sums& loss) const noexcept {
+        V const value = simd::pin(t.value), slope = zero_unless(t.keep, simd::pin(t.slope));
+        loss = loss + zero_unless(t.keep, value);
+        simd::store(grad + j * tile<V>::width, simd::pin(slope * scale));
+    }
+};
+/// And its diagnostics, if no square leaves the range of float.
+template <class V>
+struct described_writer {
+    plain_writer<V> plain;
+    bool splits;
+    described_lanes<V>* lanes;
+    struct sums {
+        V loss;
+        described_lanes<V> lanes;
+    };
+    [[nodiscard]] TRM_INLINE sums begin() const noexcept { return {plain.begin(), *lanes}; }
+    TRM_INLINE void end(sums const& of_loop) const noexcept {
+        plain.end(of_loop.loss);
+        *lanes = of_loop.lanes;
+    }
+    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const& l, int j, sums& of_loop) const noexcept {
+        describe_measured(t, l, of_loop.lanes);
+        describe_tokens(write_traits<false, false>{}, t, l, t.advantage, splits, false, of_loop.lanes);
+        plain(t, l, j, of_loop.loss);
     }
 };
 
@@ -43,30 +73,27 @@ class tile_pass {
     using T = typename V::value_type;
     Core const& core;
     stream_pointers<S, T> io;
-    wanted<true> const want_proximal;
-    wanted<false> const want;
-    token_limits<V> const limits;
     log_ratio_clamps const clamps;
     double const widest;
-    bool const applies, diagnose, splits, checks_all;
+    bool const applies, diagnose, splits;
     lane_tally<V, Core> lanes;
     token_counts<Core> counted;
     tile<V> tokens;
+    tile_reader<V, S> reader;
 
 public:
     TRM_INLINE tile_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call,
                          bool apply) noexcept
         : core(policies),
           io(streams),
-          want_proximal(core),
-          want(core),
-          limits(call.clamps),
           clamps(call.clamps),
           widest(call.clamps.widest()),
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
+          reader(core, streams, call,
+                 streams.rejected != nullptr || streams.token_weight != nullptr || (core.needs() & need::marks) != 0,
+                 tokens) {}
 
     /// Sums and outputs of one run.
     TRM_INLINE void run(run_work<Core>& work) noexcept {
@@ -101,14 +128,11 @@ public:
 private:
     TRM_INLINE void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now,
                           run_work<Core> const& work) noexcept {
-        register_counts const here =
-            io.proximal != nullptr
-                ? tile_reader<V, S, true>(want_proximal, io, limits, checks_all, diagnose, tokens)
-                      .read(at, end, now.advantage)
-                : tile_reader<V, S, false>(want, io, limits, checks_all, diagnose, tokens).read(at, end, now.advantage);
+        register_counts const here = reader.read(at, end, now.advantage);
         counted.tokens += here.selected;
         counted.finite += here.active;
         counted.positive_logp += here.positive;
+        tokens.dirty = tokens.dirty || splits;
         core.measure(tokens, io.reasons != nullptr, lanes.sums, lanes.maxima, counted.rejected);
         if (io.rejected != nullptr)
             for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
@@ -118,61 +142,37 @@ private:
             tokens.enter(over, io.proximal != nullptr, clamp_of(clamps, which));
         };
         core.measure_passing(tokens, lanes.sums, lanes.maxima, clamps.penalty, enter);
-        if (diagnose) {
-            enter(stage::mask, core.diagnose_over());
-            describe_measured();
-        }
-        if (!applies) return;
-        if (tokens.clean && is_plain()) {
-            plain_writer<V> writer{{false, false, false, core.moves_rejected()}, {}, now, at};
-            writer.streams.grad = io.grad;
-            writer.streams.accumulate = io.accumulate;
-            core.enter_surrogate(enter);
-            V objective = lanes.objective;
-            core.apply_plain(tokens, work.decided, writer, objective);
-            lanes.objective = objective;
+        if (!applies) {
+            if (diagnose) describe_all_measured(enter);
             return;
         }
-        core.apply(tokens, work.decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr, enter);
-        if (diagnose) {
-            enter(stage::mask, core.diagnose_over());
-            describe(at, end, now.wide);  // before anything is written: an output may be the memory of an input
+        if (tokens.in_range && work.decided.keep && is_plain()) {
+            plain_writer<V> const plain{io.grad + at, now.scale, &lanes.objective};
+            if (!diagnose) return core.apply_plain(tokens, work.decided, plain);
+            if (!now.wide && core.describes_ratio_of_surrogate(tokens))
+                return core.apply_plain(tokens, work.decided, described_writer<V>{plain, splits, &lanes});
         }
+        core.apply(tokens, work.decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr, enter);
+        if (diagnose) enter(stage::mask, core.diagnose_over());
         write(at, end, now);
     }
-    /// Is nothing wanted but the surrogate's loss and gradient?
+    /// Is nothing wanted but the surrogate's loss and gradient, and diagnostics?
     [[nodiscard]] bool is_plain() const noexcept {
-        return !diagnose && !core.has_weight() && !core.has_penalties() && io.token_weight == nullptr &&
-               io.weights == nullptr && io.reasons == nullptr && io.keep == nullptr;
+        return io.grad != nullptr && !io.accumulate && !core.has_weight() && !core.has_penalties() &&
+               !core.moves_rejected() && io.token_weight == nullptr && io.weights == nullptr && io.reasons == nullptr &&
+               io.keep == nullptr;
     }
     [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
         return static_cast<std::size_t>((std::min)(tile<V>::width, end - at));
     }
-    [[gnu::noinline]] void describe_measured() noexcept {
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
-            V x = lanes.x, logp = lanes.logp;
-            ratio_kind const over = core.diagnose_over();
-            each_register(tokens, [&](auto const& t, int) __attribute__((always_inline)) {
-                x = x + t[over].value;
-                logp = logp + t.logp;
-            });
-            lanes.x = x;
-            lanes.logp = logp;
-        });
-    }
-    [[gnu::noinline]] void describe(std::int64_t first, std::int64_t end, bool wide) noexcept {
+    template <class Enter>
+    void describe_all_measured(Enter const& enter) noexcept {
+        enter(stage::mask, core.diagnose_over());
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
             described_lanes<V> local = lanes;
-            ratio_kind const over = core.diagnose_over();
-            bool const weighted = core.has_weight(), split = splits, squares = wide;
-            auto const streams = io;
-            write_traits<true, false> const traits{weighted, false, false, false};
-            std::int64_t at = first;
-            each_register(tokens, [&, stop = end](auto const& t, int) __attribute__((always_inline)) {
-                V const factor = weighted ? token_factor(streams, at, lanes_at(at, stop), t) : t.advantage;
-                describe_tokens(traits, t, t[over], factor, split, squares, local);
-                at += tile<V>::width;
-            });
+            each_register(tokens, core.diagnose_over(),
+                          [&](auto const& t, auto const& l, int)
+                              __attribute__((always_inline)) { describe_measured(t, l, local); });
             static_cast<described_lanes<V>&>(lanes) = local;
         });
     }
@@ -187,22 +187,35 @@ private:
         }
     }
     template <bool Weighted, bool Penalised>
-    [[gnu::noinline]] void write_as(std::int64_t first, std::int64_t end, run_registers<V> const& now) noexcept {
+    void write_as(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
+        diagnose ? write_described<Weighted, Penalised, true>(at, end, now)
+                 : write_described<Weighted, Penalised, false>(at, end, now);
+    }
+    template <bool Weighted, bool Penalised, bool Described>
+    [[gnu::noinline]] void write_described(std::int64_t first, std::int64_t end, run_registers<V> const& now) noexcept {
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
             write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient(),
                                                            core.folds_weight(), core.moves_rejected()};
             V objective = lanes.objective, regulariser = lanes.regulariser;
+            described_lanes<V> local = lanes;
             stream_pointers<S, T> streams = io;  // a copy that stores cannot change
             if constexpr (!Weighted) streams.token_weight = nullptr;
             run_registers<V> const run = now;
             std::int64_t at = first;
-            each_register(tokens, [&, stop = end](auto const& t, int) __attribute__((always_inline)) {
+            auto const step = [&, stop = end, split = splits](auto const& t, auto const& l,
+                                                              int) __attribute__((always_inline)) {
                 std::size_t const n = lanes_at(at, stop);
-                V const factor = Weighted ? token_factor(streams, at, n, t) : t.value;
+                V const factor = Weighted ? token_factor(streams, at, n, t) : t.advantage;
+                if constexpr (Described) {  // before anything is written: an output may be the memory of an input
+                    describe_measured(t, l, local);
+                    describe_tokens(traits, t, l, factor, split, run.wide, local);
+                }
                 write_gradient(traits, streams, at, n, run, t, factor, objective, regulariser);
                 if constexpr (Weighted) write_outputs(streams, at, n, run, t, factor);
                 at += tile<V>::width;
-            });
+            };
+            each_register(tokens, core.diagnose_over(), step);
+            if constexpr (Described) static_cast<described_lanes<V>&>(lanes) = local;
             lanes.objective = objective;
             lanes.regulariser = regulariser;
         });
