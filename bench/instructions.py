@@ -5,7 +5,11 @@
     bench/instructions.py --flags "-O3 -march=x86-64-v3"
 
 Valgrind 3.19 knows no AVX-512. Counted is the whole call, in sequences of 16384 and of 16 tokens; the kernel is what
-`run_fused` takes of it; losses chosen at run time do not go through it."""
+`run_fused` takes of it; losses chosen at run time do not go through it.
+
+    bench/instructions.py --compiler aarch64-linux-gnu-g++ --flags "-O3 -static -idirafter /usr/include" --emulator qemu-aarch64
+
+counts what the emulator steps through, for a CPU that is not at hand: two calls less one, without the split."""
 
 import argparse
 import os
@@ -27,15 +31,18 @@ PROGRAM = """
 static std::vector<float> logp, rollout, advantage, grad;
 static std::vector<std::uint8_t> mask;
 static std::vector<std::int64_t> cu;
+static int calls;
 
 template <class Loss>
 __attribute__((noinline)) void counted(Loss const& loss, trm::batch_view<float> const& batch) {
-    if (!loss(batch, grad).status.ok()) std::abort();
+    for (int i = 0; i < calls; ++i)
+        if (!loss(batch, grad).status.ok()) std::abort();
 }
 
 int main(int, char** argv) {
     std::size_t const tokens = 1 << 15;
     std::int64_t const length = std::atoll(argv[2]);
+    calls = std::atoi(argv[3]);
     for (std::int64_t at = 0; at <= std::int64_t(tokens); at += length) cu.push_back(at);
     std::uint64_t state = 7;
     auto const next = [&] { return float((state = state * 6364136223846793005u + 1442695040888963407u) >> 40) * 0x1p-24f; };
@@ -79,15 +86,28 @@ ROWS = [
 def instructions(directory, program, which, length, where):
     out = os.path.join(directory, "callgrind.out")
     subprocess.run(["valgrind", "--tool=callgrind", f"--toggle-collect={where}", f"--callgrind-out-file={out}", program, which,
-                    str(length)], check=True, capture_output=True)
+                    str(length), "1"], check=True, capture_output=True)
     with open(out) as f:
         return int(re.search(r"^totals: (\d+)", f.read(), re.M).group(1))
+
+
+def stepped(emulator, program, which, length):
+    """Instructions of one call: qemu reports every block that it executes, and each is one instruction long."""
+    counts = []
+    for calls in ("1", "2"):
+        with subprocess.Popen([emulator, "-singlestep", "-d", "exec,nochain", program, which, str(length), calls],
+                              stderr=subprocess.PIPE) as run:
+            counts.append(sum(line.startswith(b"Trace") for line in run.stderr))
+        if run.returncode != 0:
+            sys.exit(f"{emulator} failed")
+    return counts[1] - counts[0]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compiler", default="c++")
     parser.add_argument("--flags", default="-O3 -march=x86-64-v3")
+    parser.add_argument("--emulator", help="qemu's user mode for the CPU that is compiled for (qemu 7 or 8)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         source, program = os.path.join(directory, "one.cpp"), os.path.join(directory, "one")
@@ -96,14 +116,20 @@ def main():
         subprocess.run([arguments.compiler, "-std=c++20"] + arguments.flags.split() +
                        ["-isystem", os.path.join(ROOT, "include"), source, "-o", program], check=True)
         print(f"{arguments.compiler} {arguments.flags}\n")
-        print("| loss | per token, long sequences | of it outside the kernel | per sequence of 16 tokens | of it outside the kernel |")
-        print("|---|---|---|---|---|")
+        outside = "" if arguments.emulator else " | of it outside the kernel"
+        print(f"| loss | per token, long sequences{outside} | per sequence of 16 tokens{outside} |")
+        print("|---|---|---|" if arguments.emulator else "|---|---|---|---|---|")
         for which, text in ROWS:
             cells = []
             for length, unit in ((16384, 1 << 15), (16, 1 << 11)):
-                whole = instructions(directory, program, which, length, "*counted*")
-                inside = instructions(directory, program, which, length, "*run_fused*")
-                cells += [f"{whole / unit:.2f}" if length > 16 else f"{whole / unit:.0f}", f"{100 * (1 - inside / whole):.1f} %"]
+                if arguments.emulator:
+                    whole = stepped(arguments.emulator, program, which, length)
+                else:
+                    whole = instructions(directory, program, which, length, "*counted*")
+                cells.append(f"{whole / unit:.2f}" if length > 16 else f"{whole / unit:.0f}")
+                if not arguments.emulator:
+                    inside = instructions(directory, program, which, length, "*run_fused*")
+                    cells.append(f"{100 * (1 - inside / whole):.1f} %")
             print(f"| {text} | " + " | ".join(cells) + " |")
 
 

@@ -40,7 +40,7 @@ struct problem {
         std::uint64_t state = 88172645463325252u;
         auto const next = [&](float scale) {
             state = state * 6364136223846793005u + 1442695040888963407u;
-            return trm::simd::detail::narrow<S>(scale * (float(state >> 40) / 16777216.0f - 0.5f));
+            return trm::to_storage<S>(scale * (float(state >> 40) / 16777216.0f - 0.5f));
         };
         for (S& x : hidden) x = next(3.46f);
         for (S& x : weight) x = next(6.9f / std::sqrt(float(h)));

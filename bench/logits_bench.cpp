@@ -44,7 +44,7 @@ struct data {
             state ^= state >> 7;
             state ^= state << 17;
             for (int k = 0; k < 4; ++k) sum += float((state >> (16 * k)) & 0xffff) / 65536.0f - 0.5f;
-            x.data()[i] = trm::simd::detail::narrow<S>(3.46f * sum);
+            x.data()[i] = trm::simd::detail::to_storage<S>(3.46f * sum);
         }
     }
     trm::logits_view<S> view(std::int64_t vocab) {
@@ -201,7 +201,7 @@ void divergence(benchmark::State& state, std::int64_t vocab, bool tv, bool known
     std::vector<float> kl(std::size_t(mu.rows)), distance(std::size_t(mu.rows));
     std::vector<double> mu_lse(std::size_t(mu.rows)), pi_lse(std::size_t(mu.rows));
     for (std::int64_t i = 0; i < mu.rows * vocab; ++i)
-        d.y.data()[i] = trm::simd::detail::narrow<S>(trm::to_float(d.x.data()[i]) + 1e-2f * float(i % 64));
+        d.y.data()[i] = trm::to_storage<S>(trm::to_float(d.x.data()[i]) + 1e-2f * float(i % 64));
     trm::divergence_out<float> out{.kl_mu_pi = kl, .mu_logsumexp = mu_lse, .pi_logsumexp = pi_lse};
     (void)trm::exact_divergence(mu, pi, out, trm::known_logsumexp{}, exec);
     if (tv) out.tv = distance;

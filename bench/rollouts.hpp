@@ -108,8 +108,8 @@ private:
             if (i % 100 == 0) hole = g.below(16) == 0;
             streams_->mask.data()[i] = !hole;
             float const mu = -0.05f - 3 * g.uniform();
-            rollout()[i] = trm::simd::detail::narrow<S>(mu);
-            logp()[i] = trm::simd::detail::narrow<S>(mu + 0.05f * (g.uniform() + g.uniform() + g.uniform() - 1.5f));
+            rollout()[i] = trm::to_storage<S>(mu);
+            logp()[i] = trm::to_storage<S>(mu + 0.05f * (g.uniform() + g.uniform() + g.uniform() - 1.5f));
             streams_->scattered.data()[i] = g.below(16) != 0;
         }
         fill_advantages(*streams_, n);
@@ -136,7 +136,7 @@ private:
             auto const sequence = std::size_t(order[std::size_t(i)]);
             std::int64_t const at = cu[sequence] + g.below(cu[sequence + 1] - cu[sequence]);
             moved_.emplace_back(at, logp()[at]);
-            logp()[at] = trm::simd::detail::narrow<S>(float(trm::to_float(rollout()[at])) + 1);
+            logp()[at] = trm::to_storage<S>(float(trm::to_float(rollout()[at])) + 1);
         }
     }
 

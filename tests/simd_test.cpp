@@ -4,6 +4,7 @@
 #include "larger.hpp"
 #include "loss_batch.hpp"
 
+#include <trm/policy/divergence_probability.hpp>
 #include <trm/simd/dispatch.hpp>
 #include <trm/simd/math.hpp>
 #include <trm/simd/narrow.hpp>
@@ -150,8 +151,8 @@ void check_bernoulli() {
         T const b = rounded;
         auto const l = simd::exp_k3(V(T(b - a)));
         T got[V::size];
-        simd::store(got,
-                    simd::bernoulli_kl(simd::probability(V(a)), simd::probability(V(b)), V(T(b - a)), l.expm1, l.k3));
+        simd::store(got, detail::bernoulli_kl(detail::probability(V(a)), detail::probability(V(b)), V(T(b - a)),
+                                              l.expm1, l.k3));
         long double const la = a, y = static_cast<long double>(b) - la, p = std::exp(la), q = -std::expm1(la);
         long double const want = p * k3_of(y) + q * k3_of(std::log1p(-p * std::expm1(y) / q));
         if (want > 0)

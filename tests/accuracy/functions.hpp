@@ -3,7 +3,7 @@
 
 #include "../larger.hpp"
 
-#include <trm/simd/math.hpp>
+#include <trm/policy/token.hpp>
 #include <trm/simd/softmax.hpp>
 
 #include <bit>
@@ -79,7 +79,7 @@ void over_registers(T const* x, T* y, std::size_t n, F f) {
 #define TRM_ACCURACY_OF(expression) \
     [](T const* x, T* y, std::size_t n) { over_registers<T, A>(x, y, n, [](auto v) { return expression; }); }
 
-/// The functions of arrays whose length is a multiple of 16. The bounds are those of math.hpp, log.hpp and softmax.hpp.
+/// The functions of arrays whose length is a multiple of 16. The bounds are those of math.hpp, policy/token.hpp and softmax.hpp.
 template <class T, class A>
 std::vector<function<T>> functions() {
     namespace s = trm::simd;
@@ -97,7 +97,7 @@ std::vector<function<T>> functions() {
         {"expm1", T(-20), T(20), TRM_ACCURACY_OF(s::exp_k3(v).expm1), expm1, k, 0},
         {"k3", T(-20), T(20), TRM_ACCURACY_OF(s::exp_k3(v).k3), k3_of<W>, k, 0},
         {"k3, |x| <= 0.34", T(-0.34), T(0.34), TRM_ACCURACY_OF(s::exp_k3_small(v).k3), k3_of<W>, k, 0},
-        {"1 - p from log p", -limit, T(0), TRM_ACCURACY_OF(s::probability(v).complement), complement, k, 0},
+        {"1 - p from log p", -limit, T(0), TRM_ACCURACY_OF(trm::detail::probability(v).complement), complement, k, 0},
         {"log", tiny, most, TRM_ACCURACY_OF(log(v)), [](W x) { return std::log(x); }, 0, 1},
         {"log1p", T(-0.9999), most, TRM_ACCURACY_OF(log1p(v)), [](W x) { return std::log1p(x); }, 0, 1},
         {"exp2", f ? T(-126) : T(-1022), f ? T(127) : T(1023), TRM_ACCURACY_OF(s::exp2(v)),

@@ -118,3 +118,10 @@
 
 /// Hot-path functions: inlined whatever the optimiser thinks, so that a policy costs its arithmetic and nothing else.
 #define TRM_INLINE inline __attribute__((always_inline))
+
+/// Before a loop over a few registers, whose number is a constant: below -O3 g++ keeps such loops, and the registers in memory.
+#if defined(__clang__)
+#define TRM_UNROLL
+#else
+#define TRM_UNROLL _Pragma("GCC unroll 16")
+#endif

@@ -77,6 +77,14 @@ concept storage_type = std::is_same_v<storage_t<T>, float> || std::is_same_v<sto
 template <class T>
 concept arithmetic_type = std::is_same_v<T, float> || std::is_same_v<T, double>;
 
+/// v rounded to what S stores: to nearest, ties to even. A double becomes bf16 or f16 by way of float.
+template <storage_type S, arithmetic_type T>
+[[nodiscard]] constexpr storage_t<S> to_storage(T v) noexcept {
+    if constexpr (std::is_same_v<storage_t<S>, bf16>) return to_bf16(static_cast<float>(v));
+    else if constexpr (std::is_same_v<storage_t<S>, f16>) return to_f16(static_cast<float>(v));
+    else return static_cast<storage_t<S>>(v);
+}
+
 /// Arithmetic that suits a storage type when nothing else decides: double for double, float for the rest.
 template <storage_type T>
 using default_arithmetic_t = std::conditional_t<std::is_same_v<storage_t<T>, double>, double, float>;

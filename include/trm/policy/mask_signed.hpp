@@ -93,7 +93,7 @@ struct likely_signed {
     template <class V, bool P>
     TRM_INLINE typename V::mask test(token<V, P> const& t) const noexcept {
         auto const& l = ratio_of(divergence, t);
-        V const mu = simd::probability(l.behaviour).p, nought(typename V::value_type(0));
+        V const mu = detail::probability(l.behaviour).p, nought(typename V::value_type(0));
         V const least =
             select(t.advantage > nought, simd::broadcast<V>(least_positive), simd::broadcast<V>(least_negative));
         return advantage_signed<D>{divergence, positive, negative, zero}.test(t) | (mu < least);

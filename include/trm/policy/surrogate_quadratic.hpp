@@ -64,7 +64,7 @@ struct drpo {
     [[nodiscard]] constexpr status validate() const noexcept { return detail::check_width(delta, "drpo"); }
     template <class V, bool P>
     TRM_INLINE surrogate_terms<V> operator()(token<V, P> const& t, log_ratio<V> const& l) const noexcept {
-        V const shift = simd::probability(l.target).p - simd::probability(l.behaviour).p;
+        V const shift = detail::probability(l.target).p - detail::probability(l.behaviour).p;
         return detail::parabola(t.advantage, l, shift, delta);
     }
 };

@@ -7,6 +7,7 @@
 #include <trm/simd/memory.hpp>
 
 #include <cstdint>
+#include <limits>
 
 TRM_NAMESPACE_BEGIN
 
@@ -96,6 +97,25 @@ TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, boo
         l.k3 = e.k3;
     }
 }
+
+namespace detail {
+
+/// p = e^l and 1 - p = -expm1(l), the latter kept at or above the smallest normal number. l is clamped to [-87, 0]
+/// (float) or [-700, 0] (double), so a log-probability above 0 counts as 0.
+template <class V>
+struct probability_pair {
+    V p;
+    V complement;
+};
+template <class V>
+TRM_INLINE probability_pair<V> probability(V log_p) noexcept {
+    using T = typename V::value_type;
+    constexpr T lowest = sizeof(T) == 4 ? T(-87) : T(-700);
+    auto const e = simd::exp_k3(simd::clamp(log_p, V(lowest), V(T(0))));
+    return {e.exp, (simd::max)(-e.expm1, V((std::numeric_limits<T>::min)()))};
+}
+
+}  // namespace detail
 
 /// Up to four numbers that a policy derives from the statistics of a whole sequence, the same for all its tokens.
 struct sequence_constants {

@@ -13,7 +13,8 @@
 /// With the default flags of x86-64 every kernel is compiled for all three units of x86 and the CPU's is chosen when it is
 /// called, see dispatch.hpp (TRM_DISPATCH of core/config.hpp).
 
-#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && \
+    defined(__AVX512VL__)
 #define TRM_SIMD_AVX512 1
 #else
 #define TRM_SIMD_AVX512 0
@@ -28,12 +29,6 @@
 #else
 #define TRM_SIMD_SSE2 0
 #endif
-// 32-bit NEON has no double and flushes subnormal numbers to zero; the registers of RVV in xsimd have no operators.
-#if TRM_SIMD_SSE2 || (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv)
-#define TRM_SIMD_MAYBE_XSIMD 0
-#else
-#define TRM_SIMD_MAYBE_XSIMD 1
-#endif
 // Does a fused multiply-add take one instruction?
 #if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
 #define TRM_SIMD_FMA 1
@@ -41,34 +36,43 @@
 #define TRM_SIMD_FMA 0
 #endif
 
-// GCC 12 reports false uninitialised reads inside its own AVX-512 intrinsics; the pragma keeps a consumer's -Werror build
-// clean. <immintrin.h> takes fifteen times as long as <emmintrin.h>.
+// g++ 12 reports false reads of uninitialised registers, in its own AVX-512 intrinsics and where they are written in one
+// branch and read in another on the same condition; without optimisation some intrinsics are macros, whose sign conversions
+// it reports where they are used. A consumer's build with -Werror stays clean.
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
+#define TRM_SIMD_QUIET_BEGIN                                                                   \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wmaybe-uninitialized\"") \
+        _Pragma("GCC diagnostic ignored \"-Wuninitialized\"") _Pragma("GCC diagnostic ignored \"-Wsign-conversion\"")
+#define TRM_SIMD_QUIET_END _Pragma("GCC diagnostic pop")
+#else
+#define TRM_SIMD_QUIET_BEGIN
+#define TRM_SIMD_QUIET_END
 #endif
+
+// <immintrin.h> takes fifteen times as long as <emmintrin.h>.
+TRM_SIMD_QUIET_BEGIN
 #if defined(__AVX__) || TRM_DISPATCH
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
-#if TRM_SIMD_MAYBE_XSIMD
+// 32-bit NEON has no double and flushes subnormal numbers to zero; the registers of RVV in xsimd have no operators. A whole
+// program with TRM_SIMD_XSIMD=1 runs on xsimd on x86, too, to compare it.
+#if !defined(TRM_SIMD_XSIMD) && (TRM_SIMD_SSE2 || (defined(__ARM_NEON) && !defined(__aarch64__)) || defined(__riscv))
+#define TRM_SIMD_XSIMD 0
+#else
 #include <xsimd/xsimd.hpp>
 #if XSIMD_VERSION_MAJOR < 8 || (XSIMD_VERSION_MAJOR == 8 && XSIMD_VERSION_MINOR < 1)
 #error "trm needs xsimd 8.1 or newer"
 #endif
-#endif
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
-
-#if TRM_SIMD_MAYBE_XSIMD && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
-#define TRM_SIMD_XSIMD 1
-#else
+#undef TRM_SIMD_XSIMD
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 #define TRM_SIMD_XSIMD 0
+#else
+#define TRM_SIMD_XSIMD 1
 #endif
-#undef TRM_SIMD_MAYBE_XSIMD
+#endif
+TRM_SIMD_QUIET_END
 
 // Units that code can be generated for: those of the flags and, where kernels are dispatched, all.
 #define TRM_SIMD_HAS_AVX2 (TRM_SIMD_AVX2 || TRM_DISPATCH)
@@ -77,11 +81,9 @@
 // Functions that use instructions of a unit. Where the flags have the unit they are inlined as all others. Where they do not,
 // the functions say so themselves and are inlined into kernels that say the same; forcing that is an error. Vector registers
 // pass between them by reference only, because how they are passed by value depends on the flags.
-#define TRM_TARGET_AVX2 __attribute__((target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt")))
-#define TRM_TARGET_AVX512                                                                          \
-    __attribute__((                                                                                \
-        target("avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt,avx512f,avx512bw,avx512cd,avx512dq," \
-               "avx512vl")))
+#define TRM_SIMD_V3 "avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt"
+#define TRM_TARGET_AVX2 __attribute__((target(TRM_SIMD_V3)))
+#define TRM_TARGET_AVX512 __attribute__((target(TRM_SIMD_V3 ",avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
 #if TRM_DISPATCH
 #define TRM_ON_AVX2 TRM_TARGET_AVX2 inline
 #define TRM_ON_AVX512 TRM_TARGET_AVX512 inline
@@ -107,7 +109,7 @@ struct avx2 {
     static constexpr bool supported() noexcept { return TRM_SIMD_HAS_AVX2; }
     static constexpr char const* name() noexcept { return "fma3+avx2"; }
 };
-/// AVX-512 F, CD, DQ, BW, x86-64-v4.
+/// AVX-512 F, CD, DQ, BW, VL, x86-64-v4.
 struct avx512 {
     static constexpr bool supported() noexcept { return TRM_SIMD_HAS_AVX512; }
     static constexpr char const* name() noexcept { return "avx512bw"; }

@@ -3,18 +3,14 @@
 
 #include <trm/simd/vec_mask.hpp>
 
+#include <bit>
 #include <limits>
 
 /// \file
 /// The vector vocabulary of the kernels: `vec<T, Arch>`, its mask, and friend functions that mean the same for a register
 /// and for one scalar. NaN behaviour never depends on a library's min or max: both are a comparison and a selection.
 
-// g++ 12 takes registers that are written in one branch and read in another, on the same condition, for uninitialised.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
+TRM_SIMD_QUIET_BEGIN
 TRM_NAMESPACE_BEGIN
 namespace simd {
 
@@ -26,6 +22,9 @@ struct vec {
     using mask = vec_mask<T, A>;
     using backend = detail::backend<T, A>;
     using reg = typename backend::reg;
+    using integer = std::make_unsigned_t<detail::integer_of<T>>;
+    typedef T lanes __attribute__((vector_size(sizeof(reg))));
+    typedef integer integers __attribute__((vector_size(sizeof(reg))));
     static constexpr std::size_t size = backend::size;
     static constexpr bool is_scalar = std::is_same_v<A, scalar>;
 
@@ -33,9 +32,6 @@ struct vec {
 
     vec() = default;
     TRM_INLINE explicit vec(T v) noexcept { backend::set(r, v); }
-    TRM_INLINE explicit vec(reg const& v) noexcept
-        requires(!is_scalar)
-        : r(v) {}
     TRM_INLINE vec(vec const& o) noexcept : r(o.r) {}  // as for vec_mask
     TRM_INLINE vec& operator=(vec const& o) noexcept {
         r = o.r;
@@ -50,22 +46,16 @@ struct vec {
     }
     TRM_INLINE void write(T* to) const noexcept { backend::store(to, r); }
 
-    friend TRM_INLINE vec operator+(vec a, vec b) noexcept {
-        a.r = a.r + b.r;
-        return a;
+#define TRM_SIMD_OPERATOR(op)                                  \
+    friend TRM_INLINE vec operator op(vec a, vec b) noexcept { \
+        a.r = a.r op b.r;                                      \
+        return a;                                              \
     }
-    friend TRM_INLINE vec operator-(vec a, vec b) noexcept {
-        a.r = a.r - b.r;
-        return a;
-    }
-    friend TRM_INLINE vec operator*(vec a, vec b) noexcept {
-        a.r = a.r * b.r;
-        return a;
-    }
-    friend TRM_INLINE vec operator/(vec a, vec b) noexcept {
-        a.r = a.r / b.r;
-        return a;
-    }
+    TRM_SIMD_OPERATOR(+)
+    TRM_SIMD_OPERATOR(-)
+    TRM_SIMD_OPERATOR(*)
+    TRM_SIMD_OPERATOR(/)
+#undef TRM_SIMD_OPERATOR
     TRM_INLINE vec operator-() const noexcept {
         vec x;
         x.r = -r;
@@ -102,38 +92,39 @@ struct vec {
     }
     /// a + b where the mask is true, a elsewhere (a must not be -0).
     friend TRM_INLINE vec add_where(mask m, vec a, vec b) noexcept {
-        vec x;
-        backend::add_where(x.r, m.r, a.r, b.r);
-        return x;
+        if constexpr (requires { backend::add_where(a.r, m.r, b.r); }) backend::add_where(a.r, m.r, b.r);
+        else a = a + select(m, b, vec(T(0)));
+        return a;
     }
-    friend TRM_INLINE vec abs(vec v) noexcept {
-        vec x;
-        backend::abs(x.r, v.r);
-        return x;
+    /// The bits that v has in common with `bits`.
+    static TRM_INLINE vec common(vec v, integer bits) noexcept {
+        v.r = __builtin_bit_cast(reg, __builtin_bit_cast(integers, v.r) & bits);
+        return v;
     }
-    /// Per lane: is the exponent field not all ones? Integer arithmetic, so that -ffast-math keeps it.
+    friend TRM_INLINE vec abs(vec v) noexcept { return common(v, (std::numeric_limits<integer>::max)() >> 1); }
+    /// Per lane: is the exponent field not all ones? A test of bits, which as a number are a power of two, so that -ffast-math
+    /// keeps it.
     friend TRM_INLINE mask finite(vec v) noexcept {
-        mask x;
-        backend::finite(x.r, v.r);
-        return x;
+        constexpr T infinity = std::numeric_limits<T>::infinity(), largest = sizeof(T) == 4 ? T(0x1p127) : T(0x1p1023);
+        return common(v, std::bit_cast<integer>(infinity)) <= vec(largest);
     }
     /// 2^n for t = n + 1.5 * 2^(mantissa bits): the addition has pushed the integer n into the low bits of t.
     friend TRM_INLINE vec exp2_of_shifted(vec t) noexcept {
-        vec x;
-        backend::power(x.r, t.r);
-        return x;
+        constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
+        t.r = __builtin_bit_cast(reg, (__builtin_bit_cast(integers, t.r) << mantissa) + std::bit_cast<integer>(T(1)));
+        return t;
     }
     /// a > b ? a : b, so b where either is NaN: what the x86 instruction does, stated so that every backend agrees.
     static TRM_INLINE vec larger(vec a, vec b) noexcept {
-        vec x;
-        backend::larger(x.r, a.r, b.r);
-        return x;
+        if constexpr (requires { backend::larger(a.r, a.r, b.r); }) backend::larger(a.r, a.r, b.r);
+        else a = select(b < a, a, b);
+        return a;
     }
     /// a < b ? a : b, so b where either is NaN.
     static TRM_INLINE vec smaller(vec a, vec b) noexcept {
-        vec x;
-        backend::smaller(x.r, a.r, b.r);
-        return x;
+        if constexpr (requires { backend::smaller(a.r, a.r, b.r); }) backend::smaller(a.r, a.r, b.r);
+        else a = select(a < b, a, b);
+        return a;
     }
 };
 
@@ -147,7 +138,7 @@ TRM_INLINE vec<T, A> pin(vec<T, A> v) noexcept {
 /// Keeps loads in program order: g++ 12 shuffles the loads of a group, which defeats hardware prefetchers.
 template <class T, class A>
 TRM_INLINE vec<T, A> in_order(vec<T, A> v) noexcept {
-    detail::backend<T, A>::pin_in_order(v.r);
+    if constexpr (requires { detail::backend<T, A>::pin_in_order(v.r); }) detail::backend<T, A>::pin_in_order(v.r);
     return v;
 }
 
@@ -203,7 +194,4 @@ TRM_INLINE V negated_product(V a, V b) noexcept {
 
 }  // namespace simd
 TRM_NAMESPACE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+TRM_SIMD_QUIET_END

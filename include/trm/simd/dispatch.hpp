@@ -22,14 +22,6 @@
 TRM_NAMESPACE_BEGIN
 namespace simd {
 
-/// Stands for the widest of `sse2`, `avx2` and `avx512` that the CPU has, or what TRM_CPU says.
-struct best_of_cpu {
-    static constexpr bool supported() noexcept { return TRM_DISPATCH; }
-#if TRM_DISPATCH
-    [[nodiscard]] static char const* name() noexcept;
-#endif
-};
-
 namespace detail {
 
 /// x86-64, x86-64-v3 and x86-64-v4.
@@ -107,6 +99,16 @@ template <class F, class A>
 
 }  // namespace detail
 
+/// Stands for the widest of `sse2`, `avx2` and `avx512` that the CPU has, or what TRM_CPU says.
+struct best_of_cpu {
+    static constexpr bool supported() noexcept { return TRM_DISPATCH; }
+#if TRM_DISPATCH
+    [[nodiscard]] static char const* name() noexcept {
+        return detail::with_unit_of_cpu([](auto unit) { return unit.name(); });
+    }
+#endif
+};
+
 /// f(unit) in a function of its own that has the instructions of A; f is an always_inline lambda that throws nothing.
 /// `best_of_cpu` becomes the unit of the CPU here.
 template <class A, class F>
@@ -141,12 +143,6 @@ template <class A>
 #endif
     return {};
 }
-
-#if TRM_DISPATCH
-inline char const* best_of_cpu::name() noexcept {
-    return detail::with_unit_of_cpu([](auto unit) { return unit.name(); });
-}
-#endif
 
 /// Lanes of T that one register holds: 16 floats for AVX-512, 8 for AVX2, 4 for SSE2.
 template <class T = float, class A = default_arch>

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/simd/log.hpp>
-#include <trm/simd/reduce.hpp>
-
-#include <limits>
+#include <trm/simd/batch.hpp>
 
 TRM_NAMESPACE_BEGIN
 namespace simd {
@@ -45,7 +42,7 @@ TRM_INLINE V horner(V f) noexcept {
     using C = exp_constants<typename V::value_type>;
     constexpr int n = static_cast<int>(sizeof(C::q) / sizeof(C::q[0]));
     V q(C::q[n - 1]);
-    for (int i = n - 2; i >= 0; --i) q = fma(q, f, V(C::q[i]));
+    TRM_UNROLL for (int i = n - 2; i >= 0; --i) q = fma(q, f, V(C::q[i]));
     return q;
 }
 
@@ -92,38 +89,96 @@ TRM_INLINE V expm1(V x) noexcept {
     return exp_k3(x).expm1;
 }
 
-/// p = e^l and 1 - p = -expm1(l), the latter kept at or above the smallest normal number. l is clamped to [-87, 0]
-/// (float) or [-700, 0] (double), so a log-probability above 0 counts as 0.
-template <class V>
-struct probability_pair {
-    V p;
-    V complement;
+namespace detail {
+
+// Logarithms: the method and the polynomials of FreeBSD's e_log.c and e_logf.c (Sun Microsystems, 1993), without branches.
+
+/// log(1 + f) = f - f^2/2 + s (f^2/2 + R) with s = f / (2 + f) and R = s^2 (q[0] + s^2 q[1] + ...), for 1 + f between `root`
+/// = sqrt(1/2) and sqrt(2); ln 2 split so that n * high is exact. `root` and `one` are bits.
+template <class T>
+struct log_constants;
+template <>
+struct log_constants<float> {
+    using bits = std::uint32_t;
+    static constexpr bits one = 0x3f800000, root = 0x3f3504f3, mantissa = 0x007fffff, integer = 0x4b000000;
+    static constexpr int shift = 23;
+    static constexpr float bias = 0x1p23f + 127, big = 0x1p23f;
+    static constexpr float q[] = {0x1.555554p-1f, 0x1.999c26p-2f, 0x1.23d3dcp-2f, 0x1.f13c4cp-3f};
+    static constexpr float ln2_high = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
 };
+template <>
+struct log_constants<double> {
+    using bits = std::uint64_t;
+    static constexpr bits one = 0x3ff0000000000000, root = 0x3fe6a09e00000000, mantissa = 0x000fffffffffffff,
+                          integer = 0x4330000000000000;
+    static constexpr int shift = 52;
+    static constexpr double bias = 0x1p52 + 1023, big = 0x1p54;
+    static constexpr double q[] = {0x1.5555555555593p-1, 0x1.999999997fa04p-2, 0x1.2492494229359p-2,
+                                   0x1.c71c51d8e78afp-3, 0x1.7466496cb03dep-3, 0x1.39a09d078c69fp-3,
+                                   0x1.2f112df3e5244p-3};
+    static constexpr double ln2_high = 0x1.62e42fee00000p-1, ln2_low = 0x1.a39ef35793c76p-33;
+};
+
+/// x = 2^n (1 + f) for positive normal x.
 template <class V>
-TRM_INLINE probability_pair<V> probability(V log_p) noexcept {
+struct log_parts {
+    V n, f;
+
+    explicit TRM_INLINE log_parts(V x) noexcept {
+        using T = typename V::value_type;
+        using C = log_constants<T>;
+        using reg = typename V::reg;
+        typename V::integers const i = __builtin_bit_cast(typename V::integers, x.r) + (C::one - C::root);
+        n.r = __builtin_bit_cast(reg, (i >> C::shift) | C::integer);  // as the low bits of 2^23 or 2^52
+        n = exact(n - V(C::bias));
+        f.r = __builtin_bit_cast(reg, (i & C::mantissa) + C::root);
+        f = exact(f - V(T(1)));
+    }
+};
+
+/// log(2^n (1 + f)) + rest. Products that meet a sum are spelled as fma, so that every caller gets the same bits.
+template <class V>
+TRM_INLINE V log_of(log_parts<V> const& x, V rest) noexcept {
     using T = typename V::value_type;
-    constexpr T lowest = sizeof(T) == 4 ? T(-87) : T(-700);
-    auto const e = exp_k3(clamp(log_p, V(lowest), V(T(0))));
-    return {e.exp, (max)(-e.expm1, V((std::numeric_limits<T>::min)()))};
+    using C = log_constants<T>;
+    constexpr int degree = static_cast<int>(sizeof(C::q) / sizeof(C::q[0])) - 1;
+    V const half(T(0.5)), f = x.f, s = f / (V(T(2)) + f), z = s * s;
+    V q(C::q[degree]);
+    TRM_UNROLL for (int i = degree - 1; i >= 0; --i) q = fma(q, z, V(C::q[i]));
+    V const half_f = half * f, r = pin(z * q);
+    V const sum = fma(s, fma(half_f, f, r), fma(x.n, V(C::ln2_low), rest));
+    return fma(x.n, V(C::ln2_high), exact(fma(-half_f, f, sum)) + f);
 }
 
-/// KL between Bernoulli(a) and Bernoulli(b): a k3(y) + (1 - a) k3(log((1 - b) / (1 - a))), y = log(b.p / a.p), a sum of two
-/// non-negative terms, so that close probabilities lose nothing. Beyond |y| = 2, where nothing cancels, a k3(y) is
-/// b.p - a.p - a.p y, so that `expm1_y` and `k3_y` are read for |y| <= 2 only: y may be of any size, while exponentials may
-/// not. Relative error 3e-6 (float), 3e-14 (double), unless a complement is at its floor; there the value is finite instead
-/// of infinite. Values below 1e-35 (float) or 1e-300 (double) have that absolute error.
+/// What logarithms say about 0, infinity, negative numbers and NaN.
 template <class V>
-TRM_INLINE V bernoulli_kl(probability_pair<V> a, probability_pair<V> b, V y, V expm1_y, V k3_y) noexcept {
-    using T = typename V::value_type;
-    constexpr T limit = sizeof(T) == 4 ? T(87.3366) : T(708.3965);  // above -log of the smallest normal number
-    auto const near_y = abs(y) <= V(T(2));
-    V const change = select(near_y, a.p * expm1_y, b.p - a.p);
-    V const first = select(near_y, a.p * k3_y, (max)(fma(-a.p, y, change), V(T(0))));
-    V const shift = -change / a.complement;  // (1 - b) / (1 - a) - 1
-    V const inner = log1p(clamp(shift, V(T(-0.5)), V(T(0.5))));
-    V const outer = log(b.complement / a.complement);
-    V const z = select(abs(shift) < V(T(0.5)), inner, clamp(outer, V(-limit), V(limit)));
-    return fma(a.complement, exp_k3(z).k3, first);
+TRM_INLINE V log_limits(V x, V log_x) noexcept {
+    using limits = std::numeric_limits<typename V::value_type>;
+    V const zero(typename V::value_type(0)), infinity(limits::infinity());
+    V const positive = select(x < infinity, log_x, infinity);
+    return select(x > zero, positive, select(x == zero, -infinity, V(limits::quiet_NaN())));
+}
+
+}  // namespace detail
+
+/// Natural logarithm, 1 ulp.
+template <class T, class A>
+TRM_INLINE vec<T, A> log(vec<T, A> x) noexcept {
+    using V = vec<T, A>;
+    auto const tiny = x < V((std::numeric_limits<T>::min)());
+    detail::log_parts<V> parts(select(tiny, x * V(detail::log_constants<T>::big), x));
+    parts.n = parts.n - zero_unless(tiny, V(sizeof(T) == 4 ? T(23) : T(54)));
+    return detail::log_limits(x, detail::log_of(parts, V(T(0))));
+}
+
+/// log(1 + x), 1 ulp. With u = 1 + x rounded, log(1 + x) is log(u) and what u has lost, divided by u.
+template <class T, class A>
+TRM_INLINE vec<T, A> log1p(vec<T, A> x) noexcept {
+    using V = vec<T, A>;
+    V const one(T(1)), u = exact(x + one);
+    detail::log_parts<V> const parts(u);
+    V const lost = select(parts.n < V(T(2)), x - exact(u - one), one - exact(u - x));
+    return detail::log_limits(u, detail::log_of(parts, lost / u));
 }
 
 }  // namespace simd

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/simd/convert_x86.hpp>
 #include <trm/simd/dispatch.hpp>
-#include <trm/simd/memory_x86.hpp>
 #include <trm/simd/reduce.hpp>
 
 #include <cstring>
 
 /// \file
 /// Loads that convert from a storage type, partial loads and stores for tails, and byte masks. A partial load never
-/// touches memory past its end and fills the other lanes with zero.
+/// touches memory past its end and fills the other lanes with zero. Objects of foreign types are read by memcpy, never through a
+/// pointer to another type.
 
 TRM_NAMESPACE_BEGIN
 namespace simd {
@@ -17,42 +18,43 @@ namespace detail {
 
 template <class V>
 using instructions_of = instructions<typename V::value_type, typename V::arch>;
+template <class S>
+using storage = std::type_identity<storage_t<S>>;
+
+/// The first n elements, one by one.
+template <class V, class S>
+TRM_INLINE V load_each(S const* from, std::size_t n) noexcept {
+    alignas(64) typename V::value_type buffer[V::size] = {};
+    for (std::size_t i = 0; i < n; ++i) {
+        storage_t<S> u;
+        std::memcpy(&u, from + i, sizeof u);
+        buffer[i] = static_cast<typename V::value_type>(to_float(u));
+    }
+    return V::read(buffer);
+}
 
 }  // namespace detail
 
-/// `V::size` elements from any alignment, widened to the arithmetic type. Objects of foreign types are read by memcpy, never
-/// through a pointer to another type.
+/// `V::size` elements from any alignment, widened to the arithmetic type.
 template <class V, class S>
 TRM_INLINE V load(S const* from) noexcept {
-    using T = typename V::value_type;
-    using U = storage_t<S>;
     using isa = detail::instructions_of<V>;
     V v;
-    if constexpr (std::is_same_v<S, T>) {
-        return V::read(from);
-    } else if constexpr (std::is_same_v<U, f16> && requires { isa::load_f16(v.r, from); }) {
-        isa::load_f16(v.r, from);
-        return v;
-    } else if constexpr (std::is_same_v<U, bf16> && requires { isa::load_bf16(v.r, from); }) {
-        isa::load_bf16(v.r, from);
-        return v;
-    } else {
-        alignas(64) T buffer[V::size];
-        for (std::size_t i = 0; i < V::size; ++i) {
-            U u;
-            std::memcpy(&u, from + i, sizeof u);
-            buffer[i] = static_cast<T>(to_float(u));
-        }
-        return V::read(buffer);
-    }
+    if constexpr (std::is_same_v<S, typename V::value_type>) v = V::read(from);
+    else if constexpr (requires { isa::load(detail::storage<S>{}, v.r, from); })
+        isa::load(detail::storage<S>{}, v.r, from);
+    else v = detail::load_each<V>(from, V::size);
+    return v;
 }
 
 /// 2 `V::size` elements in any order, the same for every call: sums do not care, and unpacking bf16 gets cheaper.
 template <class V, class S>
 TRM_INLINE void load_two(S const* from, V& a, V& b) noexcept {
-    using isa = detail::instructions_of<V>;
-    if constexpr (std::is_same_v<storage_t<S>, bf16> && requires { isa::load_two_bf16(a.r, b.r, from); }) {
-        isa::load_two_bf16(a.r, b.r, from);
+    if constexpr (std::is_same_v<storage_t<S>, bf16> && std::is_same_v<typename V::value_type, float>) {
+        typename V::integers pairs;
+        std::memcpy(&pairs, from, sizeof pairs);
+        a.r = __builtin_bit_cast(typename V::reg, pairs << 16);
+        b.r = __builtin_bit_cast(typename V::reg, pairs & 0xffff0000u);
     } else {
         a = load<V>(from);
         b = load<V>(from + V::size);
@@ -62,23 +64,11 @@ TRM_INLINE void load_two(S const* from, V& a, V& b) noexcept {
 /// The first n elements (0 <= n <= lanes), zero in the other lanes.
 template <class V, class S>
 TRM_INLINE V load_n(S const* from, std::size_t n) noexcept {
-    using T = typename V::value_type;
-    using U = storage_t<S>;
-    using isa = detail::instructions_of<V>;
-    if constexpr (std::is_same_v<S, T> && requires(V v) { isa::load_n(v.r, from, n); }) {
-        V v;
-        isa::load_n(v.r, from, n);
-        return v;
-    } else {
-        if (n == V::size) return load<V>(from);
-        alignas(64) T buffer[V::size] = {};
-        for (std::size_t i = 0; i < n; ++i) {
-            U u;
-            std::memcpy(&u, from + i, sizeof u);
-            buffer[i] = static_cast<T>(to_float(u));
-        }
-        return V::read(buffer);
-    }
+    V v;
+    if constexpr (std::is_same_v<S, typename V::value_type> && requires { V::backend::load_n(v.r, from, n); })
+        V::backend::load_n(v.r, from, n);
+    else v = n == V::size ? load<V>(from) : detail::load_each<V>(from, n);
+    return v;
 }
 
 template <class V>
@@ -88,9 +78,8 @@ TRM_INLINE void store(typename V::value_type* to, V v) noexcept {
 
 template <class V>
 TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept {
-    using isa = detail::instructions_of<V>;
-    if constexpr (requires { isa::store_n(to, v.r, n); }) {
-        isa::store_n(to, v.r, n);
+    if constexpr (requires { V::backend::store_n(to, v.r, n); }) {
+        V::backend::store_n(to, v.r, n);
     } else {
         alignas(64) typename V::value_type buffer[V::size];
         v.write(buffer);
@@ -103,45 +92,39 @@ template <class V>
 TRM_INLINE typename V::mask load_mask(std::uint8_t const* bytes) noexcept {
     using T = typename V::value_type;
     using isa = detail::instructions_of<V>;
-    if constexpr (requires(typename V::mask m) { isa::load_mask(m.r, bytes); }) {
-        typename V::mask m;
+    typename V::mask m;
+    if constexpr (requires { isa::load_mask(m.r, bytes); }) {
         isa::load_mask(m.r, bytes);
-        return m;
     } else {
         alignas(64) T buffer[V::size];
         for (std::size_t i = 0; i < V::size; ++i) buffer[i] = bytes[i] != 0 ? T(1) : T(0);
-        return V::read(buffer) > V(T(0));
+        m = V::read(buffer) > V(T(0));
     }
+    return m;
+}
+/// True in the lanes i < n with f(i).
+template <class V, class F>
+TRM_INLINE typename V::mask mask_of(std::size_t n, F const& f) noexcept {
+    std::uint8_t buffer[V::size < 16 ? 16 : V::size] = {};
+    for (std::size_t i = 0; i < n; ++i) buffer[i] = f(i);
+    return load_mask<V>(buffer);
 }
 template <class V>
 TRM_INLINE typename V::mask load_mask_n(std::uint8_t const* bytes, std::size_t n) noexcept {
-    std::uint8_t buffer[V::size < 16 ? 16 : V::size] = {};
-    for (std::size_t i = 0; i < n; ++i) buffer[i] = bytes[i];
-    return load_mask<V>(buffer);
+    return mask_of<V>(n, [bytes](std::size_t i) __attribute__((always_inline)) { return bytes[i] != 0; });
 }
-
 /// True in the lanes i < n whose number is zero.
 template <class V>
 TRM_INLINE typename V::mask load_zeros(std::uint16_t const* from, std::size_t n) noexcept {
-    std::uint8_t buffer[V::size < 16 ? 16 : V::size] = {};
-    for (std::size_t i = 0; i < n; ++i) buffer[i] = from[i] == 0;
-    return load_mask<V>(buffer);
+    return mask_of<V>(n, [from](std::size_t i) __attribute__((always_inline)) { return from[i] == 0; });
 }
-
 /// True in the first n lanes.
 template <class V>
 TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
-    using T = typename V::value_type;
-    using isa = detail::instructions_of<V>;
-    if constexpr (requires(typename V::mask m) { isa::first_n(m.r, n); }) {
-        typename V::mask m;
-        isa::first_n(m.r, n);
-        return m;
-    } else {
-        alignas(64) T index[V::size];
-        for (std::size_t i = 0; i < V::size; ++i) index[i] = static_cast<T>(i);
-        return V::read(index) < V(static_cast<T>(n));
-    }
+    typename V::mask m;
+    if constexpr (requires { V::backend::first_n(m.r, n); }) V::backend::first_n(m.r, n);
+    else m = mask_of<V>(n, [](std::size_t) __attribute__((always_inline)) { return true; });
+    return m;
 }
 
 /// The first n lanes as bytes 1 and 0.
@@ -161,10 +144,21 @@ namespace detail {
 
 template <class A>
 TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t n) noexcept {
-    using isa = instructions<float, A>;
+    constexpr std::int64_t width = sizeof(vec<double, A>);
+    using bytes_of_register = lanes<std::uint8_t, width>;
+    using words_of_register = lanes<std::uint64_t, width / 8>;
     std::int64_t total = 0, i = 0;
-    if constexpr (requires { isa::count_bytes(bytes); })
-        for (; i + isa::bytes_at_once <= n; i += isa::bytes_at_once) total += isa::count_bytes(bytes + i);
+    while (i + width <= n) {
+        bytes_of_register sums = {};  // a byte holds 255
+        for (int k = 0; k < 255 && i + width <= n; ++k, i += width) {
+            bytes_of_register b;
+            std::memcpy(&b, bytes + i, width);
+            b |= -b;  // the highest bit of what is not zero
+            sums += __builtin_bit_cast(bytes_of_register,
+                                       __builtin_bit_cast(words_of_register, b) >> 7 & 0x0101010101010101u);
+        }
+        for (std::int64_t k = 0; k < width; ++k) total += sums[k];
+    }
     for (; i < n; ++i) total += bytes[i] != 0;
     return total;
 }

@@ -8,32 +8,17 @@
 
 TRM_NAMESPACE_BEGIN
 namespace simd {
-namespace detail {
-
-template <class U, class T>
-TRM_INLINE U narrow(T v) noexcept {
-    if constexpr (std::is_same_v<U, bf16>) {
-        return to_bf16(static_cast<float>(v));
-    } else if constexpr (std::is_same_v<U, f16>) {
-        return to_f16(static_cast<float>(v));
-    } else {
-        return static_cast<U>(v);
-    }
-}
-
-}  // namespace detail
 
 /// The first n lanes, rounded to the storage type.
 template <class S, class V>
 TRM_INLINE void store_as_n(S* to, V v, std::size_t n) noexcept {
-    using U = storage_t<S>;
     if constexpr (std::is_same_v<S, typename V::value_type>) {
         store_n(to, v, n);
     } else {
         alignas(64) typename V::value_type buffer[V::size];
         v.write(buffer);
         for (std::size_t i = 0; i < n; ++i) {
-            U const u = detail::narrow<U>(buffer[i]);
+            auto const u = to_storage<S>(buffer[i]);
             std::memcpy(to + i, &u, sizeof u);
         }
     }
@@ -42,14 +27,11 @@ TRM_INLINE void store_as_n(S* to, V v, std::size_t n) noexcept {
 /// All lanes, rounded to the storage type. Subnormal bf16 results may become zero where the CPU converts.
 template <class S, class V>
 TRM_INLINE void store_as(S* to, V v) noexcept {
-    using U [[maybe_unused]] = storage_t<S>;
     using isa [[maybe_unused]] = detail::instructions_of<V>;
     if constexpr (std::is_same_v<S, typename V::value_type>) {
         v.write(to);
-    } else if constexpr (std::is_same_v<U, f16> && requires { isa::store_f16(to, v.r); }) {
-        isa::store_f16(to, v.r);
-    } else if constexpr (std::is_same_v<U, bf16> && requires { isa::store_bf16(to, v.r); }) {
-        isa::store_bf16(to, v.r);
+    } else if constexpr (requires { isa::store(detail::storage<S>{}, to, v.r); }) {
+        isa::store(detail::storage<S>{}, to, v.r);
     } else {
         store_as_n(to, v, V::size);
     }
@@ -58,12 +40,8 @@ TRM_INLINE void store_as(S* to, V v) noexcept {
 /// Past the caches, for outputs that nobody reads soon; `to` aligned to the register. Ends with `stream_fence`.
 template <class V>
 TRM_INLINE void stream(typename V::value_type* to, V v) noexcept {
-    using isa [[maybe_unused]] = detail::instructions_of<V>;
-    if constexpr (requires { isa::stream(to, v.r); }) {
-        isa::stream(to, v.r);
-    } else {
-        store(to, v);
-    }
+    if constexpr (requires { V::backend::stream(to, v.r); }) V::backend::stream(to, v.r);
+    else v.write(to);
 }
 TRM_INLINE void stream_fence() noexcept {
 #if defined(__SSE2__)

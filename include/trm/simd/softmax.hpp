@@ -11,30 +11,9 @@
 TRM_NAMESPACE_BEGIN
 namespace simd {
 
-/// Below this exponent a softmax term is treated as zero: 2^-126, the smallest normal float.
-template <class T>
-inline constexpr T exp2_floor = T(-126);
-
 /// At this exponent the bits of the power of two are those of 0.
 template <class T>
 inline constexpr T exp2_zero = sizeof(T) == 4 ? T(-127) : T(-1023);
-
-/// (x - m) c for a base m: as c x - b with b = c m rounded where `fma` rounds once; where it does not, that loses what
-/// cancels: subtraction first, b = m.
-template <class V>
-TRM_INLINE V offset_product(V x, V c, V b) noexcept {
-    if constexpr (has_fma<V>) {
-        return fma(x, c, -b);
-    } else {
-        return exact(x - b) * c;
-    }
-}
-
-/// max(t, -126); NaN stays NaN.
-template <class V>
-TRM_INLINE V floor_exponent(V t) noexcept {
-    return (max)(V(exp2_floor<typename V::value_type>), t);
-}
 
 namespace detail {
 
@@ -42,18 +21,18 @@ namespace detail {
 /// against 3e-8 of a power). n registers step by step: the CPU's queue holds the chains of a few only if one follows the other.
 template <class V, std::size_t n>
 TRM_INLINE void exp2_by_eighths(V (&t)[n]) noexcept {
-    V const magic(0x1.8p20f);
-    V shifted[n], p[n];
-    for (std::size_t i = 0; i < n; ++i) shifted[i] = in_order(exact(t[i] + magic));  // 8 n + k in the low bits
-    for (std::size_t i = 0; i < n; ++i) t[i] = in_order(exact(t[i] - exact(shifted[i] - magic)));
-    for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(V(0x1.c6a004dd7c27ep-5f), t[i], V(0x1.ec0c3238031b6p-3f)));
-    for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(p[i], t[i], V(0x1.62e4311131a88p-1f)));
-    for (std::size_t i = 0; i < n; ++i) {
+    V const magic(0x1.8p20f), c1(0x1.62e4311131a88p-1f), c2(0x1.ec0c3238031b6p-3f), c3(0x1.c6a004dd7c27ep-5f);
+    V shifted[n], p[n];  // shifted: 8 n + k in the low bits
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) shifted[i] = in_order(exact(t[i] + magic));
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) t[i] = in_order(exact(t[i] - exact(shifted[i] - magic)));
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(c3, t[i], c2));
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(p[i], t[i], c1));
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) {
         instructions_of<V>::power_of_eighths(shifted[i].r);
         shifted[i] = in_order(shifted[i]);
     }
-    for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(p[i], t[i], V(1.0f)));
-    for (std::size_t i = 0; i < n; ++i) t[i] = p[i] * shifted[i];
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) p[i] = in_order(fma(p[i], t[i], V(1.0f)));
+    TRM_UNROLL for (std::size_t i = 0; i < n; ++i) t[i] = p[i] * shifted[i];
 }
 
 template <class V, class A>
@@ -112,22 +91,15 @@ TRM_INLINE void exp2_each(V (&t)[n]) noexcept {
     if constexpr (detail::is_floats_of<V, avx2>) {
         detail::exp2_by_eighths(t);
     } else {
-        for (V& x : t) x = exp2(x);
+        TRM_UNROLL for (V& x : t) x = exp2(x);
     }
-}
-
-/// 2^t for -2^20 <= t <= 127, 0 (or at most 2^-126) below -126.
-template <class V>
-TRM_INLINE V exp2_wide(V t) noexcept {
-    return exp2(exp2_saturates<V> ? t : floor_exponent(t));
 }
 
 /// 2^t of each t <= 127, -infinity included: 0 below -127, 2^t or less between -127 and -126 (AVX-512: 0 below -149, subnormal
 /// between; double: below -1023). NaN stays NaN.
 template <class V, std::size_t n>
 TRM_INLINE void exp2_or_zero_each(V (&t)[n]) noexcept {
-    if constexpr (!exp2_saturates<V>)
-        for (V& x : t) x = (max)(V(exp2_zero<typename V::value_type>), x);
+    if constexpr (!exp2_saturates<V>) TRM_UNROLL for (V& x : t) x = (max)(V(exp2_zero<typename V::value_type>), x);
     exp2_each(t);
 }
 

@@ -3,12 +3,6 @@
 
 #include <trm/simd/backend.hpp>
 
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <type_traits>
-
 /// \file
 /// The backends of x86: arithmetic and bits in the vector types of g++ and clang, and instructions where these have no
 /// expression for it, or where g++ 12 finds a worse one: it makes two instructions of a > b ? a : b, and splits comparisons
@@ -17,12 +11,7 @@
 
 #if TRM_SIMD_SSE2
 
-// g++ 12 takes registers that are written in one branch and read in another, on the same condition, for uninitialised.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
+TRM_SIMD_QUIET_BEGIN
 TRM_NAMESPACE_BEGIN
 namespace simd {
 namespace detail {
@@ -30,42 +19,29 @@ namespace detail {
 /// Types and what all units have in common. Results come by reference, see TRM_ON_AVX2.
 template <class T, std::size_t bytes>
 struct x86_register {
-    typedef T reg __attribute__((vector_size(bytes)));
-    typedef integer_of<T> lanes __attribute__((vector_size(bytes)));
-    typedef T anywhere __attribute__((vector_size(bytes), aligned(alignof(T)), may_alias));
     static constexpr std::size_t size = bytes / sizeof(T);
-    static constexpr integer_of<T> exponent =
-        sizeof(T) == 4 ? static_cast<integer_of<T>>(0x7f800000) : static_cast<integer_of<T>>(0x7ff0000000000000);
+    typedef T reg __attribute__((vector_size(bytes)));
+    typedef T anywhere __attribute__((vector_size(bytes), aligned(alignof(T)), may_alias));
+    using in = reg const&;
 
     static TRM_INLINE void load(reg& to, T const* from) noexcept { to = *reinterpret_cast<anywhere const*>(from); }
-    static TRM_INLINE void store(T* to, reg const& v) noexcept { *reinterpret_cast<anywhere*>(to) = v; }
-    static TRM_INLINE void abs(reg& to, reg const& v) noexcept {
-        to = reinterpret_cast<reg>(reinterpret_cast<lanes>(v) & (std::numeric_limits<integer_of<T>>::max)());
-    }
-    static TRM_INLINE void power(reg& to, reg const& t) noexcept {
-        to = reinterpret_cast<reg>((reinterpret_cast<lanes>(t) << (sizeof(T) == 4 ? 23 : 52)) +
-                                   std::bit_cast<integer_of<T>>(T(1)));
-    }
+    static TRM_INLINE void store(T* to, in v) noexcept { *reinterpret_cast<anywhere*>(to) = v; }
 };
 
 /// Masks are registers whose lanes are all ones or zero.
 template <class T, std::size_t bytes>
 struct x86_with_vector_masks : x86_register<T, bytes> {
-    using base = x86_register<T, bytes>;
-    using typename base::lanes;
-    using typename base::reg;
-    using truth = lanes;
+    using typename x86_register<T, bytes>::reg;
+    using typename x86_register<T, bytes>::in;
+    typedef integer_of<T> truth __attribute__((vector_size(bytes)));
+    using logic = truth;
     /// In 32 bits: g++ 12 makes a choice of 64-bit integers of such an expression, which SSE2 does not have, and gives up (-O1).
     typedef std::int32_t halves __attribute__((vector_size(bytes)));
 
-    static TRM_INLINE void less(truth& to, reg const& a, reg const& b) noexcept { to = reinterpret_cast<truth>(a < b); }
-    static TRM_INLINE void less_equal(truth& to, reg const& a, reg const& b) noexcept {
-        to = reinterpret_cast<truth>(a <= b);
-    }
-    static TRM_INLINE void equal(truth& to, reg const& a, reg const& b) noexcept {
-        to = reinterpret_cast<truth>(a == b);
-    }
-    static TRM_INLINE void select(reg& to, truth const& m, reg const& a, reg const& b) noexcept {
+    static TRM_INLINE void less(truth& to, in a, in b) noexcept { to = truth(a < b); }
+    static TRM_INLINE void less_equal(truth& to, in a, in b) noexcept { to = truth(a <= b); }
+    static TRM_INLINE void equal(truth& to, in a, in b) noexcept { to = truth(a == b); }
+    static TRM_INLINE void select(reg& to, truth const& m, in a, in b) noexcept {
         if constexpr (bytes > 16) {
             to = m < 0 ? a : b;  // the blend instruction, folded where m is a constant
         } else {
@@ -73,113 +49,114 @@ struct x86_with_vector_masks : x86_register<T, bytes> {
                                        (~reinterpret_cast<halves>(m) & reinterpret_cast<halves>(b)));
         }
     }
-    static TRM_INLINE void both(truth& to, truth const& a, truth const& b) noexcept { to = a & b; }
-    static TRM_INLINE void either(truth& to, truth const& a, truth const& b) noexcept { to = a | b; }
-    static TRM_INLINE void negate(truth& to, truth const& a) noexcept { to = ~a; }
-    static TRM_INLINE void everywhere(truth& to) noexcept { to = ~truth{}; }
-    static TRM_INLINE void add_where(reg& to, truth const& m, reg const& a, reg const& b) noexcept {
-        to = a + reinterpret_cast<reg>(reinterpret_cast<halves>(m) & reinterpret_cast<halves>(b));
+    static TRM_INLINE void add_where(reg& to, truth const& m, in b) noexcept {
+        to = to + reinterpret_cast<reg>(reinterpret_cast<halves>(m) & reinterpret_cast<halves>(b));
     }
-    static TRM_INLINE void finite(truth& to, reg const& v) noexcept {
-        to = reinterpret_cast<truth>((reinterpret_cast<lanes>(v) & base::exponent) != base::exponent);
+    static TRM_INLINE void everywhere(truth& to) noexcept { to = ~truth{}; }
+    static TRM_INLINE void first_n(truth& to, std::size_t n) noexcept {
+        alignas(bytes) static constexpr integer_of<T> index[] = {0, 1, 2, 3, 4, 5, 6, 7};
+        reg lane;
+        x86_register<T, bytes>::load(lane, reinterpret_cast<T const*>(index));
+        to = truth(truth(lane) < static_cast<integer_of<T>>(n));
     }
 };
 
-#define TRM_SIMD_BOTH(on, prefix, suffix)                                                                     \
-    on static void set(reg& to, value v) noexcept { to = prefix##_set1_##suffix(v); }                         \
-    on static void larger(reg& to, reg const& a, reg const& b) noexcept { to = prefix##_max_##suffix(a, b); } \
-    on static void smaller(reg& to, reg const& a, reg const& b) noexcept { to = prefix##_min_##suffix(a, b); }
-#define TRM_SIMD_FUSED(on, prefix, suffix)                                           \
-    on static void fma(reg& to, reg const& a, reg const& b, reg const& c) noexcept { \
-        to = prefix##_fmadd_##suffix(a, b, c);                                       \
+#define TRM_SIMD_UNIT(T, on, in_register, prefix, suffix)                                      \
+    on static void set(reg& to, T v) noexcept { to = prefix##_set1_##suffix(v); }              \
+    on static void larger(reg& to, in a, in b) noexcept { to = prefix##_max_##suffix(a, b); }  \
+    on static void smaller(reg& to, in a, in b) noexcept { to = prefix##_min_##suffix(a, b); } \
+    on static void stream(T* to, in v) noexcept { prefix##_stream_##suffix(to, v); }           \
+    on static void pin(reg& v) noexcept { __asm__("" : "+" in_register(v)); }                  \
+    on static void pin_in_order(reg& v) noexcept { __asm__ volatile("" : "+" in_register(v)); }
+#define TRM_SIMD_FUSED(on, prefix, suffix) \
+    on static void fma(reg& to, in a, in b, in c) noexcept { to = prefix##_fmadd_##suffix(a, b, c); }
+#define TRM_SIMD_BITS(on, prefix, suffix)                                                        \
+    on static std::uint32_t bits(truth const& m) noexcept {                                      \
+        return static_cast<std::uint32_t>(prefix##_movemask_##suffix(reinterpret_cast<reg>(m))); \
     }
-#define TRM_SIMD_UNFUSED \
-    TRM_INLINE static void fma(reg& to, reg const& a, reg const& b, reg const& c) noexcept { to = a * b + c; }
-#define TRM_SIMD_VECTOR_MASKS(T, unit, bytes, on, prefix, suffix, FMA)                               \
-    template <>                                                                                      \
-    struct backend<T, unit> : x86_with_vector_masks<T, bytes> {                                      \
-        using value = T;                                                                             \
-        TRM_SIMD_BOTH(on, prefix, suffix)                                                            \
-        FMA on static std::uint32_t bits(truth const& m) noexcept {                                  \
-            return static_cast<std::uint32_t>(prefix##_movemask_##suffix(reinterpret_cast<reg>(m))); \
-        }                                                                                            \
-        on static void pin(reg& v) noexcept { __asm__("" : "+x"(v)); }                               \
-        on static void pin_in_order(reg& v) noexcept { __asm__ volatile("" : "+x"(v)); }             \
-    };
 
 #if defined(__FMA__)
-TRM_SIMD_VECTOR_MASKS(float, sse2, 16, TRM_INLINE, _mm, ps, TRM_SIMD_FUSED(TRM_INLINE, _mm, ps))
-TRM_SIMD_VECTOR_MASKS(double, sse2, 16, TRM_INLINE, _mm, pd, TRM_SIMD_FUSED(TRM_INLINE, _mm, pd))
+#define TRM_SIMD_SSE2_FMA(suffix) TRM_SIMD_FUSED(TRM_INLINE, _mm, suffix)
 #else
-TRM_SIMD_VECTOR_MASKS(float, sse2, 16, TRM_INLINE, _mm, ps, TRM_SIMD_UNFUSED)
-TRM_SIMD_VECTOR_MASKS(double, sse2, 16, TRM_INLINE, _mm, pd, TRM_SIMD_UNFUSED)
+#define TRM_SIMD_SSE2_FMA(suffix) \
+    TRM_INLINE static void fma(reg& to, in a, in b, in c) noexcept { to = a * b + c; }
 #endif
+#define TRM_SIMD_ON_SSE2(T, suffix)                                     \
+    template <>                                                         \
+    struct backend<T, sse2> : x86_with_vector_masks<T, 16> {            \
+        TRM_SIMD_UNIT(T, TRM_INLINE, TRM_SIMD_IN_REGISTER, _mm, suffix) \
+        TRM_SIMD_SSE2_FMA(suffix)                                       \
+        TRM_SIMD_BITS(TRM_INLINE, _mm, suffix)                          \
+    };
+TRM_SIMD_ON_SSE2(float, ps)
+TRM_SIMD_ON_SSE2(double, pd)
+#undef TRM_SIMD_ON_SSE2
+#undef TRM_SIMD_SSE2_FMA
+
 #if TRM_SIMD_HAS_AVX2
-TRM_SIMD_VECTOR_MASKS(float, avx2, 32, TRM_ON_AVX2, _mm256, ps, TRM_SIMD_FUSED(TRM_ON_AVX2, _mm256, ps))
-TRM_SIMD_VECTOR_MASKS(double, avx2, 32, TRM_ON_AVX2, _mm256, pd, TRM_SIMD_FUSED(TRM_ON_AVX2, _mm256, pd))
+#define TRM_SIMD_ON_AVX2(T, suffix)                                                      \
+    template <>                                                                          \
+    struct backend<T, avx2> : x86_with_vector_masks<T, 32> {                             \
+        TRM_SIMD_UNIT(T, TRM_ON_AVX2, TRM_SIMD_IN_REGISTER, _mm256, suffix)              \
+        TRM_SIMD_FUSED(TRM_ON_AVX2, _mm256, suffix)                                      \
+        TRM_SIMD_BITS(TRM_ON_AVX2, _mm256, suffix)                                       \
+        TRM_ON_AVX2 static void load_n(reg& to, T const* from, std::size_t n) noexcept { \
+            truth m;                                                                     \
+            first_n(m, n);                                                               \
+            to = _mm256_maskload_##suffix(from, reinterpret_cast<__m256i>(m));           \
+        }                                                                                \
+        TRM_ON_AVX2 static void store_n(T* to, in v, std::size_t n) noexcept {           \
+            truth m;                                                                     \
+            first_n(m, n);                                                               \
+            _mm256_maskstore_##suffix(to, reinterpret_cast<__m256i>(m), v);              \
+        }                                                                                \
+    };
+TRM_SIMD_ON_AVX2(float, ps)
+TRM_SIMD_ON_AVX2(double, pd)
+#undef TRM_SIMD_ON_AVX2
 #endif
 
 #if TRM_SIMD_HAS_AVX512
-/// Masks are bits, in registers of their own. 0x99: quiet and signalling NaN, both infinities.
-#define TRM_SIMD_BIT_MASKS(T, bit_type, on, suffix)                                                                 \
+/// Masks are bits, in registers of their own.
+#define TRM_SIMD_ON_AVX512(T, on, bit_type, suffix)                                                                 \
     template <>                                                                                                     \
     struct backend<T, avx512> : x86_register<T, 64> {                                                               \
-        using value = T;                                                                                            \
         using truth = bit_type;                                                                                     \
-        static constexpr truth all_bits = static_cast<truth>((1u << size) - 1u);                                    \
-        TRM_SIMD_BOTH(on, _mm512, suffix)                                                                           \
+        using logic = truth;                                                                                        \
+        TRM_SIMD_UNIT(T, on, "v", _mm512, suffix)                                                                   \
         TRM_SIMD_FUSED(on, _mm512, suffix)                                                                          \
-        on static void less(truth& to, reg const& a, reg const& b) noexcept {                                       \
-            to = _mm512_cmp_##suffix##_mask(a, b, _CMP_LT_OQ);                                                      \
-        }                                                                                                           \
-        on static void less_equal(truth& to, reg const& a, reg const& b) noexcept {                                 \
+        on static void less(truth& to, in a, in b) noexcept { to = _mm512_cmp_##suffix##_mask(a, b, _CMP_LT_OQ); }  \
+        on static void less_equal(truth& to, in a, in b) noexcept {                                                 \
             to = _mm512_cmp_##suffix##_mask(a, b, _CMP_LE_OQ);                                                      \
         }                                                                                                           \
-        on static void equal(truth& to, reg const& a, reg const& b) noexcept {                                      \
-            to = _mm512_cmp_##suffix##_mask(a, b, _CMP_EQ_OQ);                                                      \
+        on static void equal(truth& to, in a, in b) noexcept { to = _mm512_cmp_##suffix##_mask(a, b, _CMP_EQ_OQ); } \
+        on static void blend(reg& to, truth m, in a, in b) noexcept { to = _mm512_mask_blend_##suffix(m, b, a); }   \
+        TRM_INLINE static void select(reg& to, truth m, in a, in b) noexcept {                                      \
+            if (__builtin_constant_p(m) && m == first(size)) to = a; /* g++ does not fold the instruction */        \
+            else blend(to, m, a, b);                                                                                \
         }                                                                                                           \
-        on static void blend(reg& to, truth m, reg const& a, reg const& b) noexcept {                               \
-            to = _mm512_mask_blend_##suffix(m, b, a);                                                               \
-        }                                                                                                           \
-        TRM_INLINE static void select(reg& to, truth m, reg const& a, reg const& b) noexcept {                      \
-            if (__builtin_constant_p(m) && m == all_bits) { /* g++ does not fold the instruction */                 \
-                to = a;                                                                                             \
-            } else {                                                                                                \
-                blend(to, m, a, b);                                                                                 \
-            }                                                                                                       \
-        }                                                                                                           \
-        TRM_INLINE static void both(truth& to, truth a, truth b) noexcept { to = static_cast<truth>(a & b); }       \
-        TRM_INLINE static void either(truth& to, truth a, truth b) noexcept { to = static_cast<truth>(a | b); }     \
-        TRM_INLINE static void negate(truth& to, truth a) noexcept { to = static_cast<truth>(~a & all_bits); }      \
-        TRM_INLINE static void everywhere(truth& to) noexcept { to = all_bits; }                                    \
-        on static void add_where(reg& to, truth m, reg const& a, reg const& b) noexcept {                           \
-            to = _mm512_mask_add_##suffix(a, m, a, b);                                                              \
-        }                                                                                                           \
-        on static void classify(truth& to, reg const& v) noexcept { to = _mm512_fpclass_##suffix##_mask(v, 0x99); } \
-        TRM_INLINE static void finite(truth& to, reg const& v) noexcept {                                           \
-            classify(to, v);                                                                                        \
-            negate(to, to);                                                                                         \
-        }                                                                                                           \
+        on static void add_where(reg& to, truth m, in b) noexcept { to = _mm512_mask_add_##suffix(to, m, to, b); }  \
         TRM_INLINE static std::uint32_t bits(truth m) noexcept { return m; }                                        \
-        on static void pin(reg& v) noexcept { __asm__("" : "+v"(v)); }                                              \
-        on static void pin_in_order(reg& v) noexcept { __asm__ volatile("" : "+v"(v)); }                            \
+        static constexpr truth first(std::size_t n) noexcept { return static_cast<truth>((1u << n) - 1u); }         \
+        TRM_INLINE static void everywhere(truth& to) noexcept { to = first(size); }                                 \
+        TRM_INLINE static void first_n(truth& to, std::size_t n) noexcept { to = first(n); }                        \
+        on static void load_n(reg& to, T const* p, std::size_t n) noexcept {                                        \
+            to = _mm512_maskz_loadu_##suffix(first(n), p);                                                          \
+        }                                                                                                           \
+        on static void store_n(T* p, in v, std::size_t n) noexcept { _mm512_mask_storeu_##suffix(p, first(n), v); } \
     };
-TRM_SIMD_BIT_MASKS(float, std::uint16_t, TRM_ON_AVX512, ps)
-TRM_SIMD_BIT_MASKS(double, std::uint8_t, TRM_ON_AVX512, pd)
-#undef TRM_SIMD_BIT_MASKS
+TRM_SIMD_ON_AVX512(float, TRM_ON_AVX512, std::uint16_t, ps)
+TRM_SIMD_ON_AVX512(double, TRM_ON_AVX512, std::uint8_t, pd)
+#undef TRM_SIMD_ON_AVX512
 #endif
 
-#undef TRM_SIMD_VECTOR_MASKS
-#undef TRM_SIMD_UNFUSED
+#undef TRM_SIMD_BITS
 #undef TRM_SIMD_FUSED
-#undef TRM_SIMD_BOTH
+#undef TRM_SIMD_UNIT
 
 }  // namespace detail
 }  // namespace simd
 TRM_NAMESPACE_END
-
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
+TRM_SIMD_QUIET_END
 
 #endif

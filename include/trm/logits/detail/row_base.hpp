@@ -63,6 +63,29 @@ struct optional_mask {
     }
 };
 
+/// (x - m) c for a base m: as c x - b with b = c m rounded where `fma` rounds once; where it does not, that loses what
+/// cancels: subtraction first, b = m.
+template <class V>
+TRM_INLINE V offset_product(V x, V c, V b) noexcept {
+    if constexpr (simd::has_fma<V>) {
+        return fma(x, c, -b);
+    } else {
+        return simd::exact(x - b) * c;
+    }
+}
+
+/// max(t, -126), below which a softmax term is treated as 0: 2^-126 is the smallest normal float. NaN stays NaN.
+template <class V>
+TRM_INLINE V floor_exponent(V t) noexcept {
+    return (simd::max)(V(typename V::value_type(-126)), t);
+}
+
+/// 2^t for -2^20 <= t <= 127, 0 (or at most 2^-126) below -126.
+template <class V>
+TRM_INLINE V exp2_wide(V t) noexcept {
+    return simd::exp2(simd::exp2_saturates<V> ? t : floor_exponent(t));
+}
+
 /// Base, limit and constants that every vector of a row shares. Exponents are t = (x - m) c in units of ln 2.
 template <class V>
 struct lazy_base {
@@ -87,7 +110,7 @@ struct lazy_base {
         vb = V(b);
         limit = V(to + margin);
     }
-    TRM_INLINE V exponent(V x) const noexcept { return simd::offset_product(x, vc, vb); }
+    TRM_INLINE V exponent(V x) const noexcept { return offset_product(x, vc, vb); }
     /// How far exponents relative to an older base (its b) are above those relative to this one.
     TRM_INLINE T above(T old_b) const noexcept { return simd::has_fma<V> ? old_b - b : (old_b - b) * c; }
     [[nodiscard]] bool resolved() const noexcept {
@@ -118,7 +141,7 @@ struct known_base {
         c = V(cf);
         b = V(bf);
     }
-    TRM_INLINE V exponent(V x) const noexcept { return simd::offset_product(x, c, b); }
+    TRM_INLINE V exponent(V x) const noexcept { return offset_product(x, c, b); }
 };
 
 }  // namespace logits_detail

@@ -66,8 +66,8 @@ struct centered_row {
         V m, p;
     };
     [[nodiscard]] TRM_INLINE parts at(V x, V y) const noexcept {
-        V const q = simd::exp2_wide(wide_exponent(mu, x)) * q_scale;
-        V const p = simd::exp2_wide(wide_exponent(pi, y)) * p_scale;
+        V const q = exp2_wide(wide_exponent(mu, x)) * q_scale;
+        V const p = exp2_wide(wide_exponent(pi, y)) * p_scale;
         if (!weighted) return {q, p};
         return {select(p < lower * q, below * q, select(p > upper * q, above * q, p)), p};
     }

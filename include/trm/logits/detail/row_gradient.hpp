@@ -52,13 +52,13 @@ struct row_coefficients {
     template <bool Entropy, std::size_t n>
     TRM_INLINE void at(V (&x)[n]) const noexcept {
         V t[n];
-        for (std::size_t i = 0; i < n; ++i) {
+        TRM_UNROLL for (std::size_t i = 0; i < n; ++i) {
             t[i] = base.exponent(x[i]);
             if constexpr (Entropy) t[i] = (simd::max)(V(least_exponent<T>), t[i]);  // 0 times infinity would be NaN
             x[i] = t[i];
         }
         simd::exp2_or_zero_each(x);
-        for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * (Entropy ? fma(slope, t[i], offset) : offset);
+        TRM_UNROLL for (std::size_t i = 0; i < n; ++i) x[i] = x[i] * (Entropy ? fma(slope, t[i], offset) : offset);
     }
 };
 
@@ -82,11 +82,11 @@ TRM_INLINE void write_row_in(row_coefficients<V> const& g, S const* x, O* d, std
     }
     for (; i + unroll * w <= n; i += unroll * w) {
         V y[unroll];
-        for (int k = 0; k < unroll; ++k) y[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
+        TRM_UNROLL for (int k = 0; k < unroll; ++k) y[k] = mask.apply(simd::load<V>(x + i + k * w), i + k * w);
         g.template at<Entropy>(y);
         if constexpr (Accumulate)
-            for (int k = 0; k < unroll; ++k) y[k] = y[k] + simd::load<V>(d + i + k * w);
-        for (int k = 0; k < unroll; ++k) {
+            TRM_UNROLL for (int k = 0; k < unroll; ++k) y[k] = y[k] + simd::load<V>(d + i + k * w);
+        TRM_UNROLL for (int k = 0; k < unroll; ++k) {
             if constexpr (Stream) {
                 simd::stream(d + i + k * w, y[k]);
             } else {

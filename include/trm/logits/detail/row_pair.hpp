@@ -59,9 +59,9 @@ struct pair_sums {
     template <std::size_t n>
     TRM_INLINE void add(V const (&x)[n], V const (&y)[n]) noexcept {
         V sx, sy, dx, dy;
-        for (std::size_t k = 0; k < n; ++k) {
+        TRM_UNROLL for (std::size_t k = 0; k < n; ++k) {
             V const tx = wide_exponent(mu, x[k]), ty = wide_exponent(pi, y[k]);
-            V const d = tx - ty, ex = simd::exp2_wide(tx), ey = simd::exp2_wide(ty);
+            V const d = tx - ty, ex = exp2_wide(tx), ey = exp2_wide(ty);
             sx = k == 0 ? ex : sx + ex;
             sy = k == 0 ? ey : sy + ey;
             dx = k == 0 ? ex * d : fma(ex, d, dx);
@@ -78,7 +78,7 @@ struct pair_sums {
         T const old = base.b;
         base.set(simd::reduce_max(top));
         T const d = first ? T(0) : base.above(old);
-        V const vd(d < least_exponent<T> ? least_exponent<T> : d), f = first ? V(T(0)) : simd::exp2_wide(vd);
+        V const vd(d < least_exponent<T> ? least_exponent<T> : d), f = first ? V(T(0)) : exp2_wide(vd);
         double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
         double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
         V const shift(sign * d);
@@ -130,7 +130,7 @@ template <class V, class S1, class S2, class M1, class M2>
         std::int64_t const stop = i + (left < pairs_per_chain ? left : pairs_per_chain) * (half * w);
         for (; i < stop; i += half * w) {
             V a[half], b[half];
-            for (int k = 0; k < half; ++k) {
+            TRM_UNROLL for (int k = 0; k < half; ++k) {
                 a[k] = x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w);
                 b[k] = y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w);
             }
@@ -139,7 +139,7 @@ template <class V, class S1, class S2, class M1, class M2>
             V const least = (simd::min)((simd::min)((simd::min)(a[0], a[1]), (simd::min)(a[2], a[3])),
                                         (simd::min)((simd::min)(b[0], b[1]), (simd::min)(b[2], b[3])));
             if (any(least <= V(nothing<T>))) [[unlikely]]
-                for (int k = 0; k < half; ++k) holes.note(a[k], b[k]);
+                TRM_UNROLL for (int k = 0; k < half; ++k) holes.note(a[k], b[k]);
             s.add(a, b);
         }
         s.end_chain();
@@ -204,7 +204,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
             V cx[2] = {V(T(0)), V(T(0))}, cy[2] = {V(T(0)), V(T(0))}, ct[2] = {V(T(0)), V(T(0))};
             auto const add = [&](V a, V b, int lane) __attribute__((always_inline)) {
                 V const tx = wide_exponent(bx, a), ty = wide_exponent(by, b);
-                V const p = simd::exp2_wide(tx), q = simd::exp2_wide(ty);
+                V const p = exp2_wide(tx), q = exp2_wide(ty);
                 if constexpr (Kl) {
                     V const d = tx - ty;
                     cx[lane] = fma(p, d, cx[lane]);
@@ -215,8 +215,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
                 ct[lane] = ct[lane] + abs(fma(ratio, -q, p));
             };
             std::int64_t const end = stop - i < per_chain ? stop : i + per_chain;
-            for (; i + 2 * w <= end; i += 2 * w)
-                for (int k = 0; k < 2; ++k) {
+            for (; i + 2 * w <= end; i += 2 * w) TRM_UNROLL for (int k = 0; k < 2; ++k) {
                     add(x_mask.apply(simd::in_order(simd::load<V>(x + i + k * w)), i + k * w),
                         y_mask.apply(simd::in_order(simd::load<V>(y + i + k * w)), i + k * w), k);
                 }

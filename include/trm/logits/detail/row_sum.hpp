@@ -37,7 +37,7 @@ struct row_sums {
     explicit TRM_INLINE row_sums(double temperature) noexcept : base(temperature) { clear(); }
     TRM_INLINE void clear() noexcept { sum = weighted = chains = weighted_chains = V(T(0)); }
     TRM_INLINE void add(V x) noexcept {
-        V const t = simd::floor_exponent(base.exponent(x));
+        V const t = floor_exponent(base.exponent(x));
         V const e = simd::exp2(t);
         sum = sum + e;
         if constexpr (Entropy) weighted = fma(e, t, weighted);
@@ -45,13 +45,14 @@ struct row_sums {
     /// `add` of a group.
     TRM_INLINE void add_group(V const* x) noexcept {
         V w;
-        for (int k = 0; k < group; k += step) {
+        TRM_UNROLL for (int k = 0; k < group; k += step) {
             V t[step], e[step];
-            for (int i = 0; i < step; ++i) e[i] = t[i] = simd::in_order(simd::floor_exponent(base.exponent(x[k + i])));
+            TRM_UNROLL for (int i = 0; i < step; ++i) e[i] = t[i] =
+                simd::in_order(floor_exponent(base.exponent(x[k + i])));
             simd::exp2_each(e);
             sum = sum + ((e[0] + e[1]) + (e[2] + e[3]));
             if constexpr (Entropy)
-                for (int i = 0; i < step; ++i) w = k + i == 0 ? e[i] * t[i] : fma(e[i], t[i], w);
+                TRM_UNROLL for (int i = 0; i < step; ++i) w = k + i == 0 ? e[i] * t[i] : fma(e[i], t[i], w);
         }
         if constexpr (Entropy) weighted = weighted + w;
     }
@@ -62,7 +63,7 @@ struct row_sums {
         base.set(simd::reduce_max(top));
         T const d = base.above(old);
         V const vd(d < T(-1000) ? T(-1000) : d);
-        V const f = simd::exp2(simd::floor_exponent(vd));
+        V const f = simd::exp2(floor_exponent(vd));
         using D = simd::vec<double, simd::scalar>;
         double const dd = static_cast<double>(d);
         double const df = dd < -1000.0 ? 0.0 : simd::exp2(D(dd)).r;
@@ -113,7 +114,7 @@ TRM_INLINE void load_pair(V& a, V& b, S const* x, std::int64_t i, M mask) noexce
 template <class V, class S, class M>
 TRM_INLINE void load_group(V* v, S const* x, std::int64_t i, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
-    for (int k = 0; k < group; k += 2) load_pair(v[k], v[k + 1], x, i + k * w, mask);
+    TRM_UNROLL for (int k = 0; k < group; k += 2) load_pair(v[k], v[k + 1], x, i + k * w, mask);
 }
 template <class V>
 TRM_INLINE V top_of(V const* v) noexcept {
@@ -148,14 +149,14 @@ TRM_INLINE std::int64_t sum_blocks(row_sums<V, Entropy>& s, S const* x, std::int
             V all_e(T(0)), all_w(T(0));
             for (std::int64_t from = i; from < i + size; from += size / chains) {
                 V sum[lanes], weighted[lanes];
-                for (int k = 0; k < lanes; ++k) sum[k] = weighted[k] = V(T(0));
+                TRM_UNROLL for (int k = 0; k < lanes; ++k) sum[k] = weighted[k] = V(T(0));
                 for (std::int64_t at = from; at < from + size / chains; at += group * w)
-                    for (int lane = 0; lane < lanes; ++lane) {
+                    TRM_UNROLL for (int lane = 0; lane < lanes; ++lane) {
                         V t[step], e[step];
-                        for (int k = 0; k < step; k += 2)
+                        TRM_UNROLL for (int k = 0; k < step; k += 2)
                             load_pair(t[k], t[k + 1], x, at + (lane * step + k) * w, mask);
-                        for (int k = 0; k < step; ++k) {
-                            t[k] = simd::offset_product(t[k], c, b);
+                        TRM_UNROLL for (int k = 0; k < step; ++k) {
+                            t[k] = offset_product(t[k], c, b);
                             e[k] = simd::exp2(t[k]);
                         }
                         sum[lane] = sum[lane] + ((e[0] + e[1]) + (e[2] + e[3]));
