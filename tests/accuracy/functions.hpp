@@ -47,8 +47,9 @@ struct worst {
     template <class T, class W>
     void add(T got, W want, T x) {
         ++points;
-        W const d = std::fabs(W(got) - want);
-        if (d == 0) return;
+        W const d = std::fabs(W(got) - want), least = std::fabs(want);
+        // Neither is larger than so far: an ulp of T is at least |want| * eps / 2. The exact quotients cost more than the rest.
+        if (d <= W(relative) * least && d <= W(ulp) * W(std::numeric_limits<T>::epsilon()) / 2 * least) return;
         double const in_ulp = static_cast<double>(d / ulp_of<T>(want));
         W const size = std::fmax(std::fabs(want), W((std::numeric_limits<T>::min)()));
         relative = larger(relative, static_cast<double>(d / size));

@@ -3,11 +3,16 @@
 // 2^32 floats, random doubles), of every divergence and of every slope.
 //
 //   table [--step n] [--points n] [--scalar 1]     every n-th float (1), random doubles (2^24) and a 64th as many tokens
+//
+// With -DTRM_ACCURACY_XSIMD the unit is xsimd's, on x86 too.
 #include "functions.hpp"
 #include "policies.hpp"
 #include "rows.hpp"
 
 #include <trm/simd/arch.hpp>
+#ifdef TRM_ACCURACY_XSIMD
+#include <trm/simd/backend_xsimd.hpp>
+#endif
 
 #if __has_include(<mpfr.h>)
 #include "mpfr_check.hpp"
@@ -30,8 +35,9 @@ void print(char const* unit, char const* type, char const* name, accuracy::worst
 }
 
 template <class A>
-void rows(bool with_policies) {
-    char const* const unit = A::name();
+void rows(std::string const& whose, bool with_policies) {
+    std::string const named = whose + A::name();
+    char const* const unit = named.c_str();
     for (auto const& f : accuracy::functions<float, A>())
         print(unit, "f32", f.name, accuracy::measure_float(f, 0, step));
     batches::random r(1);
@@ -65,8 +71,12 @@ int main(int argc, char** argv) {
     accuracy::compare_references_with_mpfr();
 #endif
     std::printf("| function | type | unit | points | relative | ulp | at x = |\n|---|---|---|---|---|---|---|\n");
-    rows<trm::simd::compiled_arch>(true);
-    if (scalar) rows<trm::simd::scalar>(false);
+#ifdef TRM_ACCURACY_XSIMD
+    rows<xsimd::default_arch>("xsimd ", true);
+#else
+    rows<trm::simd::compiled_arch>("", true);
+#endif
+    if (scalar) rows<trm::simd::scalar>("", false);
     std::printf("\nlogsumexp of rows of 32768 logits, relative to max(1, |logsumexp|): %.3g\n",
                 accuracy::worst_logsumexp<trm::simd::default_arch>(200));
     return 0;
