@@ -41,21 +41,23 @@ inline double gigahertz() {
 enum class stores { regular, streamed, in_place };
 template <int U, stores Where>
 void read_three(float const* a, float const* b, float* c, float* to, std::int64_t begin, std::int64_t end) {
-    V const zero(0.0f);
     float* const out = Where == stores::in_place ? c : to;
-    for (std::int64_t i = begin; i + U * w <= end; i += U * w) {
-        V v[U];
-        for (int k = 0; k < U; ++k)
-            v[k] = fma(trm::simd::load<V>(a + i + k * w) - trm::simd::load<V>(b + i + k * w), zero,
-                       trm::simd::load<V>(c + i + k * w));
-        for (int k = 0; k < U; ++k) {
-            if constexpr (Where == stores::streamed) {
-                trm::simd::stream(out + i + k * w, v[k]);
-            } else {
-                trm::simd::store(out + i + k * w, v[k]);
+    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+        V const zero(0.0f);
+        for (std::int64_t i = begin; i + U * w<V> <= end; i += U * w<V>) {
+            V v[U];
+            for (int k = 0; k < U; ++k)
+                v[k] = fma(trm::simd::load<V>(a + i + k * w<V>) - trm::simd::load<V>(b + i + k * w<V>), zero,
+                           trm::simd::load<V>(c + i + k * w<V>));
+            for (int k = 0; k < U; ++k) {
+                if constexpr (Where == stores::streamed) {
+                    trm::simd::stream(out + i + k * w<V>, v[k]);
+                } else {
+                    trm::simd::store(out + i + k * w<V>, v[k]);
+                }
             }
         }
-    }
+    });
     if constexpr (Where == stores::streamed) trm::simd::stream_fence();
 }
 using ceiling_loop = void (*)(float const*, float const*, float*, float*, std::int64_t, std::int64_t);
