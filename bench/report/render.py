@@ -2,6 +2,7 @@
 """REPORT.md and plots from the numbers of run.py."""
 
 import os
+import re
 import statistics
 import subprocess
 
@@ -156,7 +157,60 @@ def plot(gnuplot, path, setup, series, style):
     subprocess.run([gnuplot], input=script, text=True, check=True)
 
 
-def plots(gnuplot, directory, r, peer_rows):
+def peer_ratios(r, peer_rows, torch):
+    """{peer: {task: time of the peer over time of trm}}, in words."""
+    found = {}
+    for kind, peer in (("scalar", "scalar loop"), ("eigen_naive", "Eigen, naive"), ("eigen", "Eigen, careful")):
+        for size in (14, 25):
+            ratio = r.ratio(token(kind, size), token("ppo_quiet", size), "ns/token")
+            if ratio:
+                found.setdefault(peer, {})[f"token loss and gradient, {SIZES[size]}"] = ratio
+    for name, c in {**r.all, **peer_rows}.items():
+        if "trm_speedup" not in c or not (name in peer_rows or "V151936/1T" in name):
+            continue
+        if re.search(r"bf16|N256|128x1024", name):
+            continue
+        parts = name.removeprefix("peer/").removesuffix("/1T").split("/")
+        if name in peer_rows:
+            peer, task, passes = parts[:3]
+            peer = f"torch {torch}" if peer == "torch" else peer
+            passes = {"fwd": "forward", "fwd+bwd": "forward and backward", "fwd+manual_grad": "forward and backward"}[passes]
+            task = {"token_loss": "token loss, 2^20 tokens", "logp": "log-probabilities",
+                    "log_softmax+gather": "log_softmax and gather", "gather-logsumexp": "gather less logsumexp",
+                    "verl_logp+entropy": "log-probabilities and entropy"}.get(task, task)
+            task = f"{task}: {passes}"
+        else:
+            peer, extra = (parts[1].split("+") + [""])[:2]
+            peer = {"scalar": "scalar loop", "eigen": "Eigen, naive"}[peer]
+            task = "log-probabilities and entropy: forward" if extra else "log-probabilities: forward"
+        found.setdefault(peer, {})[task] = statistics.median(c["trm_speedup"])
+    return found
+
+
+def peers_plot(gnuplot, path, found):
+    """Horizontal bars, a group for each task."""
+    tasks = sorted({t for of in found.values() for t in of}, key=lambda t: ("token" not in t, t), reverse=True)
+    data, parts, tics, at = [], [], [], 0.0
+    bars = {peer: [] for peer in found}
+    for task in tasks:
+        peers = [p for p in found if task in found[p]]
+        tics.append(f'"{task}" {at + (len(peers) - 1) / 2}')
+        for peer in reversed(peers):
+            bars[peer].append(f"{found[peer][task]} {at} {at - 0.45} {at + 0.45}")
+            at += 1
+        at += 0.8
+    for i, (peer, lines) in enumerate(bars.items()):
+        data.append(f"$d{i} << EOD\n" + "\n".join(lines) + "\nEOD")
+        parts.append(f'$d{i} using 1:2:(1):1:3:4 with boxxyerror title "{peer}"')
+    parts += [f"$d{i} using 1:2:(sprintf(' %.1f', $1)) with labels left font ',9' notitle" for i in range(len(bars))]
+    script = "\n".join([f"set terminal pngcairo noenhanced size 1100,{100 + int(at * 20)} font ',11'", f"set output '{path}'",
+                        "set title 'Time of peers over time of trm, one thread'", "set style fill solid 0.7", "set logscale x",
+                        "set xrange [1:200]", f"set yrange [-1:{at}]", "set grid xtics", f"set ytics ({', '.join(tics)}) scale 0",
+                        "set key outside right center vertical"] + data + ["plot " + ", ".join(parts)])
+    subprocess.run([gnuplot], input=script, text=True, check=True)
+
+
+def plots(gnuplot, directory, r, peer_rows, torch):
     os.makedirs(directory, exist_ok=True)
     made = []
     kinds = {"ppo_quiet": "PPO clip", "ppo": "with diagnostics", "trm_max_quiet": "max criterion",
@@ -173,21 +227,9 @@ def plots(gnuplot, directory, r, peer_rows):
              "set title 'Token kernel, percent of the best ceiling for its bytes'\nset yrange [0:*]\nset key outside right",
              series, "linespoints lw 2 pt 7")
         made.append(("ceiling_by_size.png", "Percent of the best ceiling by size"))
-    ratios = []
-    for kind in ("eigen", "eigen_naive", "scalar"):
-        for size in (14, 25):
-            ratio = r.ratio(token(kind, size), token("ppo_quiet", size), "ns/token")
-            if ratio:
-                ratios.append((f"{kind}, {SIZES[size]}", ratio))
-    for name, c in {**r.all, **peer_rows}.items():
-        if "trm_speedup" in c and (name in peer_rows or "V151936/1T" in name):
-            short = name.removeprefix("peer/").replace("/f32", "").replace("/N1024/V32768", "").replace("/V151936", "")
-            if "bf16" not in short and "N256" not in short and "128x1024" not in short:
-                ratios.append((short.removesuffix("/1T"), statistics.median(c["trm_speedup"])))
-    if ratios:
-        plot(gnuplot, os.path.join(directory, "peers.png"),
-             "set title 'Time of peers over time of trm'\nset style fill solid 0.6\nset boxwidth 0.7\nset logscale y\n"
-             "set yrange [1:*]\nset xtics rotate by -35 font ',9'\nset rmargin 16\nunset key", {"peers": ratios}, "boxes")
+    found = peer_ratios(r, peer_rows, torch)
+    if found:
+        peers_plot(gnuplot, os.path.join(directory, "peers.png"), found)
         made.append(("peers.png", "Time of peers over time of trm"))
     return made
 
@@ -197,7 +239,7 @@ def write(results, out, gnuplot):
     compiled = {f"compile/{x['what']}": {"ratio": [x["ratio"]]} for x in results["compile"].get("rows", [])}
     everything = [rows(b, {**results["peers"], **compiled} if i == 0 else None) for i, b in enumerate(builds)]
     r = everything[0]
-    made = plots(gnuplot, os.path.join(out, "plots"), r, results["peers"]) if gnuplot else []
+    made = plots(gnuplot, os.path.join(out, "plots"), r, results["peers"], results["torch"]) if gnuplot else []
     missed = []
     for text, _, value_of, gate, good, sense in TARGETS:
         for b, one in zip(builds, everything):
@@ -230,7 +272,7 @@ def write(results, out, gnuplot):
         parts += ["## Memory", "", f"A gradient buffer from malloc for every call (64 MiB): {fresh:.2f} ns/token; reused: "
                   f"{reused:.2f}. The difference is page faults.", ""]
     if results["peers"]:
-        parts += ["## Peers", "", peers_table(results["peers"])]
+        parts += ["## Peers", "", f"torch is {results['torch']} where no version is given.", "", peers_table(results["peers"])]
     if results["compile"]:
         parts += ["## Compile time", "", compile_table(results["compile"])]
     with open(os.path.join(out, "REPORT.md"), "w") as f:

@@ -110,25 +110,35 @@ def machine():
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, {', '.join(units)}; {', '.join(caches)}"
 
 
-def peers(build):
-    """Rows of peers_torch.py, or {} where no Python has torch."""
+def peers(build, pythons):
+    """Rows of peers_torch.py from each Python that has torch, and the version of the first. Rows of others say theirs."""
     script = os.path.join(HERE, "..", "peers_torch.py")
-    has_torch = lambda python: not subprocess.run([python, "-c", "import torch, numpy"], capture_output=True).returncode
-    python = next((p for p in (sys.executable, "/usr/bin/python3") if os.path.exists(p) and has_torch(p)), None)
-    if python is None:
-        say("no torch: its rows are left out")
-        return {}
     library = os.path.join(build, "bench", "libtrm_peers.so")
-    with tempfile.NamedTemporaryFile(suffix=".json") as out:
-        start = time.time()
-        command = [python, script, "--threads", "1", "--rounds", "3", "--out", out.name]
-        command += ["--trm", library] if os.path.exists(library) else []
-        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-            say("peers_torch.py failed: its rows are left out")
-            return {}
-        document = json.load(open(out.name))
-    say(f"peers: {len(document['benchmarks'])} rows, {time.time() - start:.0f} s")
-    return {b["name"]: {k: [v] for k, v in b.items() if isinstance(v, (int, float))} for b in document["benchmarks"]}
+    rows, versions = {}, []
+    for python in pythons:
+        if subprocess.run([python, "-c", "import torch, numpy"], capture_output=True).returncode:
+            continue
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            start = time.time()
+            command = [python, script, "--threads", "1", "--rounds", "3", "--out", out.name]
+            command += ["--trm", library] if os.path.exists(library) else []
+            if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+                say(f"peers_torch.py failed with {python}: its rows are left out")
+                continue
+            document = json.load(open(out.name))
+        version = re.match(r"\d+\.\d+", document["context"]["torch"])[0]
+        for b in document["benchmarks"]:
+            name = b["name"]
+            if versions:
+                if not name.startswith("peer/torch"):
+                    continue  # numpy once
+                name = name.replace("peer/torch", f"peer/torch {version}", 1)
+            rows[name] = {k: [v] for k, v in b.items() if isinstance(v, (int, float))}
+        versions.append(version)
+        say(f"peers, torch {version}: {len(document['benchmarks'])} rows, {time.time() - start:.0f} s")
+    if not versions:
+        say("no torch: its rows are left out")
+    return rows, versions[0] if versions else ""
 
 
 def compile_times(compiler):
@@ -148,6 +158,8 @@ def main():
     parser.add_argument("--before", default=os.path.join(HERE, "..", "REPORT.md"),
                         help="an earlier report, whose figures stand beside the targets (default: the one that is replaced)")
     parser.add_argument("--rounds", type=int, default=3, help="at most so many rounds of each program (default 3)")
+    parser.add_argument("--python", action="append", help="a Python with torch, may be given several times; the targets are of the "
+                        "first (default: this one and /usr/bin/python3)")
     parser.add_argument("--quick", action="store_true", help="a few rows of a few milliseconds: does the tool work?")
     parser.add_argument("--keep", help="write all numbers to this file")
     parser.add_argument("--render", help="write the report of numbers that --keep wrote")
@@ -164,12 +176,15 @@ def main():
         builds = [arguments.build] + ([] if arguments.quick else also)
         plan = QUICK if arguments.quick else [(p, min(n, arguments.rounds), *f) for p, n, *f in PLAN]
         measured = measure(builds, plan, 0.005 if arguments.quick else None)
+        pythons = arguments.python or dict.fromkeys([sys.executable, "/usr/bin/python3"])
+        peer_rows, torch = ({}, "") if arguments.quick else peers(arguments.build, pythons)
         results = {
             "machine": machine(),
             "load": load,
             "builds": [{"label": label, "width": int(c.get("floats per register", 0)), "rows": rows}
                        for label, c, rows in measured],
-            "peers": {} if arguments.quick else peers(arguments.build),
+            "peers": peer_rows,
+            "torch": torch,
             "compile": {} if arguments.quick else compile_times("c++"),
             "command": "bench/report/run.py " + " ".join(
                 [f"--build {shown(arguments.build)}"] + [f"--also {shown(b)}" for b in also]),
