@@ -7,7 +7,7 @@
 Valgrind 3.19 knows no AVX-512. Counted is the whole call, in sequences of 16384 and of 16 tokens; the kernel is what
 `run_fused` takes of it; losses chosen at run time do not go through it.
 
-    bench/instructions.py --compiler aarch64-linux-gnu-g++ --flags "-O3 -static -idirafter /usr/include" --emulator qemu-aarch64
+    bench/instructions.py --compiler aarch64-linux-gnu-g++ --flags "-O2 -static -idirafter /usr/include" --emulator qemu-aarch64
 
 counts what the emulator steps through, for a CPU that is not at hand: two calls less one, without the split."""
 
@@ -107,6 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compiler", default="c++")
     parser.add_argument("--flags", default="-O3 -march=x86-64-v3")
+    parser.add_argument("--only", action="append", choices=[which for which, _ in ROWS], help="a loss (may be given repeatedly)")
     parser.add_argument("--emulator", help="qemu's user mode for the CPU that is compiled for (qemu 7 or 8)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
@@ -120,6 +121,8 @@ def main():
         print(f"| loss | per token, long sequences{outside} | per sequence of 16 tokens{outside} |")
         print("|---|---|---|" if arguments.emulator else "|---|---|---|---|---|")
         for which, text in ROWS:
+            if arguments.only and which not in arguments.only:
+                continue
             cells = []
             for length, unit in ((16384, 1 << 15), (16, 1 << 11)):
                 if arguments.emulator:

@@ -144,20 +144,19 @@ namespace detail {
 
 template <class A>
 TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t n) noexcept {
-    constexpr std::int64_t width = sizeof(vec<double, A>);
-    using bytes_of_register = lanes<std::uint8_t, width>;
-    using words_of_register = lanes<std::uint64_t, width / 8>;
+    // Not 64: masks of AVX-512 have no vector type.
+    constexpr std::size_t size = sizeof(vec<double, A>) < 32 ? sizeof(vec<double, A>) : 32;
+    using words = lanes<std::uint64_t, size / 8>;
+    constexpr std::int64_t width = size;
     std::int64_t total = 0, i = 0;
     while (i + width <= n) {
-        bytes_of_register sums = {};  // a byte holds 255
-        for (int k = 0; k < 255 && i + width <= n; ++k, i += width) {
-            bytes_of_register b;
-            std::memcpy(&b, bytes + i, width);
-            b |= -b;  // the highest bit of what is not zero
-            sums += __builtin_bit_cast(bytes_of_register,
-                                       __builtin_bit_cast(words_of_register, b) >> 7 & 0x0101010101010101u);
+        lanes<std::uint8_t, size> zeros = {}, b;  // the eight bytes of a word together hold 255
+        for (int k = 0; k < 31 && i + width <= n; ++k, i += width, total += width) {
+            std::memcpy(&b, bytes + i, size);
+            zeros -= __builtin_bit_cast(lanes<std::uint8_t, size>, b == 0);
         }
-        for (std::int64_t k = 0; k < width; ++k) total += sums[k];
+        for (std::size_t k = 0; k < size / 8; ++k)
+            total -= static_cast<std::int64_t>(__builtin_bit_cast(words, zeros)[k] * 0x0101010101010101u >> 56);
     }
     for (; i < n; ++i) total += bytes[i] != 0;
     return total;
