@@ -44,7 +44,7 @@ struct data {
             state ^= state >> 7;
             state ^= state << 17;
             for (int k = 0; k < 4; ++k) sum += float((state >> (16 * k)) & 0xffff) / 65536.0f - 0.5f;
-            x.data()[i] = trm::simd::detail::to_storage<S>(3.46f * sum);
+            x.data()[i] = trm::to_storage<S>(3.46f * sum);
         }
     }
     trm::logits_view<S> view(std::int64_t vocab) {

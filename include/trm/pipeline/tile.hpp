@@ -27,9 +27,9 @@ template <class V>
 struct tile {
     using T = typename V::value_type;
     using mask = typename V::mask;
-    static constexpr int registers = V::size * sizeof(T) < 64 ? 64 : 32;
+    static constexpr std::size_t registers = V::size * sizeof(T) < 64 ? 64 : 32;
     static constexpr auto width = static_cast<std::int64_t>(V::size);
-    static constexpr std::int64_t tokens = registers * width;
+    static constexpr auto tokens = static_cast<std::int64_t>(registers * V::size);
 
     struct row {
         alignas(64) T values[registers * V::size];

@@ -128,9 +128,9 @@ private:
         auto& tokens = to;
         /// Registers k, k + 1, ..., as many as `count` says, if there is no exception in them.
         auto const registers = [&](int k, auto count) __attribute__((always_inline)) {
-            constexpr int n = decltype(count)::value;
+            constexpr std::size_t n = decltype(count)::value;
             raw_tokens<V> raw[n];
-            auto small = V::mask::everywhere(), within = small;
+            auto in_small = V::mask::everywhere(), in_range = in_small;
             typename V::mask selected[n];
             if (ahead) prefetch_tokens<n * V::size>(wants, streams, k * width, tile_ahead);
             unrolled<n>([&](auto i) __attribute__((always_inline)) {
@@ -141,12 +141,12 @@ private:
                     blank_unselected(wants, selected[i], raw[i]);
                 }
                 V const largest = largest_log_ratio(wants, raw[i]);
-                small = small & is_within(largest, little);
-                within = within & is_within(largest, most);
-                if (describes) within = within & (highest_logp(wants, raw[i]) <= highest);
+                in_small = in_small & is_within(largest, little);
+                in_range = in_range & is_within(largest, most);
+                if (describes) in_range = in_range & (highest_logp(wants, raw[i]) <= highest);
             });
-            bool const is_small = all(small);
-            if ((describes || !is_small) && !all(within)) return false;
+            bool const is_small = all(in_small);
+            if ((describes || !is_small) && !all(in_range)) return false;
             unrolled<n>([&](auto i) __attribute__((always_inline)) {
                 auto const ratio = [&](ratio_kind kind, V target, V behaviour) __attribute__((always_inline)) {
                     log_ratio<V> l;

@@ -201,9 +201,9 @@ private:
             stream_pointers<S, T> streams = io;  // a copy that stores cannot change
             if constexpr (!Weighted) streams.token_weight = nullptr;
             run_registers<V> const run = now;
+            [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
-            auto const step = [&, stop = end, split = splits](auto const& t, auto const& l,
-                                                              int) __attribute__((always_inline)) {
+            auto const step = [&, stop = end](auto const& t, auto const& l, int) __attribute__((always_inline)) {
                 std::size_t const n = lanes_at(at, stop);
                 V const factor = Weighted ? token_factor(streams, at, n, t) : t.advantage;
                 if constexpr (Described) {  // before anything is written: an output may be the memory of an input

@@ -90,10 +90,10 @@ inline double bernoulli_kl(double log_p, double log_q) {
     auto const a = static_cast<long double>(std::fmin(log_p, 0.0)), b = static_cast<long double>(std::fmin(log_q, 0.0));
     long double const rest = std::fmax(-std::expm1(a), tiny), other = std::fmax(-std::expm1(b), tiny);
     long double const p = std::exp(a), q = std::exp(b), x = b - a;
-    bool const near = std::fabs(x) < 1;  // farther apart nothing cancels, and q / p may overflow
-    long double const gain = (near ? p * std::expm1(x) : q - p) / rest;  // (q - p) / (1 - p)
+    bool const is_close = std::fabs(x) < 1;  // farther apart nothing cancels, and q / p may overflow
+    long double const gain = (is_close ? p * std::expm1(x) : q - p) / rest;  // (q - p) / (1 - p)
     long double const y = std::fabs(gain) < 0.5L ? std::log1p(-gain) : std::log(other / rest);
-    return static_cast<double>((near ? p * k3_long(x) : q - p - p * x) + rest * k3_long(y));
+    return static_cast<double>((is_close ? p * k3_long(x) : q - p - p * x) + rest * k3_long(y));
 }
 
 inline double divergence(k1 const&, token const&, pair const& l) { return -l.x; }
