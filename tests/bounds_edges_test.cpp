@@ -3,6 +3,7 @@
 #include <trm/bounds/batch_bounds.hpp>
 #include <trm/bounds/certificate.hpp>
 #include <trm/bounds/paper.hpp>
+#include <trm/bounds/wire.hpp>
 
 #include "catch.hpp"
 
@@ -89,4 +90,42 @@ TEST_CASE("what a batch does not say stays unknown where prompts have horizons o
     REQUIRE(t[*t.binding]);
     for (std::size_t i = 0; i < b::bound_count; ++i)
         if (t.value[i]) CHECK(t.unified() <= *t.value[i]);
+}
+
+TEST_CASE("of exact and estimated bounds the exact ones are binding, whichever are smaller", "[unit]") {
+    b::evidence const e = same_everywhere(24, 0.001).evidence();
+    b::certificate_options o;
+    o.exact = b::divergences{.horizon = 4, .eps = 0.3, .delta = 0.2, .mean_tv = {}};
+    auto const c = b::certify(e, o);
+    REQUIRE(c.binding);
+    REQUIRE(c.guarantee);
+    CHECK(*c.binding == *c.guarantee);
+    CHECK(c.ladder[*c.binding].kind == b::claim::exact);
+}
+
+TEST_CASE("the binding bound of a mean over prompts is the smallest, wherever it stands in the table", "[unit]") {
+    b::evidence e = same_everywhere(8, 0.05).evidence();
+    for (std::size_t i = 0; i < e.sequences.size(); ++i) e.sequences[i].horizon = 10 + static_cast<std::int64_t>(i);
+    b::batch_divergences const measured = b::measure(e);
+    std::vector<b::bound_name> binding;
+    for (double const seq : {1e-6, 0.5}) {
+        b::batch_divergences d = measured;
+        d.seq_kl = seq;
+        d.seq_tv = seq;
+        b::bound_table const t = b::batch_bounds(e, d, paper);
+        REQUIRE(t.binding);
+        REQUIRE(t[*t.binding]);
+        for (auto const& v : t.value)
+            if (v) CHECK(t.unified() <= *v);
+        binding.push_back(*t.binding);
+    }
+    CHECK(binding[0] != binding[1]);
+}
+
+TEST_CASE("evidence of nothing is packed and unpacked: a header and no word after it", "[unit]") {
+    std::vector<std::uint64_t> words = b::pack(b::evidence{});
+    b::evidence back;
+    CHECK(b::unpack(words, back).ok());
+    words.pop_back();
+    CHECK_FALSE(b::unpack(words, back).ok());
 }
