@@ -14,7 +14,7 @@
 #include <trm/simd/backend_xsimd.hpp>
 #endif
 
-#if __has_include(<mpfr.h>)
+#if __has_include(<mpfr.h>) && __has_include(<gmp.h>)
 #include "mpfr_check.hpp"
 #endif
 
@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
         else if (option == "--scalar") scalar = std::strtoul(argv[i + 1], nullptr, 10) != 0;
         else return std::fprintf(stderr, "unknown option %s\n", option.c_str()), 2;
     }
-#if __has_include(<mpfr.h>)
+#if __has_include(<mpfr.h>) && __has_include(<gmp.h>)
     accuracy::compare_references_with_mpfr();
 #endif
     std::printf("| function | type | unit | points | relative | ulp | at x = |\n|---|---|---|---|---|---|---|\n");
