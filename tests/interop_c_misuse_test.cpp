@@ -187,6 +187,12 @@ TEST_CASE("C: phases, slices and handles refuse nothing and nonsense") {
     s.batch.layout = TRM_PADDED;
     s.batch.max_tokens = 4;
     CHECK(slice(0, 2) == TRM_SIZE_MISMATCH);
+    s.batch.partial = 1;  // allows more tokens than the rows have, not fewer
+    CHECK(slice(0, 2) == TRM_SIZE_MISMATCH);
+    s.batch.tokens = 13;
+    CHECK(slice(0, 2) == TRM_OK);
+    s.batch.partial = 0;
+    CHECK(slice(0, 2) == TRM_SIZE_MISMATCH);
 
     trm_loss_free(nullptr);
     trm_scratch_free(nullptr);

@@ -36,8 +36,8 @@ struct share {
     std::int64_t const stride = b.row_stride == 0 ? b.max_tokens : b.row_stride;
     if (b.max_tokens < 0 || stride < b.max_tokens || (stride > 0 && b.sequences > most_elements / stride))
         return {errc::bad_layout, -1, -1, "padded"};
-    if (!b.partial && (b.tokens < (b.sequences > 0 ? (b.sequences - 1) * stride + b.max_tokens : 0) ||
-                       b.tokens > b.sequences * stride))
+    std::int64_t const least = b.sequences > 0 ? (b.sequences - 1) * stride + b.max_tokens : 0;
+    if (b.tokens < least || (b.partial == 0 && b.tokens > b.sequences * stride))
         return {errc::size_mismatch, -1, -1, "tokens", b.sequences * stride, b.tokens};
     std::int64_t const whole = b.sequences / nth, rest = b.sequences % nth;  // rows * i / nth without overflow
     auto const begin = [&](std::int64_t i) { return whole * i + rest * i / nth; };
