@@ -36,15 +36,15 @@ struct share {
     std::int64_t const stride = b.row_stride == 0 ? b.max_tokens : b.row_stride;
     if (b.max_tokens < 0 || stride < b.max_tokens || (stride > 0 && b.sequences > most_elements / stride))
         return {errc::bad_layout, -1, -1, "padded"};
-    std::int64_t const least = b.sequences > 0 ? (b.sequences - 1) * stride + b.max_tokens : 0;
-    if (b.tokens < least || (b.partial == 0 && b.tokens > b.sequences * stride))
+    auto const tokens_of = [&](std::int64_t rows) { return rows > 0 ? (rows - 1) * stride + b.max_tokens : 0; };
+    if (b.tokens < tokens_of(b.sequences) || (b.partial == 0 && b.tokens > b.sequences * stride))
         return {errc::size_mismatch, -1, -1, "tokens", b.sequences * stride, b.tokens};
     std::int64_t const whole = b.sequences / nth, rest = b.sequences % nth;  // rows * i / nth without overflow
     auto const begin = [&](std::int64_t i) { return whole * i + rest * i / nth; };
     s.first = begin(ith);
     s.last = begin(ith + 1);
     s.token = s.first * stride;
-    s.tokens = s.last > s.first ? (s.last - s.first - 1) * stride + b.max_tokens : 0;
+    s.tokens = tokens_of(s.last - s.first);
     return {};
 }
 
