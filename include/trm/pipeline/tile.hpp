@@ -201,7 +201,7 @@ TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexc
         }
     for (; j < used; ++j) one(j);
 }
-/// The same without.
+/// f(tokens, j), for what looks at no log-ratio or at several.
 template <class V, class F>
 TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
     each_register(from, ratio_kind::current_over_rollout,

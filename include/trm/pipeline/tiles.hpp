@@ -34,16 +34,21 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
 /// it is compiled into are the same for every storage type.
 template <class V>
 struct plain_writer {
-    typename V::value_type* grad;  ///< of the first token of the tile
-    V scale;
+    using T = typename V::value_type;
+    T* grad;  ///< of the first token of the tile, not null
+    run_registers<V> run;  ///< of a sequence that is kept
     V* objective;
     using sums = V;  ///< of a loop over a tile
     [[nodiscard]] TRM_INLINE sums begin() const noexcept { return *objective; }
     TRM_INLINE void end(sums const& of_loop) const noexcept { *objective = of_loop; }
     TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, sums& loss) const noexcept {
-        V const value = simd::pin(t.value), slope = zero_unless(t.keep, simd::pin(t.slope));
-        loss = loss + zero_unless(t.keep, value);
-        simd::store(grad + j * tile<V>::width, simd::pin(slope * scale));
+        if (grad == nullptr) __builtin_unreachable();
+        stream_pointers<T, T> streams;
+        streams.grad = grad;
+        run_registers<V> kept = run;
+        kept.kept = V::mask::everywhere();  // a constant
+        V unused = loss;
+        write_gradient(write_traits<false, false>{}, streams, j * tile<V>::width, V::size, kept, t, loss, loss, unused);
     }
 };
 /// And its diagnostics, if no square leaves the range of float.
@@ -147,7 +152,7 @@ private:
             return;
         }
         if (tokens.in_range && work.decided.keep && is_plain()) {
-            plain_writer<V> const plain{io.grad + at, now.scale, &lanes.objective};
+            plain_writer<V> const plain{io.grad + at, now, &lanes.objective};
             if (!diagnose) return core.apply_plain(tokens, work.decided, plain);
             if (!now.wide && core.describes_ratio_of_surrogate(tokens))
                 return core.apply_plain(tokens, work.decided, described_writer<V>{plain, splits, &lanes});
