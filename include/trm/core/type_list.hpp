@@ -39,6 +39,27 @@ TRM_INLINE constexpr void at_type(type_list<Ts...>, std::size_t index, F&& f) {
 
 namespace detail {
 
+template <class T, class F, class Variant>
+[[nodiscard]] constexpr auto call_if_taken() noexcept {
+    void (*call)(F&, Variant const&) = nullptr;
+    if constexpr (std::is_invocable_v<F&, T const&>) call = [](F& f, Variant const& v) { f(*std::get_if<T>(&v)); };
+    return call;
+}
+
+}  // namespace detail
+
+/// f(alternative), if f takes it, of a variant that is never valueless. As std::visit, but nothing is compiled for alternatives
+/// that f does not take.
+template <class F, class... Ts>
+void visit_taken(F&& f, std::variant<Ts...> const& v) {
+    using function = std::remove_reference_t<F>;
+    using variant = std::variant<Ts...>;
+    static constexpr void (*calls[])(function&, variant const&) = {detail::call_if_taken<Ts, function, variant>()...};
+    if (auto const call = calls[v.index()]) call(f, v);
+}
+
+namespace detail {
+
 template <class... Lists>
 struct list_join {
     using type = type_list<>;

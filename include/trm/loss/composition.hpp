@@ -12,7 +12,8 @@ TRM_NAMESPACE_BEGIN
 namespace detail {
 
 /// Policies chosen at compile time, as the steps that `fused_pass` takes with one register of tokens: everything inlines into one
-/// loop. `run_time_composition` takes the same steps tile by tile.
+/// loop. `run_time_composition` takes the same steps tile by tile. (One struct, however long: it is the list of what a pass asks of
+/// its policies.)
 template <class Mask, class Surrogate, class Weight, class... Penalties>
 struct composition;
 
@@ -82,7 +83,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             if (first.ok()) first = policy.validate();
         };
         check(weight);
-        if (first.ok()) first = check_pair(surrogate, weight);
+        if (first.ok()) first = check_pair(shares_gradient(), folds_weight(), weight);
         std::apply([&](auto const&... m) { (check(m), ...); }, mask.criteria);
         std::apply([&](auto const&... p) { (check(p), ...); }, penalties);
         if (first.ok() && (0 + ... + (sequence_sums_of<Ps> > 0)) > 1) first = one_sequence_penalty;

@@ -169,13 +169,14 @@ template <class W>
     return sums_a_sequence<W> ? of_sequence : is_normalised<W> ? factor : 1.0;
 }
 /// Bounds after a division by the mean are not such a product.
-template <class S, class W>
-[[nodiscard]] constexpr status check_pair(S const&, W const& weight) noexcept {
-    if constexpr (shares_gradient<S> && is_normalised<W> && !sums_a_sequence<W>)
-        if (weight.when == normalise::before_bound)
+template <class W>
+[[nodiscard]] constexpr status check_pair(bool surrogate_shares_gradient, bool surrogate_folds_weight,
+                                          W const& weight) noexcept {
+    if constexpr (is_normalised<W> && !sums_a_sequence<W>)
+        if (surrogate_shares_gradient && weight.when == normalise::before_bound)
             return {errc::unsupported, -1, -1,
                     "gspo, gmpo and sapo_sequence take token weights that are normalised after their bound"};
-    if constexpr (folds_weight<S> && (is_normalised<W> || sums_a_sequence<W>))
+    if (surrogate_folds_weight && (is_normalised<W> || sums_a_sequence<W>))
         return {errc::unsupported, -1, -1, "vespo_folded takes weights of tokens that are not normalised"};
     return {};
 }

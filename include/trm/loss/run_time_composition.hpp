@@ -30,13 +30,14 @@ public:
     void measure(tile<V>& t, bool reasons, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
         if (reasons) clear_rows(t, t.reasons);
         for (int i = 0; i < criteria_; ++i)
-            std::visit(
-                [&](auto const& m) {
-                    using M = std::remove_cvref_t<decltype(m)>;
-                    if constexpr (!M::is_sequence && !selects<M>) {
-                        rejected[i] += test_tile(m, i, reasons, t);
-                    } else if constexpr (!measures_passing<M> && !selects<M>) {
+            visit_taken(
+                [&]<class M>(M const& m) -> void
+                    requires(!selects<M> && !measures_passing<M>)
+                {
+                    if constexpr (M::is_sequence) {
                         measure_tile(m, t, sums + this->places[i].sum, maxima + this->places[i].max);
+                    } else {
+                        rejected[i] += test_tile(m, i, reasons, t);
                     }
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
@@ -46,12 +47,10 @@ public:
     void measure_passing(tile<V>& t, V* sums, V* maxima, clamp_range of_penalties, Enter const& enter) const noexcept {
         if (!late_) return;
         for (int i = 0; i < criteria_; ++i)
-            std::visit(
-                [&](auto const& m) {
-                    if constexpr (measures_passing<std::remove_cvref_t<decltype(m)>>)
-                        measure_tile(m, t, sums + this->places[i].sum, maxima + this->places[i].max);
-                },
-                spec->mask[static_cast<std::size_t>(i)]);
+            visit_taken([&]<class M>(M const& m) -> void
+                            requires measures_passing<M>
+                        { measure_tile(m, t, sums + this->places[i].sum, maxima + this->places[i].max); },
+                        spec->mask[static_cast<std::size_t>(i)]);
         if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
         std::visit(
             [&](auto const& w) {
@@ -59,8 +58,10 @@ public:
             },
             spec->weight.policy);
         enter_surrogate(enter);
-        std::visit([&](auto const& p) { measure_surrogate(p, spec->surrogate.over, t, sums + surrogate_slot); },
-                   spec->surrogate.policy);
+        visit_taken([&]<class P>(P const& p) -> void
+                        requires(sequence_sums_of<P> > 0)
+                    { measure_surrogate(p, spec->surrogate.over, t, sums + surrogate_slot); },
+                    spec->surrogate.policy);
         this->each_sequence_penalty([&](auto const& p) {
             enter(stage::penalty, p.over);
             measure_penalty(p, t, of_penalties, sums + this->penalty_slot);
@@ -114,13 +115,10 @@ public:
     [[nodiscard]] bool certainly_rejected(V const* maxima) const noexcept {
         bool rejected = false;
         for (int i = 0; i < criteria_ && !rejected; ++i)
-            std::visit(
-                [&](auto const& m) {
-                    if constexpr (std::remove_cvref_t<decltype(m)>::maxima > 0 &&
-                                  requires { m.certainly_rejects(0.0); })
-                        rejected =
-                            m.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[this->places[i].max])));
-                },
+            visit_taken(
+                [&]<class M>(M const& m) -> void
+                    requires(M::maxima > 0 && requires { m.certainly_rejects(0.0); })
+                { rejected = m.certainly_rejects(static_cast<double>(simd::reduce_max(maxima[this->places[i].max]))); },
                 spec->mask[static_cast<std::size_t>(i)]);
         return rejected;
     }

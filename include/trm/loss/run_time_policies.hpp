@@ -127,7 +127,7 @@ struct run_time_policies {
         std::visit(check, spec->weight.policy);
         for (any_weight_factor const& f : spec->weight_factors) std::visit(check, f.policy);
         if (first.ok())
-            std::visit([&](auto const& s, auto const& w) { first = check_pair(s, w); }, spec->surrogate.policy,
+            std::visit([&](auto const& w) { first = check_pair(shares_gradient_, folds_weight_, w); },
                        spec->weight.policy);
         for (any_criterion const& c : spec->mask) std::visit(check, c);
         int of_sequence = 0;
@@ -143,11 +143,10 @@ struct run_time_policies {
     template <class F>
     void each_selection(F&& f) const {
         for (int i = 0; i < criteria_; ++i)
-            std::visit(
-                [&](auto const& m) {
-                    if constexpr (selects<std::remove_cvref_t<decltype(m)>>) f(m, i);
-                },
-                spec->mask[static_cast<std::size_t>(i)]);
+            visit_taken([&]<class M>(M const& m) -> void
+                            requires selects<M>
+                        { f(m, i); },
+                        spec->mask[static_cast<std::size_t>(i)]);
     }
     [[nodiscard]] bool has_factors() const noexcept { return !spec->weight_factors.empty(); }
     /// f(factor of token weights, pair of policies) for each.
@@ -158,35 +157,36 @@ struct run_time_policies {
     }
     template <class F>
     void each_marker(F&& f) const {
-        std::visit(
-            [&](auto const& p) {
-                if constexpr (requires { p.marker(); }) f(p.marker());
-            },
-            spec->surrogate.policy);
+        visit_taken([&]<class P>(P const& p) -> void
+                        requires requires { p.marker(); }
+                    { f(p.marker()); },
+                    spec->surrogate.policy);
     }
 
     [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite, double passing,
                                          double epsilon) const noexcept {
         sequence_verdict verdict;
         for (int i = 0; i < criteria_; ++i)
-            std::visit(
-                [&](auto const& m) {
-                    if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                        judge_sequence(m, i, sums + places[i].sum, maxima + places[i].max, finite, passing, epsilon,
-                                       verdict);
+            visit_taken(
+                [&]<class M>(M const& m) -> void
+                    requires M::is_sequence
+                {
+                    judge_sequence(m, i, sums + places[i].sum, maxima + places[i].max, finite, passing, epsilon,
+                                   verdict);
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
         return verdict;
     }
     [[nodiscard]] double statistic(int i, sequence_total const& s, double epsilon) const noexcept {
-        return std::visit(
-            [&](auto const& m) {
-                if constexpr (std::remove_cvref_t<decltype(m)>::is_sequence)
-                    return statistic_of(m, s.sums + places[i].sum, s.maxima + places[i].max, s.finite, s.passing,
-                                        epsilon);
-                return 0.0;
+        double value = 0;
+        visit_taken(
+            [&]<class M>(M const& m) -> void
+                requires M::is_sequence
+            {
+                value = statistic_of(m, s.sums + places[i].sum, s.maxima + places[i].max, s.finite, s.passing, epsilon);
             },
             spec->mask[static_cast<std::size_t>(i)]);
+        return value;
     }
     [[nodiscard]] double sequence_weight_of(double const* sums, double finite, double passing, clamp_range clamp,
                                             double factor) const noexcept {
@@ -201,15 +201,11 @@ struct run_time_policies {
     }
     [[nodiscard]] sequence_constants constants_of(double const* sums, double epsilon, clamp_range clamp,
                                                   double of_sequence, double factor) const noexcept {
-        sequence_constants k = std::visit(
-            [&](auto const& s) -> sequence_constants {
-                if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(s)>> > 0) {
-                    return s.constants(sums + surrogate_slot, epsilon, clamp);
-                } else {
-                    return {};
-                }
-            },
-            spec->surrogate.policy);
+        sequence_constants k{};
+        visit_taken([&]<class P>(P const& p) -> void
+                        requires(sequence_sums_of<P> > 0)
+                    { k = p.constants(sums + surrogate_slot, epsilon, clamp); },
+                    spec->surrogate.policy);
         if (shares_gradient_)
             k.c[2] *=
                 std::visit([&](auto const& w) { return shared_part(w, of_sequence, factor); }, spec->weight.policy);
@@ -228,11 +224,10 @@ protected:
     void each_sequence_penalty(F&& f) const {
         if (!sequence_penalty_) return;
         for (any_penalty const& any : spec->penalties)
-            std::visit(
-                [&](auto const& p) {
-                    if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(p)>> > 0) f(p);
-                },
-                any);
+            visit_taken([&]<class P>(P const& p) -> void
+                            requires(sequence_sums_of<P> > 0)
+                        { f(p); },
+                        any);
     }
     Spec const* spec;
     struct slot {

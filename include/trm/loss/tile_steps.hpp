@@ -91,11 +91,12 @@ void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
     with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
-            each_register<Clean>(t, kind_looked_at(criterion),
-                                 [&, policy = criterion](auto& k, auto const& l, int j) __attribute__((always_inline)) {
-                                     take_divergence<D>(policy, t, j, l, k);
-                                     policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
-                                 });
+            each_register<Clean, Clean>(t, kind_looked_at(criterion),
+                                        [&, policy = criterion](auto& k, auto const& l, int j)
+                                            __attribute__((always_inline)) {
+                                                take_divergence<D>(policy, t, j, l, k);
+                                                policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
+                                            });
             if constexpr (M::sums > 0) *sums = s;
             if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
         });

@@ -9,6 +9,21 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
+/// Numbers that hold for a whole call, worked out once. `tightest`, `widest`: see log_ratio_clamps.
+struct call_numbers {
+    log_ratio_clamps clamps;
+    double tightest, widest;
+    bool clamps_differ;  ///< do tokens have other log-ratios from stage to stage?
+    bool diagnose;
+
+    explicit call_numbers(loss_options const& options) noexcept
+        : clamps(options.log_ratio_clamp),
+          tightest(clamps.tightest()),
+          widest(clamps.widest()),
+          clamps_differ(!clamps.same_for_tokens()),
+          diagnose(options.diagnose) {}
+};
+
 /// What every phase of one call of a loss needs: its policies (`Core`: chosen by types or at run time), denominators, options,
 /// and the vector unit.
 template <class Core, class Arch>
@@ -18,6 +33,7 @@ struct loss_call {
     Core const& core;
     aggregation const& aggregate;
     loss_options options;
+    call_numbers numbers{options};
 
     [[nodiscard]] bool wants_groups() const noexcept {
         return aggregate.which == aggregation::kind::prompt_mean || (core.needs() & need::group) != 0;

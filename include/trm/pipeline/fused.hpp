@@ -40,10 +40,10 @@ public:
           io(streams),
           want(core),
           prepared(core.template prepare<V>()),
-          limits(call.clamps),
+          limits(call),
           of_penalties(call.clamps.penalty),
-          clamps(call.clamps),
-          widest(call.clamps.widest()),
+          clamps(call),
+          widest(call.widest),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
@@ -91,12 +91,15 @@ private:
         while (at < end) {
             if constexpr (in_pairs)
                 while (end - at >= 2 * width && pair<false>(at, now, decided, lanes, counted)) at += 2 * width;
-            // Only for the most common pass: with proximal_logp too, all plain passes take twice as long to compile.
+            // Where loss_mask has one hole there are more, so that pairs are taken as masked until two in a row have none. Only for
+            // the most common pass: with proximal_logp too, all plain passes take twice as long to compile.
             if constexpr (Kind == pass_kind::plain && !Proximal)
-                if (io.mask != nullptr && end - at >= 2 * width && pair<true>(at, now, decided, lanes, counted)) {
-                    at += 2 * width;
-                    continue;
-                }
+                if (io.mask != nullptr)
+                    for (int whole = 0; whole < 2 && end - at >= 2 * width; at += 2 * width) {
+                        std::int64_t const before = counted.tokens;
+                        if (!pair<true>(at, now, decided, lanes, counted)) break;
+                        whole = counted.tokens == before ? whole + 1 : 0;
+                    }
             for (std::int64_t const stop = (std::min)(end, at + 2 * width); at < stop; at += width) {
                 auto const n = static_cast<std::size_t>((std::min)(width, stop - at));
                 token<V, Proximal> t;

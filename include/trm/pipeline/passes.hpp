@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/pipeline/call.hpp>
 #include <trm/pipeline/fused.hpp>
 
 /// \file
@@ -10,21 +9,15 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The numbers of a call that a pass needs.
-template <class Call>
-[[nodiscard]] call_numbers numbers_of(Call const& call) noexcept {
-    return {call.options.log_ratio_clamp, call.options.diagnose};
-}
-
 template <pass_kind Kind, class Call, class S, class T, class Core>
 void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
     using A = typename Call::arch;
     if constexpr (!Core::is_static) {
-        run_tiles<A>(call.core, io, numbers_of(call), Kind != pass_kind::measure, work, runs);
+        run_tiles<A>(call.core, io, call.numbers, Kind != pass_kind::measure, work, runs);
     } else if (Kind == pass_kind::plain && io.proximal == nullptr) {
-        run_fused<A, Kind, false>(call.core, io, numbers_of(call), work, runs);
+        run_fused<A, Kind, false>(call.core, io, call.numbers, work, runs);
     } else {
-        run_fused<A, Kind, true>(call.core, io, numbers_of(call), work, runs);
+        run_fused<A, Kind, true>(call.core, io, call.numbers, work, runs);
     }
 }
 

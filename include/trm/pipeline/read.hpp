@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/pipeline/call.hpp>
 #include <trm/pipeline/streams.hpp>
 #include <trm/policy/divergence.hpp>
 #include <trm/simd/dispatch.hpp>
@@ -49,6 +50,21 @@ struct wanted {
     [[nodiscard]] TRM_INLINE bool proximal_over_rollout() const noexcept { return Proximal && of_kind[1]; }
     [[nodiscard]] TRM_INLINE bool current_over_proximal() const noexcept { return Proximal && of_kind[2]; }
 };
+
+/// The streams that are wanted and loss_mask, from a token on.
+template <bool Proximal, class S, class T>
+[[nodiscard]] TRM_INLINE stream_pointers<S, T> streams_at(wanted<Proximal> const& want, stream_pointers<S, T> const& io,
+                                                          std::int64_t at) noexcept {
+    stream_pointers<S, T> streams;
+    streams.logp = io.logp + at;
+    streams.rollout = io.rollout + at;
+    if (Proximal) streams.proximal = io.proximal + at;
+    if (want.ref) streams.ref = io.ref + at;
+    if (want.given) streams.given = io.given + at;
+    if (io.advantage != nullptr) streams.advantage = io.advantage + at;
+    if (io.mask != nullptr) streams.mask = io.mask + at;
+    return streams;
+}
 
 /// Reads n tokens from `at` on (n <= V::size); zeros in the other lanes. `advantage`: of the sequence, where there is none
 /// per token.
@@ -180,16 +196,15 @@ TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers
     if (want.current_over_proximal()) set(t.current_over_proximal, raw.logp, raw.under);
 }
 
-/// What registers are compared with: below `most` a log-ratio is clamped in no stage, below `most_small` it is small too. `clamp`:
-/// that of the first stage.
+/// Below `most` a log-ratio is clamped in no stage, below `most_small` it is small too; `clamp` is that of the first stage.
 template <class V>
 struct token_limits {
     V most, most_small;
     clamp_range clamp;
-    TRM_INLINE explicit token_limits(log_ratio_clamps const& of) noexcept
-        : most(simd::broadcast<V>(of.tightest())),
-          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, of.tightest()))),
-          clamp(of.mask) {}
+    TRM_INLINE explicit token_limits(call_numbers const& of) noexcept
+        : most(simd::broadcast<V>(of.tightest)),
+          most_small(simd::broadcast<V>((std::min)(simd::small_exponent, of.tightest))),
+          clamp(of.clamps.mask) {}
 };
 
 /// How many tokens of a register are in loss_mask; of these finite; of these with a log-probability above 0.

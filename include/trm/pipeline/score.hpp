@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/core/function_ref.hpp>
 #include <trm/pipeline/blocks.hpp>
 #include <trm/pipeline/call.hpp>
 #include <trm/pipeline/tile_reader.hpp>
@@ -61,56 +62,73 @@ TRM_INLINE std::int64_t score_steps(stream_pointers<S, T> const& io, token_run w
     }
     return nonfinite;
 }
-/// `score_steps` of a criterion: register by register, or, for policies chosen at run time, tile by tile, where what depends on
-/// the storage type reads, what depends on the criterion scores, and nothing is compiled for each pair of them.
+/// `score_steps` of a criterion chosen by types: register by register.
 template <class V, bool Proximal, class Core, class S, class Criterion>
-TRM_INLINE std::int64_t score_tokens(Core const& core, stream_pointers<S, typename V::value_type> const& io,
-                                     token_run where, double advantage, log_ratio_clamps const& clamps,
-                                     Criterion const& criterion, score_memory const& to) noexcept {
+TRM_INLINE std::int64_t score_registers(Core const& core, stream_pointers<S, typename V::value_type> const& io,
+                                        token_run where, double advantage, call_numbers const& numbers,
+                                        Criterion const& criterion, score_memory const& to) noexcept {
     V const of_sequence = simd::broadcast<V>(advantage);
-    bool const checks_all = io.token_weight != nullptr;
-    if constexpr (Core::is_static) {
-        wanted<Proximal> const want(core);
-        token_limits<V> const limits(clamps);
-        auto const score = [&](std::int64_t k, std::int64_t tokens) __attribute__((always_inline)) {
-            auto const n = static_cast<std::size_t>(tokens);
-            token<V, Proximal> t{};
-            V out[Criterion::channels];
-            register_counts const counted =
-                read_tokens(want, io, where.begin + k, n, of_sequence, limits, checks_all, false, t);
-            if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
-            criterion.score(t, out);
-            write_scores<Criterion::channels>(t, out, k, n, to);
-            return counted;
-        };
-        return score_steps(io, where, static_cast<std::int64_t>(V::size), to, score);
-    } else {
+    wanted<Proximal> const want(core);
+    token_limits<V> const limits(numbers);
+    auto const score = [&](std::int64_t k, std::int64_t tokens) __attribute__((always_inline)) {
+        auto const n = static_cast<std::size_t>(tokens);
+        token<V, Proximal> t{};
+        V out[Criterion::channels];
+        register_counts const counted =
+            read_tokens(want, io, where.begin + k, n, of_sequence, limits, io.token_weight != nullptr, false, t);
+        if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
+        criterion.score(t, out);
+        write_scores<Criterion::channels>(t, out, k, n, to);
+        return counted;
+    };
+    return score_steps(io, where, static_cast<std::int64_t>(V::size), to, score);
+}
+/// `score_steps` of criteria chosen at run time, tile by tile: what depends on the storage type reads, `score(tile, n, to)` is what
+/// depends on the criterion, and nothing is compiled for each pair of them.
+template <class V, class Core, class S>
+[[gnu::noinline]] std::int64_t score_tiles(Core const& core, stream_pointers<S, typename V::value_type> const& io,
+                                           token_run where, double advantage, call_numbers const& numbers,
+                                           function_ref<void(tile<V>&, std::int64_t, score_memory const&)> score,
+                                           score_memory const& to) noexcept {
+    std::int64_t nonfinite = 0;
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        V const of_sequence = simd::broadcast<V>(advantage);
         tile<V> tokens;
-        tile_reader<V, S> reader(core, io, call_numbers{clamps, false}, checks_all, tokens);
-        auto const score = [&](std::int64_t k, std::int64_t n) __attribute__((always_inline)) {
-            register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
-            core.score(criterion, tokens, n, to.from(static_cast<std::size_t>(k)));
-            return counted;
-        };
-        return score_steps(io, where, tile<V>::tokens, to, score);
-    }
+        tile_reader<V, S> reader(core, io, numbers, io.token_weight != nullptr, tokens);
+        nonfinite = score_steps(
+            io, where, tile<V>::tokens, to, [&](std::int64_t k, std::int64_t n) __attribute__((always_inline)) {
+                register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
+                score(tokens, n, to.from(static_cast<std::size_t>(k)));
+                return counted;
+            });
+    });
+    return nonfinite;
 }
 template <class Call, class S, class T, class Criterion>
 std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_pointers<storage_t<S>, T> const& io,
                        token_run where, Criterion const& criterion, score_memory const& to) noexcept {
     double const advantage = advantage_of(batch, where);
-    log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
+    call_numbers numbers = call.numbers;
+    numbers.diagnose = false;  // that is for the passes that follow
     std::int64_t nonfinite = 0;
-    auto const score = [&]<bool Proximal>(std::bool_constant<Proximal>) {
-        simd::on_unit<typename Call::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-            nonfinite =
-                score_tokens<simd::vec<T, Unit>, Proximal>(call.core, io, where, advantage, clamps, criterion, to);
+    auto const on_unit = [&](auto const& f) { simd::on_unit<typename Call::arch>(f); };
+    if constexpr (!Call::core_type::is_static) {
+        on_unit([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            using V = simd::vec<T, Unit>;
+            auto const score = [&](tile<V>& t, std::int64_t n, score_memory const& at) {
+                call.core.score(criterion, t, n, at);
+            };
+            nonfinite = score_tiles<V, typename Call::core_type, storage_t<S>>(call.core, io, where, advantage, numbers,
+                                                                               score, to);
         });
-    };
-    if (!Call::core_type::is_static || io.proximal != nullptr) {
-        score(std::true_type{});
     } else {
-        score(std::false_type{});
+        auto const score = [&]<bool Proximal>(std::bool_constant<Proximal>) {
+            on_unit([&]<class Unit>(Unit) __attribute__((always_inline)) {
+                using V = simd::vec<T, Unit>;
+                nonfinite = score_registers<V, Proximal>(call.core, io, where, advantage, numbers, criterion, to);
+            });
+        };
+        io.proximal != nullptr ? score(std::true_type{}) : score(std::false_type{});
     }
     return nonfinite;
 }

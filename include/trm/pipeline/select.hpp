@@ -38,97 +38,137 @@ template <class Criterion>
 #endif
 }
 
-/// Scratch of a selection that sees the whole batch.
-template <class Criterion>
-struct batch_scratch {
-    static constexpr std::size_t doubles = sequence_scratch<Criterion>::doubles;
-    [[nodiscard]] static std::size_t total(std::size_t extent, std::size_t sequences, std::size_t groups) noexcept {
-        std::size_t own = 0;
-        if constexpr (requires { Criterion::scratch; }) own = Criterion::scratch.total(extent, sequences, groups);
-        return extent * sequence_scratch<Criterion>::per_slot + own;
+/// Selections of one batch, one criterion after another. What depends on the criterion comes as functions: the rest is compiled
+/// once for all.
+template <class S, class Executor>
+class batch_selector {
+    batch_view<S> const& batch;
+    Executor& execute;
+    std::span<std::uint16_t> const reasons;
+    std::span<std::uint8_t> const marks;
+    std::size_t const extent, groups;
+    std::size_t bytes_ = 1;
+    std::byte* memory = nullptr;
+    bool fresh = true;  ///< reasons are still to be cleared
+
+    template <class To>
+    void clear(To* to) {
+        for_blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+            clear_runs(batch.layout, begin, end, to);
+        });
+    }
+    [[nodiscard]] static std::size_t prompts_of(batch_view<S> const& b) noexcept {
+        selection_input in;
+        in.group_of = b.group_of;
+        return in.groups();
+    }
+
+public:
+    using select_function = function_ref<bool(selection_input const&, selection_output)>;
+
+    batch_selector(batch_view<S> const& b, std::span<std::uint16_t> to, std::span<std::uint8_t> marked,
+                   Executor& executor) noexcept
+        : batch(b),
+          execute(executor),
+          reasons(to),
+          marks(marked),
+          extent(static_cast<std::size_t>(b.layout.extent())),
+          groups(prompts_of(b)) {}
+
+    /// Notes how much memory a criterion takes.
+    void ask(selection_needs const& needs, bool by_sequence) noexcept {
+        auto const sequences = static_cast<std::size_t>(batch.layout.sequences());
+        std::size_t const n = by_sequence ? sequence_selector::bytes(needs, batch.layout, groups)
+                                          : extent * needs.per_slot() + needs.own.total(extent, sequences, groups);
+        bytes_ = (std::max)(bytes_, n);
+    }
+    [[nodiscard]] bool reserve(workspace& scratch) noexcept {
+        memory = scratch.reserve(workspace::purpose::selection, bytes_);
+        return memory != nullptr;
+    }
+    /// Criterion `bit`, which looks at one sequence at a time.
+    [[gnu::noinline]] void by_sequence(selection_needs const& needs, int bit, bool drops_groups, score_function score,
+                                       sequence_selector::select_function select) {
+        bool const clears_later = !batch.layout.is_segments();
+        if (fresh && !clears_later) clear(reasons.data());
+        sequence_selector(needs, batch.layout, batch.loss_mask, batch.group_of, groups, reasons.data(), mask_of(bit),
+                          memory)
+            .run(score, select, fresh && clears_later, drops_groups, execute);
+        fresh = false;
+    }
+    /// Criterion `bit`, which looks at the whole batch at once. False: out of memory.
+    [[nodiscard]] bool of_batch(selection_needs const& needs, int bit, score_function score, select_function select) {
+        if (fresh) clear(reasons.data());
+        fresh = false;
+        return select_among_all(needs, {reasons, mask_of(bit)}, score, select);
+    }
+    /// What a surrogate treats specially.
+    [[nodiscard]] bool mark(selection_needs const& needs, score_function score, select_function select) {
+        clear(marks.data());
+        return select_among_all(needs, {{}, 0, marks}, score, select);
+    }
+
+private:
+    [[nodiscard]] static std::uint16_t mask_of(int bit) noexcept { return static_cast<std::uint16_t>(1u << bit); }
+    [[gnu::noinline]] bool select_among_all(selection_needs const& needs, selection_output out, score_function score,
+                                            select_function select) {
+        score_memory const to = needs.numbers(memory, extent);
+        for_blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+            clear_runs(batch.layout, begin, end, to.active);  // padding between rows is not active
+            for (std::int64_t i = begin; i < end; ++i) {
+                token_run const run = batch.layout.run(i);
+                (void)score(run, to.from(static_cast<std::size_t>(run.begin)));
+            }
+        });
+        return select({batch.layout,
+                       batch.group_of,
+                       {to.scores, needs.channels * extent},
+                       {to.active, extent},
+                       {to.advantages, to.advantages == nullptr ? 0 : extent},
+                       extent,
+                       batch.loss_mask,
+                       needs.rest(memory, extent)},
+                      out);
     }
 };
-
-/// One criterion over the whole batch. False: out of memory.
-template <class T, class Call, class S, class Criterion, class Executor>
-[[nodiscard]] bool select_of_batch(Call const& call, batch_view<S> const& batch,
-                                   stream_pointers<storage_t<S>, T> const& io, Criterion const& criterion,
-                                   selection_output out, Executor&& execute, std::byte* memory) {
-    constexpr auto channels = static_cast<std::size_t>(Criterion::channels);
-    auto const extent = static_cast<std::size_t>(batch.layout.extent());
-    auto* const numbers = reinterpret_cast<double*>(memory);
-    double* const advantages = reads_advantages<Criterion> ? numbers + channels * extent : nullptr;
-    auto* const active = reinterpret_cast<std::uint8_t*>(numbers + batch_scratch<Criterion>::doubles * extent);
-    score_memory const to{numbers, extent, advantages, active};
-    for_blocks(batch.layout.runs(), execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
-        clear_runs(batch.layout, begin, end, active);  // padding between rows is not active
-        for (std::int64_t i = begin; i < end; ++i) {
-            token_run const run = batch.layout.run(i);
-            (void)score_run(call, batch, io, run, scores_of(criterion), to.from(static_cast<std::size_t>(run.begin)));
-        }
-    });
-    selection_input const in{batch.layout,
-                             batch.group_of,
-                             {numbers, channels * extent},
-                             {active, extent},
-                             {advantages, advantages == nullptr ? 0 : extent},
-                             extent,
-                             batch.loss_mask,
-                             selection_memory(reinterpret_cast<std::byte*>(active + extent))};
-    return select_with(criterion, in, out);
-}
 
 /// Rejections that compare tokens with each other, one mask of reasons per token, and marks. Either span may be empty. Prompts
 /// are numbered.
 template <class T, class Call, class S, class Executor>
 [[nodiscard]] status select(Call const& call, batch_view<S> const& batch, std::span<std::uint16_t> reasons,
                             std::span<std::uint8_t> marks, Executor&& execute, workspace& scratch) {
-    auto const& layout = batch.layout;
-    auto const extent = static_cast<std::size_t>(layout.extent());
-    auto const sequences = static_cast<std::size_t>(layout.sequences());
-    selection_input prompts;
-    prompts.group_of = batch.group_of;
-    std::size_t const groups = prompts.groups();
-    std::size_t bytes = 1;
+    batch_selector<S, std::remove_reference_t<Executor>> selector(batch, reasons, marks, execute);
     auto const ask = [&](auto const& c, int) {
         using C = std::remove_cvref_t<decltype(c)>;
-        if constexpr (selects_by_sequence<C>) {
-            bytes = (std::max)(bytes, sequence_scratch<C>::total(layout, sequences, groups));
-        } else {
-            bytes = (std::max)(bytes, batch_scratch<C>::total(extent, sequences, groups));
-        }
+        selector.ask(selection_needs::of<C>(), selects_by_sequence<C>);
     };
     if (!reasons.empty()) call.core.each_selection(ask);
     if (!marks.empty()) call.core.each_marker([&](auto const& m) { ask(m, 0); });
-    std::byte* const memory = scratch.reserve(workspace::purpose::selection, bytes);
-    if (memory == nullptr) return {errc::out_of_memory, -1, -1, "selection"};
+    status const no_memory{errc::out_of_memory, -1, -1, "selection"};
+    if (!selector.reserve(scratch)) return no_memory;
     auto const io = pointers_of(batch, {}, outputs<T>{});
-    auto const clear = [&](auto* to) {
-        for_blocks(layout.runs(), execute,
-                   [&](std::int64_t, std::int64_t begin, std::int64_t end) { clear_runs(layout, begin, end, to); });
-    };
-    bool fresh = true, memory_holds = true;  // fresh: reasons are still to be cleared
+    bool memory_holds = true;
     auto const work = [&](auto const& c, int bit) {
         using C = std::remove_cvref_t<decltype(c)>;
-        auto const mine = static_cast<std::uint16_t>(1u << bit);
-        bool const clears_later = selects_by_sequence<C> && !layout.is_segments();
-        if (fresh && !clears_later) clear(reasons.data());
+        auto const score = [&](token_run run, score_memory const& to) {
+            return score_run(call, batch, io, run, scores_of(c), to);
+        };
         if constexpr (selects_by_sequence<C>) {
-            sequence_selector<Call, S, T, C>(call, batch, io, c, reasons.data(), mine, groups, memory)
-                .run(fresh && clears_later, execute);
+            selector.by_sequence(
+                selection_needs::of<C>(), bit, drops_group<C>, score,
+                [&](selection_sequence const& s, sequence_output const& out) { return select_of_sequence(c, s, out); });
         } else {
-            memory_holds = select_of_batch<T>(call, batch, io, c, {reasons, mine}, execute, memory) && memory_holds;
+            auto const choose = [&](selection_input const& in, selection_output out) {
+                return select_with(c, in, out);
+            };
+            bool const held = bit < 0 ? selector.mark(selection_needs::of<C>(), score, choose)
+                                      : selector.of_batch(selection_needs::of<C>(), bit, score, choose);
+            memory_holds = held && memory_holds;
         }
-        fresh = false;
     };
     if (!reasons.empty()) call.core.each_selection(work);
-    if (!marks.empty()) {
-        clear(marks.data());
-        call.core.each_marker([&](auto const& m) {
-            memory_holds = select_of_batch<T>(call, batch, io, m, {{}, 0, marks}, execute, memory) && memory_holds;
-        });
-    }
-    return memory_holds ? status{} : status{errc::out_of_memory, -1, -1, "selection"};
+    if (!marks.empty()) call.core.each_marker([&](auto const& m) { work(m, -1); });
+    return memory_holds ? status{} : no_memory;
 }
 
 /// Works out what the loss selects and is not given, in the memory of `scratch`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/policy/token.hpp>
+#include <trm/pipeline/call.hpp>
 
 /// \file
 /// The log-ratios of a token from stage to stage. Registers are read with the clamp of the mask; a stage with another clamp takes
@@ -30,7 +30,7 @@ struct stage_clamps {
     log_ratio_clamps all;
     bool differ;
 
-    TRM_INLINE explicit stage_clamps(log_ratio_clamps const& of) noexcept : all(of), differ(!of.same_for_tokens()) {}
+    TRM_INLINE explicit stage_clamps(call_numbers const& of) noexcept : all(of.clamps), differ(of.clamps_differ) {}
     /// Prepares the log-ratio that a policy of this stage looks at.
     template <stage Which, class P, class Token>
     TRM_INLINE void enter(P const& policy, Token& t) const noexcept {

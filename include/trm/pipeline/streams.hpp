@@ -65,8 +65,11 @@ template <class S, class T>
 [[nodiscard]] token_run trimmed(stream_pointers<S, T> const& io, token_run run) noexcept {
     if (io.mask == nullptr) return run;
     constexpr std::int64_t step = 64;
-    for (; run.size >= step && simd::count_nonzero(io.mask + run.begin, step) == 0; run.size -= step) run.begin += step;
-    while (run.size >= step && simd::count_nonzero(io.mask + run.begin + run.size - step, step) == 0) run.size -= step;
+    auto const is_masked = [&](std::int64_t at, std::int64_t edge) {  // nearly always told by one byte
+        return io.mask[edge] == 0 && simd::count_nonzero(io.mask + at, step) == 0;
+    };
+    for (; run.size >= step && is_masked(run.begin, run.begin); run.size -= step) run.begin += step;
+    while (run.size >= step && is_masked(run.begin + run.size - step, run.begin + run.size - 1)) run.size -= step;
     return run;
 }
 

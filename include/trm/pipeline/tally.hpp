@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <trm/pipeline/call.hpp>
 #include <trm/pipeline/decide.hpp>
 #include <trm/pipeline/streams.hpp>
 
@@ -11,12 +12,6 @@
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
-
-/// Numbers that hold for a whole call.
-struct call_numbers {
-    log_ratio_clamps clamps;
-    bool diagnose = true;
-};
 
 /// Counts of a run of tokens. `Core` says how many criteria its mask has.
 template <class Core>

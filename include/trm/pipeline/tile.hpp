@@ -177,8 +177,9 @@ struct tile {
     }
 };
 
-/// f(tokens, l, j) for every register j of a tile, l being the log-ratio `over`. `Clean`: what tile::clean says is known.
-template <bool Clean = false, class V, class F>
+/// f(tokens, l, j) for every register j of a tile, l being the log-ratio `over`. `Clean`: what tile::clean says is known. `Pairs`:
+/// the loop is written out twice, so that f knows whether j is even.
+template <bool Clean = false, bool Pairs = false, class V, class F>
 TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
     auto const columns = from.columns();
     auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)));  // once, not for every register
@@ -194,7 +195,7 @@ TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexc
         f(t, l, j);
     };
     int j = 0;
-    if constexpr (Clean)  // written out twice, so that f knows whether j is even
+    if constexpr (Pairs)
         for (; j + 1 < used; j += 2) {
             one(j & ~1);
             one(j | 1);

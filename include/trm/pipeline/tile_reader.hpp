@@ -33,7 +33,7 @@ public:
         : want_two(core),
           want_three(core),
           io(streams),
-          limits(call.clamps),
+          limits(call),
           checks_all(all),
           describe(call.diagnose),
           to(where) {}
@@ -88,21 +88,23 @@ private:
     template <bool Proximal>
     [[nodiscard]] int read_in_range(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool selects_all,
                                     bool direct, V const& advantage) noexcept {
-        if (!selects_all) return read_registers<read_kind::masked>(want, at, j, end, direct, advantage);
-        bool const common = same_reals && direct && want.advantage && io.advantage != nullptr && !want.ref &&
-                            !want.given && !want.factor;
-        if (!common) return read_registers<read_kind::any>(want, at, j, end, direct, advantage);
+        bool const common =
+            same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
+        if (!selects_all)
+            return common ? read_registers<read_kind::common_masked>(want, at, j, end, direct, advantage)
+                          : read_registers<read_kind::masked>(want, at, j, end, direct, advantage);
+        if (!common || !direct) return read_registers<read_kind::any>(want, at, j, end, direct, advantage);
         return describe ? read_registers<read_kind::common_described>(want, at, j, end, direct, advantage)
                         : read_registers<read_kind::common>(want, at, j, end, direct, advantage);
     }
-    /// `common`: of the other streams there is one advantage per token, nothing else is wanted, and nothing copied. `masked`: there
-    /// is a loss_mask, and nothing is direct.
-    enum class read_kind : std::uint8_t { common, common_described, any, masked };
+    /// `common`: of the other streams there is one advantage per token, nothing else is wanted, and nothing copied, unless it is
+    /// masked. `masked`: there is a loss_mask, and nothing is direct.
+    enum class read_kind : std::uint8_t { common, common_described, common_masked, any, masked };
     template <read_kind Kind, bool Proximal>
     [[gnu::noinline]] int read_registers(wanted<Proximal> const& want, std::int64_t at, int from, int end, bool direct,
                                          V const& advantage) noexcept {
         int j = from;
-        if (Kind == read_kind::masked) to.dirty = true;
+        if (Kind == read_kind::masked || Kind == read_kind::common_masked) to.dirty = true;
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
             j = read_each<Kind>(want, at, from, end, direct, advantage);
         });
@@ -111,17 +113,16 @@ private:
     template <read_kind Kind, bool Proximal>
     TRM_INLINE int read_each(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool direct,
                              V advantage) noexcept {
-        constexpr bool is_common = Kind == read_kind::common || Kind == read_kind::common_described;
-        constexpr bool is_masked = Kind == read_kind::masked;
+        constexpr bool is_masked = Kind == read_kind::masked || Kind == read_kind::common_masked;
+        constexpr bool is_common = Kind != read_kind::any && Kind != read_kind::masked;
         wanted<Proximal> wants = want;  // copies that stores into the tile cannot change
         if (is_common) {
             wants.ref = wants.given = wants.factor = false;
             wants.advantage = true;
-            direct = true;
         }
-        if (is_masked) direct = false;
-        stream_pointers<S, T> const streams = streams_at(wants, at);
-        bool const ahead = io.prefetch;
+        direct = !is_masked && (is_common || direct);
+        stream_pointers<S, T> const streams = streams_at(wants, io, at);
+        bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = Kind != read_kind::common && describe;
         bool const keeps_advantage = !direct || !same_reals || io.advantage == nullptr;
@@ -172,20 +173,6 @@ private:
         while (j + 1 < end && registers(j, std::integral_constant<int, 2>{})) j += 2;
         while (j < end && registers(j, std::integral_constant<int, 1>{})) ++j;
         return j;
-    }
-    /// The streams that are wanted, from a token on.
-    template <bool Proximal>
-    [[nodiscard]] TRM_INLINE stream_pointers<S, T> streams_at(wanted<Proximal> const& wants,
-                                                              std::int64_t at) const noexcept {
-        stream_pointers<S, T> streams;
-        streams.logp = io.logp + at;
-        streams.rollout = io.rollout + at;
-        if (Proximal) streams.proximal = io.proximal + at;
-        if (wants.ref) streams.ref = io.ref + at;
-        if (wants.given) streams.given = io.given + at;
-        if (io.advantage != nullptr) streams.advantage = io.advantage + at;
-        if (io.mask != nullptr) streams.mask = io.mask + at;
-        return streams;
     }
     /// Any register, n tokens of it.
     template <bool Proximal>

@@ -92,7 +92,7 @@ public:
         : core(policies),
           io(streams),
           clamps(call.clamps),
-          widest(call.clamps.widest()),
+          widest(call.widest),
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),

@@ -68,7 +68,7 @@ TRM_INLINE void write_gradient(Core const& core, stream_pointers<S, typename V::
         regulariser = regulariser + zero_unless(t.active, t.penalty_all);
     }
     if (core.moves_rejected()) all_slope = all_slope + zero_unless(t.active & run.kept & !t.keep, simd::pin(t.slope));
-    objective = objective + zero_unless(keep, value);
+    objective = add_where(keep, objective, value);
     if (io.grad == nullptr) return;
     slope = zero_unless(keep, slope);
     if (core.has_penalties() || core.moves_rejected()) slope = slope + all_slope;

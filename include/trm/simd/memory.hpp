@@ -149,14 +149,30 @@ TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t
     using words = lanes<std::uint64_t, size / 8>;
     constexpr std::int64_t width = size;
     std::int64_t total = 0, i = 0;
+    using lane = lanes<std::uint8_t, size>;
+    auto const zeros_at = [bytes](std::int64_t at) __attribute__((always_inline)) {
+        lane b;
+        std::memcpy(&b, bytes + at, size);
+        return __builtin_bit_cast(lane, b == 0);  // 255 where it is
+    };
     while (i + width <= n) {
-        lanes<std::uint8_t, size> zeros = {}, b;  // the eight bytes of a word together hold 255
-        for (int k = 0; k < 31 && i + width <= n; ++k, i += width, total += width) {
-            std::memcpy(&b, bytes + i, size);
-            zeros -= __builtin_bit_cast(lanes<std::uint8_t, size>, b == 0);
+        lane zeros = {}, more = {};  // in two sums, of which none waits for the other; each holds up to 127
+        std::int64_t const from = i;
+        for (int k = 0; k < 127 && i + 2 * width <= n; ++k, i += 2 * width) {
+            zeros -= zeros_at(i);
+            more -= zeros_at(i + width);
         }
-        for (std::size_t k = 0; k < size / 8; ++k)
-            total -= static_cast<std::int64_t>(__builtin_bit_cast(words, zeros)[k] * 0x0101010101010101u >> 56);
+        zeros += more;
+        if (i + width <= n && i + 2 * width > n) {
+            zeros -= zeros_at(i);
+            i += width;
+        }
+        total += i - from;
+        for (std::size_t k = 0; k < size / 8; ++k) {
+            std::uint64_t const word = __builtin_bit_cast(words, zeros)[k], every_other = 0x00ff00ff00ff00ff;
+            std::uint64_t const pairs = (word & every_other) + (word >> 8 & every_other);
+            total -= static_cast<std::int64_t>(pairs * 0x0001000100010001u >> 48);
+        }
     }
     for (; i < n; ++i) total += bytes[i] != 0;
     return total;

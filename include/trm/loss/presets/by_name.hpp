@@ -15,7 +15,7 @@
 /// \file
 /// Presets by name at run time: `presets::find("trl_dapo")`, `presets::find("trl_dapo(eps_high=0.28)")`, `presets::list()`.
 /// Names and parameters are those of the functions of loss/presets.hpp; `<name>_uncorrected` and `<name>_without_kl` leave
-/// out importance weights and penalties.
+/// out importance weights and penalties. (A row for each: the file is as long as there are presets.)
 
 TRM_NAMESPACE_BEGIN
 namespace presets {
