@@ -132,11 +132,8 @@ inline trm::loss_spec make(std::size_t n, random& r) {
     for (std::size_t i = 0, k = n % 4 == 3 ? 1 + static_cast<std::size_t>(r.below(2)) : 0; i < k; ++i)
         s.weight_factors.push_back(alternative_over<factors>((n / 4 + i) % size_of<factors>, r));
     s.surrogate = alternative_over<surrogates>(n % size_of<surrogates>, r);
-    auto const pair = [&] {
-        return std::visit([](auto const& p, auto const& w) { return trm::detail::check_pair(p, w); },
-                          s.surrogate.policy, s.weight.policy);
-    };
-    while (!pair().ok()) s.weight = alternative_over<weights>((s.weight.policy.index() + 1) % size_of<weights>, r);
+    while (!trm::detail::check_pair(s.surrogate, s.weight).ok())
+        s.weight = alternative_over<weights>((s.weight.policy.index() + 1) % size_of<weights>, r);
     for (std::size_t i = 0, k = static_cast<std::size_t>(r.below(3)); i < k; ++i)
         s.penalties.push_back(alternative<trm::any_penalty>((n + 3 * i) % size_of<trm::any_penalty>, r));
     fill(s.aggregate.which, r);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/loss/options.hpp>
+#include <trm/loss/policy_steps.hpp>
 #include <trm/policy/aggregation.hpp>
 #include <trm/policy/catalogue.hpp>
 #include <trm/policy/clamp.hpp>
@@ -140,5 +141,19 @@ struct loss_spec {
     mean_epsilons mean_epsilon{};  ///< as in loss_options
     bool strict = false;
 };
+
+namespace detail {
+
+/// As for types. The surrogate says two things, so that nothing is compiled for each pair.
+[[nodiscard]] inline status check_pair(any_surrogate const& surrogate, any_weight const& weight) noexcept {
+    bool shares = false, folds = false;
+    at_type(catalogue::surrogates{}, surrogate.policy.index(), [&]<class S>(std::type_identity<S>) {
+        shares = shares_gradient<S>;
+        folds = folds_weight<S>;
+    });
+    return std::visit([&](auto const& w) { return check_pair(shares, folds, w); }, weight.policy);
+}
+
+}  // namespace detail
 
 TRM_NAMESPACE_END

@@ -126,9 +126,7 @@ struct run_time_policies {
         std::visit(check, spec->surrogate.policy);
         std::visit(check, spec->weight.policy);
         for (any_weight_factor const& f : spec->weight_factors) std::visit(check, f.policy);
-        if (first.ok())
-            std::visit([&](auto const& w) { first = check_pair(shares_gradient_, folds_weight_, w); },
-                       spec->weight.policy);
+        if (first.ok()) first = check_pair(spec->surrogate, spec->weight);
         for (any_criterion const& c : spec->mask) std::visit(check, c);
         int of_sequence = 0;
         for (any_penalty const& p : spec->penalties) {

@@ -144,15 +144,7 @@ void read_sections(std::vector<spec_section> const& sections, Spec& spec, spec_p
         mean_epsilons::fields([&](std::string_view which, auto of) {
             if (s.key == which) read_epsilon(s.items[0], spec.mean_epsilon.*of, s.key, problem);
         });
-    bool shares = false, folds = false;
-    std::visit(
-        [&]<class Surrogate>(Surrogate const&) {
-            shares = shares_gradient<Surrogate>;
-            folds = folds_weight<Surrogate>;
-        },
-        spec.surrogate.policy);
-    status const pair = std::visit([&](auto const& w) { return check_pair(shares, folds, w); }, spec.weight.policy);
-    if (!pair.ok()) problem.set(weight_at, pair.what);
+    if (status const pair = check_pair(spec.surrogate, spec.weight); !pair.ok()) problem.set(weight_at, pair.what);
     bool const divided = std::find(seen.begin(), seen.end(), "divide_by") != seen.end();
     if (divided && spec.aggregate.which == aggregation::kind::token_sum)
         problem.set(divided_at, "divide_by contradicts token_sum, which divides by nothing");

@@ -78,10 +78,11 @@ template <class M, class V>
                                      __attribute__((always_inline)) {
                                          take_divergence<D>(policy, t, j, l, k);
                                          failed += test_tokens(policy, number, k);
-                                         t.keep[j] = k.keep;
+                                         t.own_keep[j] = k.keep;
                                          if (writes) t.reasons.set(j, k.reasons);
                                      });
             rejected = failed;
+            t.keep = t.own_keep;
         });
     });
     return rejected;
@@ -92,10 +93,10 @@ void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
             each_register<Clean, Clean>(t, kind_looked_at(criterion),
-                                        [&, policy = criterion](auto& k, auto const& l, int j)
+                                        [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd)
                                             __attribute__((always_inline)) {
                                                 take_divergence<D>(policy, t, j, l, k);
-                                                policy.measure(k, &s, (j & 1) == 0 ? &even : &odd);
+                                                policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
                                             });
             if constexpr (M::sums > 0) *sums = s;
             if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);

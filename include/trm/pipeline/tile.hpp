@@ -49,28 +49,35 @@ struct tile {
     int used;  ///< registers
     bool in_range;  ///< no token is an exception but by loss_mask: the others are active, and no clamp acts
     bool clean;  ///< nor by loss_mask
-    bool dirty = true;  ///< some of active, unclamped or keep may be false
     stream logp, rollout, proximal, ref, given, advantage;
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;
-    mask active[registers], allowed[registers], marked[registers];
+    /// Those that nothing sets are `everywhere`.
+    mask everywhere[registers], own_active[registers], own_keep[registers];
+    mask const *active, *keep;
+    mask allowed[registers], marked[registers];
     ratio_rows ratios[3];
     clamp_range clamped[3];  ///< as what
     /// By ratio_kind; without proximal_logp all three are those of the current over the rollout policy.
     ratio_rows* ratio_of[3];
     stream target_of[3], behaviour_of[3];
-    mask keep[registers], clipped[registers];
+    mask clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
 
     TRM_INLINE tile() noexcept {
+        mask const all = mask::everywhere();  // in a register; not so if std::fill_n refers to it
+        for (mask& m : everywhere) m = all;
         if constexpr (V::is_scalar)  // a bool must hold a value, even one that nobody looks at
             for (auto* masks : {allowed, marked, clipped}) std::fill_n(masks, registers, !mask::everywhere());
     }
-    /// Before anything is read: nothing is known to be an exception. Tiles follow each other in one place, and nearly none has any.
-    TRM_INLINE void begin() noexcept {
-        if (!dirty) return;
-        for (auto* masks : {active, keep}) std::fill_n(masks, registers, mask::everywhere());
+    /// Once a register has an exception other than by loss_mask: those that have none say so. `by_mask`: active and keep do.
+    void begin_exceptions(bool by_mask) noexcept {
         for (auto& r : ratios) std::fill_n(r.unclamped, registers, mask::everywhere());
-        dirty = false;
+        if (by_mask) return;
+        for (auto* masks : {own_active, own_keep}) std::fill_n(masks, registers, mask::everywhere());
+    }
+    /// When all is read.
+    TRM_INLINE void connect_masks() noexcept {
+        active = clean ? everywhere : own_active, keep = clean ? everywhere : own_keep;
     }
 
     /// A register without exceptions.
@@ -152,7 +159,8 @@ struct tile {
     };
     [[nodiscard]] TRM_INLINE typename view::ratio_view ratio_at(int kind) const noexcept {
         ratio_rows const& r = *ratio_of[kind];
-        return {target_of[kind], behaviour_of[kind], {r.value.values}, {r.exp.values}, {r.k3.values}, r.unclamped};
+        return {target_of[kind], behaviour_of[kind], {r.value.values},
+                {r.exp.values},  {r.k3.values},      in_range ? everywhere : r.unclamped};
     }
     [[nodiscard]] TRM_INLINE view columns() const noexcept {
         return {logp,
@@ -178,13 +186,13 @@ struct tile {
 };
 
 /// f(tokens, l, j) for every register j of a tile, l being the log-ratio `over`. `Clean`: what tile::clean says is known. `Pairs`:
-/// the loop is written out twice, so that f knows whether j is even.
+/// the loop is written out twice, and f is told by its type which of two registers it has: f(tokens, l, j, is the second).
 template <bool Clean = false, bool Pairs = false, class V, class F>
 TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
     auto const columns = from.columns();
     auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)));  // once, not for every register
     int const used = from.used;
-    auto const one = [&](int j) __attribute__((always_inline)) {
+    auto const one = [&](int j, auto odd) __attribute__((always_inline)) {
         token<V, true> t;
         log_ratio<V> l;
         columns.load(j, t);
@@ -192,15 +200,19 @@ TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexc
         if constexpr (Clean)
             t.active = l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
                 t.current_over_proximal.unclamped = V::mask::everywhere();
-        f(t, l, j);
+        if constexpr (Pairs) {
+            f(t, l, j, odd);
+        } else {
+            f(t, l, j);
+        }
     };
     int j = 0;
     if constexpr (Pairs)
         for (; j + 1 < used; j += 2) {
-            one(j & ~1);
-            one(j | 1);
+            one(j, std::false_type{});
+            one(j + 1, std::true_type{});
         }
-    for (; j < used; ++j) one(j);
+    for (; j < used; ++j) one(j, std::false_type{});
 }
 /// f(tokens, j), for what looks at no log-ratio or at several.
 template <class V, class F>

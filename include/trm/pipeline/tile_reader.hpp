@@ -51,7 +51,6 @@ private:
             io.mask == nullptr || std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
         auto const whole = static_cast<int>((end - at) / width);  // registers
         bool direct = !checks_all && selects_all && same_type && whole * width == end - at;
-        to.begin();
         auto const read_on = [&](int from, int stop) {
             return checks_all ? from : read_in_range(want, at, from, stop, selects_all, direct, advantage);
         };
@@ -63,6 +62,7 @@ private:
         register_counts all = counts_of(0, j, selects_all);
         to.in_range = at + j * width == end;
         to.clean = to.in_range && selects_all;
+        if (!to.in_range) to.begin_exceptions(!selects_all);
         while (at + j * width < end) {
             std::int64_t const t = at + j * width;
             auto const n = static_cast<std::size_t>((std::min)(std::int64_t{width}, end - t));
@@ -80,7 +80,7 @@ private:
     [[nodiscard]] register_counts counts_of(int from, int stop, bool selects_all) const noexcept {
         if (selects_all) return {(stop - from) * width, (stop - from) * width, 0};
         int n = 0;
-        for (int j = from; j < stop; ++j) n += count(to.active[j]);
+        for (int j = from; j < stop; ++j) n += count(to.own_active[j]);
         return {n, n, 0};
     }
     /// Registers j, j + 1, ... of the tile up to `end` or the first one with an exception other than by loss_mask; returns that.
@@ -104,7 +104,6 @@ private:
     [[gnu::noinline]] int read_registers(wanted<Proximal> const& want, std::int64_t at, int from, int end, bool direct,
                                          V const& advantage) noexcept {
         int j = from;
-        if (Kind == read_kind::masked || Kind == read_kind::common_masked) to.dirty = true;
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
             j = read_each<Kind>(want, at, from, end, direct, advantage);
         });
@@ -125,7 +124,7 @@ private:
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = Kind != read_kind::common && describe;
-        bool const keeps_advantage = !direct || !same_reals || io.advantage == nullptr;
+        bool const keeps_advantage = is_masked || !(is_common || (direct && same_reals && io.advantage != nullptr));
         auto& tokens = to;
         /// Registers k, k + 1, ..., as many as `count` says, if there is no exception in them.
         auto const registers = [&](int k, auto count) __attribute__((always_inline)) {
@@ -158,7 +157,7 @@ private:
                 if (wants.proximal_over_rollout())
                     ratio(ratio_kind::proximal_over_rollout, raw[i].over, raw[i].rollout);
                 if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw[i].logp, raw[i].under);
-                if constexpr (is_masked) tokens.active[k + i] = tokens.keep[k + i] = selected[i];
+                if constexpr (is_masked) tokens.own_active[k + i] = tokens.own_keep[k + i] = selected[i];
                 if (keeps_advantage) tokens.own_advantage.set(k + i, raw[i].advantage);
                 if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k + i, raw[i].given);
                 if (wants.factor) tokens.factor.set(k + i, V(T(1)));
@@ -187,8 +186,7 @@ private:
                                         V advantage) noexcept {
         token<V, Proximal> t;
         register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
-        to.dirty = true;
-        to.active[j] = to.keep[j] = t.active;
+        to.own_active[j] = to.own_keep[j] = t.active;
         to.own_logp.set(j, t.logp);
         if (want.current_over_rollout()) {
             to.own_rollout.set(j, t.current_over_rollout.behaviour);
@@ -219,6 +217,7 @@ private:
                 if (direct && from != nullptr) return {from + at};
             return {own.values};
         };
+        to.connect_masks();
         to.logp = choose(io.logp, to.own_logp);
         to.rollout = choose(io.rollout, to.own_rollout);
         to.proximal = choose(io.proximal, to.own_proximal);

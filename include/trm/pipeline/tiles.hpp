@@ -137,10 +137,9 @@ private:
         counted.tokens += here.selected;
         counted.finite += here.active;
         counted.positive_logp += here.positive;
-        tokens.dirty = tokens.dirty || splits;
         core.measure(tokens, io.reasons != nullptr, lanes.sums, lanes.maxima, counted.rejected);
         if (io.rejected != nullptr)
-            for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
+            for (int j = 0; j < tokens.used; ++j) tokens.own_keep[j] = tokens.own_keep[j] & tokens.allowed[j];
         if (splits)
             for (int j = 0; j < tokens.used; ++j) counted.passing += count(tokens.keep[j]);
         auto const enter = [this](stage which, ratio_kind over) {

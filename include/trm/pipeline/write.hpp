@@ -70,9 +70,9 @@ TRM_INLINE void write_gradient(Core const& core, stream_pointers<S, typename V::
     if (core.moves_rejected()) all_slope = all_slope + zero_unless(t.active & run.kept & !t.keep, simd::pin(t.slope));
     objective = add_where(keep, objective, value);
     if (io.grad == nullptr) return;
-    slope = zero_unless(keep, slope);
-    if (core.has_penalties() || core.moves_rejected()) slope = slope + all_slope;
-    V gradient = simd::pin(slope * run.scale);
+    bool const adds = core.has_penalties() || core.moves_rejected();
+    V gradient =
+        simd::pin(adds ? (zero_unless(keep, slope) + all_slope) * run.scale : mul_or_zero(keep, slope, run.scale));
     if (io.accumulate) gradient = gradient + load_first<V>(io.grad + at, n);
     store_first(io.grad + at, gradient, n);
 }

@@ -96,6 +96,12 @@ struct vec {
         else a = a + select(m, b, vec(T(0)));
         return a;
     }
+    /// a * b where the mask is true, 0 elsewhere (b is finite; of which sign the 0 is, differs).
+    friend TRM_INLINE vec mul_or_zero(mask m, vec a, vec b) noexcept {
+        if constexpr (requires { backend::mul_or_zero(a.r, m.r, b.r); }) backend::mul_or_zero(a.r, m.r, b.r);
+        else a = select(m, a, vec(T(0))) * b;
+        return a;
+    }
     /// The bits that v has in common with `bits`.
     static TRM_INLINE vec common(vec v, integer bits) noexcept {
         v.r = __builtin_bit_cast(reg, __builtin_bit_cast(integers, v.r) & bits);

@@ -150,21 +150,21 @@ TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t
     constexpr std::int64_t width = size;
     std::int64_t total = 0, i = 0;
     using lane = lanes<std::uint8_t, size>;
-    auto const zeros_at = [bytes](std::int64_t at) __attribute__((always_inline)) {
+    auto const add_zeros = [bytes](std::int64_t at, lane& sum) __attribute__((always_inline)) {
         lane b;
         std::memcpy(&b, bytes + at, size);
-        return __builtin_bit_cast(lane, b == 0);  // 255 where it is
+        sum -= __builtin_bit_cast(lane, b == 0);  // 255 where it is
     };
     while (i + width <= n) {
         lane zeros = {}, more = {};  // in two sums, of which none waits for the other; each holds up to 127
         std::int64_t const from = i;
         for (int k = 0; k < 127 && i + 2 * width <= n; ++k, i += 2 * width) {
-            zeros -= zeros_at(i);
-            more -= zeros_at(i + width);
+            add_zeros(i, zeros);
+            add_zeros(i + width, more);
         }
         zeros += more;
         if (i + width <= n && i + 2 * width > n) {
-            zeros -= zeros_at(i);
+            add_zeros(i, zeros);
             i += width;
         }
         total += i - from;

@@ -140,6 +140,11 @@ TRM_SIMD_ON_AVX2(double, pd)
             if (__builtin_constant_p(m) && m == first(size)) to = to + b;                                           \
             else add_some(to, m, b);                                                                                \
         }                                                                                                           \
+        on static void mul_some(reg& to, truth m, in b) noexcept { to = _mm512_maskz_mul_##suffix(m, to, b); }      \
+        TRM_INLINE static void mul_or_zero(reg& to, truth m, in b) noexcept {                                       \
+            if (__builtin_constant_p(m) && m == first(size)) to = to * b;                                           \
+            else mul_some(to, m, b);                                                                                \
+        }                                                                                                           \
         TRM_INLINE static std::uint32_t bits(truth m) noexcept { return m; }                                        \
         static constexpr truth first(std::size_t n) noexcept { return static_cast<truth>((1u << n) - 1u); }         \
         TRM_INLINE static void everywhere(truth& to) noexcept { to = first(size); }                                 \
