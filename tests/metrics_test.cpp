@@ -28,7 +28,7 @@ struct example {
         b.rollout_logp = rollout;
         b.advantages = advantages;
         b.loss_mask = mask;
-        b.layout = packed(cu);
+        b.layout = packed{cu};
         return b;
     }
 };

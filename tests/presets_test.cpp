@@ -508,7 +508,7 @@ double two_tokens(Preset preset, double moved, double corrected_1, double correc
     b.proximal_logp = proximal;
     b.ref_logp = ref;
     b.advantages = advantages;
-    b.layout = packed(cu);
+    b.layout = packed{cu};
     loss_spec spec = to_spec(preset);
     spec.aggregate = token_sum{};
     result const r = spec_loss(spec)(b, outputs<double>{});

@@ -357,7 +357,7 @@ double loss_of(published const& of, small_batch const& b) {
     view.rollout_logp = b.rollout;
     view.loss_mask = b.mask;
     view.sequence_advantages = b.advantages;
-    view.layout = packed(cu);
+    view.layout = packed{cu};
     result const r = spec_loss(parsed.spec)(view, outputs<double>{});
     REQUIRE(r.status.ok());
     return r.loss;

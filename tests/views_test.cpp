@@ -101,7 +101,7 @@ TEST_CASE("with_grain refers to a named executor and keeps a temporary one") {
     int calls = 0, sum = 0;
     counting const named{&calls};
     trm::with_grain refers{named, 5};
-    trm::with_grain keeps(counting{&calls});
+    trm::with_grain keeps{counting{&calls}};
     static_assert(std::is_same_v<decltype(refers), trm::with_grain<counting const&>>);
     static_assert(std::is_same_v<decltype(keeps), trm::with_grain<counting>>);
     refers(3, [&](std::int64_t i) { sum += static_cast<int>(i); });
