@@ -19,6 +19,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,8 +32,13 @@ from mutants import mutants_of
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CXX = os.environ.get("TRM_MUTATION_CXX", "clang++-14")
+# Which lines a test executes, with the tools of the same version of LLVM; without them every test that includes a header is run.
+PROFDATA, COV = (shutil.which(CXX.replace("clang++", tool)) for tool in ("llvm-profdata", "llvm-cov"))
+COUNTS = ["-fprofile-instr-generate", "-fcoverage-mapping"] if PROFDATA and COV and PROFDATA != COV else []
 # One vector unit, and functions that are not inlined: a tenth of the time to compile. Indices past the end are noticed.
 FLAGS = "-std=c++20 -O0 -w -DTRM_DISPATCH=0 -Dalways_inline=unused -D_GLIBCXX_ASSERTIONS -DTRM_TEST_CMAKE_VERSION=\"0\" -isystem /usr/include/eigen3".split()
+# Address space of a test, in bytes: a fault may make a loop that allocates endless.
+MEMORY = 8 << 30
 # Seen by tests/compile alone.
 COMPILE_TIME = {"bounds_in_order.hpp"}
 # Tests by layer that could notice; a+b is one program. They are tried in this order until it is known which ones notice most in a second.
@@ -41,7 +47,7 @@ TESTS = {
     "bounds_coverage bounds_block_coverage",
     "logits": "logits_divergence+logits_log_prob logits_gradient logits_topk+logits_support+logits_chain logits_long logits_calls "
     "logits_linear+logits_linear_support+logits_centering",
-    "policy": "policy_accuracy loss_gradient loss_promises loss_normalised loss_surrogates loss_select loss_selections loss_edges "
+    "policy": "policy_fields policy_accuracy loss_gradient loss_promises loss_normalised loss_surrogates loss_select loss_selections loss_edges "
     "loss_masks loss_penalties loss_methods loss_misuse catalogue loss_stop_gradient loss_beyond_clamp presets "
     "parity_verl_loss parity_verl_correction loss_invariance spec every_policy recent_methods published_values peer_bugs any_loss_f64",
     "pipeline": "loss_gradient loss_promises loss_edges loss_misuse loss_normalised loss_in_place loss_surrogates loss_select "
@@ -84,9 +90,12 @@ def sources_of(group, work):
     return [str(source)] + extern
 
 
-def command(args, timeout):
+def command(args, timeout, folder=None, memory=None):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
-        done = subprocess.run(args, capture_output=True, text=True, timeout=timeout, errors="replace")
+        done = subprocess.run(args, capture_output=True, text=True, timeout=timeout, errors="replace", cwd=folder,
+                              preexec_fn=limit if memory else None)
         return done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired:
         return "timeout", ""
@@ -121,23 +130,44 @@ class Suite:
         self.tried, self.noticed = {}, {}
         self.lock = threading.RLock()
 
-    def outcome(self, test, overlay, place, limit=1800):
-        """passed, failed (noticed), broken (does not compile)."""
+    def outcome(self, test, overlay, place, limit=1800, counts=()):
+        """passed, failed (noticed), broken (does not compile). counts: more flags of the compiler."""
         program = place / "test"
         objects = []
         for source in sources_of(test, self.work):
             objects.append(str(place / (Path(source).stem + ".o")))
-            code, log = command([CXX, *self.header, *flags(overlay), "-c", "-o", objects[-1], source], 3600)
+            if Path(source).name == "spec_loss.cpp" and os.path.exists(objects[-1]):
+                continue  # compiled for another test of this fault
+            code, log = command([CXX, *self.header, *flags(overlay), *counts, "-c", "-o", objects[-1], source], 3600)
             if code:
                 return "failed" if "static_assert" in log or "static assertion" in log else "broken"
-        code, log = command([CXX, "-o", str(program), *objects, str(self.main), "-lpthread"], 3600)
+        code, log = command([CXX, *counts, "-o", str(program), *objects, str(self.main), "-lpthread"], 3600)
         if code:
             return "broken"
-        code, _ = command([str(program), "--abort"], limit)
+        code, _ = command([str(program), "--abort"], limit, place, MEMORY)
         return "passed" if code == 0 else "failed"
 
+    def reached(self, place):
+        """Lines of the library by header that the program in `place` has executed."""
+        raw, merged = [str(f) for f in place.glob("*.profraw")], str(place / "merged.profdata")
+        code, log = command([PROFDATA, "merge", "-sparse", "-o", merged, *raw], 600)
+        if code == 0:
+            code, log = command([COV, "export", "-format=lcov", f"-instr-profile={merged}", str(place / "test")], 600)
+        if code:
+            sys.exit(f"which lines a test reaches: {log}")
+        executed, header = {}, None
+        for row in log.splitlines():
+            if row.startswith("SF:"):
+                m = re.search(r"/include/trm/(\S+\.hpp)$", row)
+                header = m and m.group(1)
+            elif header and row.startswith("DA:"):
+                line, count = row[3:].split(",")[:2]
+                if int(count):
+                    executed.setdefault(header, []).append(int(line))
+        return executed
+
     def measured(self, test):
-        """What a test includes of the library and how many seconds it takes where nothing is wrong; None if it fails."""
+        """What a test includes and executes of the library, and the seconds that it takes where nothing is wrong."""
         with self.lock:
             entry = self.known.get(test)
             if entry is None or entry["newest"] != max(os.stat(f).st_mtime for f in entry["files"] if os.path.exists(f)):
@@ -147,20 +177,40 @@ class Suite:
                 newest = max(os.stat(f).st_mtime for f in files)
                 with tempfile.TemporaryDirectory(dir=self.work) as name:
                     begin = spent()
-                    result = self.outcome(test, [], Path(name))
+                    result = self.outcome(test, [], Path(name), counts=COUNTS)
                     seconds = spent() - begin
+                    executed = self.reached(Path(name)) if COUNTS and result == "passed" else {}
                 print(f"  {test}: {result}, {seconds:.0f} s", flush=True)
-                entry = {"newest": newest, "files": files, "headers": headers, "seconds": seconds if result == "passed" else None}
+                if result != "passed":
+                    sys.exit(f"{test}: {result} without a fault")
+                entry = {"newest": newest, "files": files, "headers": headers, "seconds": seconds,
+                         "executed": executed}
                 self.known[test] = entry
                 self.cache.write_text(json.dumps(self.known))
             return entry
 
-    def in_order(self, tests):
-        """Tests by the time that noticing a fault takes with them, as far as it is known."""
+    def count(self, path, test, noticed):
+        """What is known of a test by the faults it was given: of the same header, and of all with a weight of a quarter."""
+        with self.lock:
+            for key, weight in ((test, 0.25), ((path, test), 1)):
+                self.tried[key] = self.tried.get(key, 0) + weight
+                self.noticed[key] = self.noticed.get(key, 0) + weight * noticed
+
+    def could_notice(self, mutant, tests, dearest):
+        """Tests that include the header and, where one executes the line of the fault, those that execute it; a test that does
+        not runs as it would without the fault. In the order of the time that noticing a fault takes with them, as far as it is
+        known."""
+        entries = {t: self.measured(t) for t in tests}
+        found = [t for t in tests if mutant.path in entries[t]["headers"] and entries[t]["seconds"] <= dearest]
+        lines = {t: mutant.line in entries[t].get("executed", {}).get(mutant.path, []) for t in found}
+        if any(lines.values()):
+            found = [t for t in found if lines[t]]
+
         def cost(test):
-            seconds = self.known.get(test, {}).get("seconds") or 15
-            return seconds * (self.tried.get(test, 0) + 2) / (self.noticed.get(test, 0) + 1)
-        return sorted(tests, key=cost)
+            def both(counts):
+                return counts.get(test, 0) + counts.get((mutant.path, test), 0)
+            return not lines[test], entries[test]["seconds"] * (both(self.tried) + 2) / (both(self.noticed) + 1)
+        return sorted(found, key=cost)
 
     def judge(self, mutant, tests, dearest):
         with tempfile.TemporaryDirectory(dir=self.work) as name:
@@ -168,21 +218,15 @@ class Suite:
             file = place / "include" / "trm" / mutant.path
             file.parent.mkdir(parents=True)
             file.write_text(mutant.apply((ROOT / "include" / "trm" / mutant.path).read_text()))
-            seen = False
-            for test in self.in_order(tests):
-                entry = self.measured(test)
-                if mutant.path not in entry["headers"] or entry["seconds"] is None or entry["seconds"] > dearest:
-                    continue
-                seen = True
-                result = self.outcome(test, [place / "include"], place, 600 + 20 * entry["seconds"])
+            candidates = self.could_notice(mutant, tests, dearest)
+            for test in candidates:
+                result = self.outcome(test, [place / "include"], place, 30 + 5 * self.known[test]["seconds"])
                 if result == "broken":
                     return mutant, result, test
-                with self.lock:
-                    self.tried[test] = self.tried.get(test, 0) + 1
-                    self.noticed[test] = self.noticed.get(test, 0) + (result == "failed")
+                self.count(mutant.path, test, result == "failed")
                 if result == "failed":
                     return mutant, result, test
-        return mutant, "survived", "" if seen else "(no test includes it)"
+        return mutant, "survived", f"({len(candidates)} tests)"
 
 
 def interval(k, n):
@@ -231,8 +275,11 @@ def main():
     judged = {}
     if args.log and Path(args.log).exists():
         judged = {(e["key"], e["line"]): e for e in map(json.loads, Path(args.log).read_text().splitlines())}
+    for e in judged.values() if suite else []:
+        if e["result"] == "killed":
+            suite.count(e["key"].split(" | ")[0], e["test"], True)
     log = open(args.log, "a") if args.log else None
-    sums = collections.Counter()
+    sums, took = collections.Counter(), {}
     for layer in args.layers.split(","):
         headers = [h for h in sorted((ROOT / "include/trm" / layer).rglob("*.hpp")) if args.files in str(h) and h.name not in COMPILE_TIME]
         everything = [m for h in headers for m in mutants_of(str(h.relative_to(ROOT / "include/trm")), h.read_text()) if args.key in m.key()]
@@ -247,14 +294,16 @@ def main():
             if (m.key(), m.line) in judged:
                 e = judged[m.key(), m.line]
                 return m, "survived" if e["result"] == "justified" else e["result"], e["test"]
+            begin = time.time()
             m, result, test = suite.judge(m, TESTS[layer].split(), args.dearest)
+            took[m.key(), m.line] = f", {time.time() - begin:.0f} s"
             return m, {"failed": "killed"}.get(result, result), test
 
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
             for m, result, test in pool.map(verdict, chosen):
                 name = "justified" if result == "survived" and m.key() in known else result
                 total[name] += 1
-                print(f"{name}: {m.path}:{m.line}: {m.old} -> {m.new} [{m.kind}] {test}", flush=True)
+                print(f"{name}: {m.path}:{m.line}: {m.old} -> {m.new} [{m.kind}] {test}{took.get((m.key(), m.line), '')}", flush=True)
                 if log and (m.key(), m.line) not in judged:
                     print(json.dumps({"layer": layer, "result": name, "test": test, "key": m.key(), "line": m.line, "kind": m.kind}), file=log, flush=True)
         say(layer, total)
