@@ -155,6 +155,9 @@ TEST_CASE("surrogates of one token beyond the clamp", "[loss][parity]") {
     surrogate(dro{0.7}, 16, true);
     surrogate(kl_cov{0.3}, 17, true);
     surrogate(sapo{1.0, 1.05}, 18, true);
+    surrogate(up_grpo{0.2, 3.1}, 19);
+    surrogate(topr_token{0.2, 5, 0.1, batches::inf}, 20);
+    surrogate(delight{0.7}, 110, true);
 }
 
 TEST_CASE("surrogates of sequences beyond the clamp", "[loss][parity]") {
@@ -166,6 +169,10 @@ TEST_CASE("surrogates of sequences beyond the clamp", "[loss][parity]") {
     surrogate(vespo{}, 26, true);
     surrogate(vespo{1000.0, 10, 12.0, 3}, 27, true);  // log phi would be 3600 at its largest
     surrogate(topr{0.2, 5, 0.1, batches::inf}, 28, true);
+    surrogate(topr_geometric{0.2, 5, 0.1, batches::inf}, 29, true);
+    surrogate(vespo_folded{}, 210, true);
+    surrogate(sapo_sequence{}, 211, true);
+    surrogate(cispo_sequence{0.3, 5}, 212, true);
 }
 
 TEST_CASE("penalties beyond the clamp", "[loss][parity]") {
@@ -179,6 +186,7 @@ TEST_CASE("penalties beyond the clamp", "[loss][parity]") {
               reference_kl{k3{}, 0.3, score_function{}, all_tokens, 12.0},
               reference_kl{k3{}, 0.4, importance<>{}, all_tokens, 3.0},
               reference_kl{k1{}, 0.5, importance<ratio_kind::current_over_rollout>{}, kept_tokens, 80.0});
+    surrogate(policy_gradient{}, 34, true, no_weight{}, reference_kl{k3{}, 0.3, importance_of_sequence{}});
 }
 
 TEST_CASE("sums and shared gradients with clamps by stage, composed at compile time", "[loss][parity]") {

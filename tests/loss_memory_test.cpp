@@ -169,6 +169,23 @@ TEST_CASE("Losses chosen at compile time allocate nothing", "[unit][memory]") {
     CHECK(ok);
 }
 
+TEST_CASE("A loss chosen at run time takes memory only for what it has", "[unit][memory]") {
+    streams s(300);
+    auto const bytes = [&](trm::loss_spec const& spec) {
+        trm::workspace scratch;
+        CHECK(trm::any_loss{spec}(s.view(), s.outputs(), scratch).status.ok());
+        return scratch.bytes();
+    };
+    trm::loss_spec spec;
+    spec.surrogate = trm::ppo_clip{};
+    CHECK(bytes(spec) == 0);
+    spec.mask = {trm::token_mask{k2, small}, trm::sequence_mask{k2, trm::stat::max, small}};
+    spec.weight = trm::token_weight{trm::truncate_above(2)};
+    CHECK(bytes(spec) == 0);
+    spec.weight_factors.emplace_back(trm::surprise_weight{});
+    CHECK(bytes(spec) >= s.logp.size() * sizeof(float));
+}
+
 TEST_CASE("A workspace for selections is as large as documented", "[unit][memory]") {
     streams s(300);
     trm::masked_loss const loss{trm::budget_mask{trm::k2{}, 0.004}, trm::kl_cov{}, trm::token_mean{}};

@@ -329,3 +329,28 @@ TEST_CASE("token weights: misuse", "[loss][unit]") {
     CHECK(weigh_tokens(suffix_weight{}, without, std::span(w), scratch).code == errc::missing_stream);
     CHECK(weigh_tokens(segment_weight{}, without, std::span(w), scratch).ok());
 }
+
+TEST_CASE("no tokens: nothing to weigh, select, average or normalise", "[loss][unit][spec]") {
+    std::vector<std::int64_t> const zero{0}, three{0, 0, 0, 0};
+    std::vector<std::int32_t> const groups{0, 0, 1};
+    layout_view const layouts[] = {layout_view{}, packed{zero}, packed{three}, padded{0, 7}, padded{3, 0}};
+    char const* const texts[] = {
+        "weight: token * surprise(0.3) * suffix * segment(4); surrogate: ppo_clip",
+        "weight: normalised_product; surrogate: gspo; aggregate: seq_mean_token_mean",
+        "mask: budget(k2, limit=0.01) && prefix(k3 <= 0.1); surrogate: kl_cov; divide_by: kept",
+        "mask: group(seq_mean_k3 <= 0.1); surrogate: ppo_clip; aggregate: prompt_mean"};
+    for (char const* text : texts) {
+        spec_result const spec = parse_spec(text);
+        INFO(text << ' ' << spec.message);
+        REQUIRE(spec.ok());
+        for (layout_view const& layout : layouts) {
+            batch_view<double> view;
+            view.layout = layout;
+            if (layout.sequences() > 0) view.group_of = groups;
+            result const r = spec_loss(spec.spec)(view);
+            INFO(r.status.what);
+            CHECK(r.status.ok());
+            CHECK(r.loss == 0);
+        }
+    }
+}

@@ -194,8 +194,10 @@ std::vector<terms> surrogates(S const& policy, sequence const& s, decisions&) {
     double const r = ratio;
     auto const tau = [&](double A) { return A > 0 ? policy.tau_positive : policy.tau_negative; };
     auto const gate = [&](double A) { return 1 / (1 + std::exp(-tau(A) * (r - 1))); };
+    /// 1 - gate, also where gate is nearly 1.
+    auto const rest = [&](double A) { return 1 / (1 + std::exp(tau(A) * (r - 1))); };
     double const sum = sum_kept(
-        s, [&](token const& t) { return t.weight * -4 * t.advantage * gate(t.advantage) * (1 - gate(t.advantage)); });
+        s, [&](token const& t) { return t.weight * -4 * t.advantage * gate(t.advantage) * rest(t.advantage); });
     double const slope = clamped ? 0 : r * sum / size_of_mean(policy, s);
     std::vector<terms> out;
     for (token const& t : s.tokens)
