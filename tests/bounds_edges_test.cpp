@@ -129,3 +129,37 @@ TEST_CASE("evidence of nothing is packed and unpacked: a header and no word afte
     words.pop_back();
     CHECK_FALSE(b::unpack(words, back).ok());
 }
+
+TEST_CASE("direct estimates of two sequences by hand, of agreement, of vanished ratios and of nothing", "[unit]") {
+    const auto record = [](double weight, double first_order, double excess, double reward) {
+        b::sequence_record r;
+        r.weight = weight;
+        r.first_order = first_order;
+        r.excess = excess;
+        r.reward = reward;
+        return r;
+    };
+    const b::sequence_record two[] = {record(1.0, 0.5, -0.25, 1.0), record(2.0, -0.5, -0.25, 0.0)};
+    const b::direct_estimate d = b::direct(two, {0.0, 1.0});
+    CHECK(d.worst_case == Approx(0.5 * 0.75 / 3));
+    CHECK(d.one_sided == Approx(0.75 / 3));
+    CHECK(d.one_sided_share == Approx(0.5 / 0.75));
+    CHECK(d.observed == Approx((0.5 * -0.25 - 2 * 0.5 * -0.25) / 3));
+    CHECK(d.improvement == Approx((0.5 * 0.25 - 2 * 0.5 * -0.75) / 3));
+    CHECK(d.surrogate == Approx((0.5 * 0.5 - 2 * 0.5 * -0.5) / 3));
+    CHECK(d.ratio_excess == Approx((0.25 - 2 * 0.75) / 3));
+    CHECK(d.ess == Approx(1.75 / 3 * 1.75 / (1.25 * 1.25 + 2 * 0.25 * 0.25)));
+    CHECK(d.tail_share == Approx(1.25 / 1.75));
+    CHECK(d.first_order == Approx(-0.5 / 3));
+
+    const b::sequence_record same[] = {record(1.0, 0.0, 0.0, 1.0)}, vanished[] = {record(1.0, -1.0, 0.0, 1.0)};
+    CHECK(b::direct(same).one_sided_share == 0.0);
+    CHECK(b::direct(same).ess == 1.0);
+    CHECK(b::direct(vanished).ess == 0.0);
+    CHECK(b::direct(vanished).tail_share == 1.0);
+
+    const b::direct_estimate n = b::direct_of({});
+    for (const double v : {n.worst_case, n.one_sided, n.observed, n.improvement, n.surrogate, n.ratio_excess, n.ess,
+                           n.tail_share, n.one_sided_share, n.first_order})
+        CHECK(v == 0.0);
+}

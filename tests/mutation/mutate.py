@@ -200,17 +200,22 @@ class Suite:
         """Tests that include the header and, where one executes the line of the fault, those that execute it; a test that does
         not runs as it would without the fault. In the order of the time that noticing a fault takes with them, as far as it is
         known."""
-        entries = {t: self.measured(t) for t in tests}
-        found = [t for t in tests if mutant.path in entries[t]["headers"] and entries[t]["seconds"] <= dearest]
-        lines = {t: mutant.line in entries[t].get("executed", {}).get(mutant.path, []) for t in found}
-        if any(lines.values()):
-            found = [t for t in found if lines[t]]
+        found = tests
+        if COUNTS:
+            found = [t for t in tests if self.includes(t, mutant, dearest)]
+            executing = [t for t in found if mutant.line in self.known[t]["executed"].get(mutant.path, [])]
+            found = executing or found
 
         def cost(test):
             def both(counts):
                 return counts.get(test, 0) + counts.get((mutant.path, test), 0)
-            return not lines[test], entries[test]["seconds"] * (both(self.tried) + 2) / (both(self.noticed) + 1)
+            seconds = self.known[test]["seconds"] if test in self.known else 15
+            return seconds * (both(self.tried) + 2) / (both(self.noticed) + 1)
         return sorted(found, key=cost)
+
+    def includes(self, test, mutant, dearest):
+        entry = self.measured(test)
+        return mutant.path in entry["headers"] and entry["seconds"] <= dearest
 
     def judge(self, mutant, tests, dearest):
         with tempfile.TemporaryDirectory(dir=self.work) as name:
@@ -218,15 +223,18 @@ class Suite:
             file = place / "include" / "trm" / mutant.path
             file.parent.mkdir(parents=True)
             file.write_text(mutant.apply((ROOT / "include" / "trm" / mutant.path).read_text()))
-            candidates = self.could_notice(mutant, tests, dearest)
-            for test in candidates:
+            tried = 0
+            for test in self.could_notice(mutant, tests, dearest):
+                if not self.includes(test, mutant, dearest):
+                    continue
+                tried += 1
                 result = self.outcome(test, [place / "include"], place, 30 + 5 * self.known[test]["seconds"])
                 if result == "broken":
                     return mutant, result, test
                 self.count(mutant.path, test, result == "failed")
                 if result == "failed":
                     return mutant, result, test
-        return mutant, "survived", f"({len(candidates)} tests)"
+        return mutant, "survived", f"({tried} tests)"
 
 
 def interval(k, n):
@@ -263,6 +271,7 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--jobs", type=int, default=1)
     p.add_argument("--dearest", type=float, default=120, help="leave out tests that take longer, in seconds")
+    p.add_argument("--without", default="", help="leave out tests whose name contains this; the score is then too low, if anything")
     p.add_argument("--at-least", type=float, default=0.0)
     p.add_argument("--work", default=str(ROOT / "build" / "mutation"))
     p.add_argument("--log", default="", help="a file of verdicts, one a line; those in it are not judged again")
@@ -295,7 +304,8 @@ def main():
                 e = judged[m.key(), m.line]
                 return m, "survived" if e["result"] == "justified" else e["result"], e["test"]
             begin = time.time()
-            m, result, test = suite.judge(m, TESTS[layer].split(), args.dearest)
+            tests = [t for t in TESTS[layer].split() if not args.without or args.without not in t]
+            m, result, test = suite.judge(m, tests, args.dearest)
             took[m.key(), m.line] = f", {time.time() - begin:.0f} s"
             return m, {"failed": "killed"}.get(result, result), test
 
