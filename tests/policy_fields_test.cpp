@@ -16,7 +16,7 @@ using namespace trm;
 
 namespace {
 
-constexpr double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+constexpr double inf = std::numeric_limits<double>::infinity(), not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 /// kind, policy, field, default (or "required"), intervals of accepted numbers where all others have their defaults and required
 /// ones are 1. Enumerations have a default only. Bands and bounds of weights are the same everywhere and are tested below.
@@ -169,7 +169,7 @@ bool accepts(row const& r, double v) {
 
 /// Where a policy that accepts too much or too little shows it: the ends of the intervals and what is next to them.
 std::vector<double> probes(row const& r) {
-    std::vector<double> v{nan, inf, -inf, -1, -0.0, 0, 0.5, 1, 2, 1e6, std::numeric_limits<double>::max()};
+    std::vector<double> v{not_a_number, inf, -inf, -1, -0.0, 0, 0.5, 1, 2, 1e6, std::numeric_limits<double>::max()};
     for (interval const& i : r.accepted)
         for (double const end : {i.low, i.high})
             v.insert(v.end(), {end, std::nextafter(end, -inf), std::nextafter(end, inf)});
@@ -195,7 +195,7 @@ void check_band(auto p, auto where) {
     };
     CHECK((ok({-inf, inf}) && ok({0.5, 0.5}) && ok({-2, -1})));
     CHECK(!ok({0.5, std::nextafter(0.5, 0)}));
-    CHECK((!ok({nan, 1}) && !ok({0, nan})));
+    CHECK((!ok({not_a_number, 1}) && !ok({0, not_a_number})));
 }
 void check_bound(auto p, auto where) {
     auto const bounds = [&](weight_bound b) {
@@ -206,7 +206,8 @@ void check_bound(auto p, auto where) {
     CHECK((none.lower == -1 && none.upper == inf && none.below == 0 && none.above == 0));
     CHECK((bounds({0.5, 0.5, 1, 2}) && bounds({-1, inf, 0, 0})));
     CHECK(!bounds({0.5, std::nextafter(0.5, 0), 0, 0}));
-    CHECK((!bounds({nan, 1, 0, 0}) && !bounds({0, nan, 0, 0}) && !bounds({0, 1, nan, 0}) && !bounds({0, 1, 0, nan})));
+    CHECK((!bounds({not_a_number, 1, 0, 0}) && !bounds({0, not_a_number, 0, 0}) && !bounds({0, 1, not_a_number, 0}) &&
+           !bounds({0, 1, 0, not_a_number})));
 }
 
 template <class P, class T>
@@ -302,4 +303,38 @@ TEST_CASE("bounds of weights: what is outside becomes", "[unit]") {
         CHECK(c.bound(2) == c.at_two);
         CHECK(c.bound(10) == c.at_ten);
     }
+}
+
+TEST_CASE("clamps of log-ratios: what they accept, do and say of each other", "[unit]") {
+    CHECK((clamp_range{}.lower == -20 && clamp_range{}.upper == 20 && no_clamp == clamp_range{-80, 80}));
+    CHECK((clamp_range{3} == clamp_range{-3, 3}));
+    double const more = std::nextafter(80, inf), least = std::numeric_limits<double>::denorm_min();
+    for (clamp_range const c : {clamp_range{-80, 80}, clamp_range{-least, 1}, clamp_range{-1, least}}) CHECK(c.ok());
+    for (clamp_range const c : {clamp_range{-more, 1}, clamp_range{-1, more}, clamp_range{0, 1}, clamp_range{-1, 0},
+                                clamp_range{not_a_number, 1}, clamp_range{-1, not_a_number}, clamp_range{1, -1}})
+        CHECK(!c.ok());
+    clamp_range const c{-0.5, 2};
+    CHECK((c(-0.5) == -0.5 && c(2) == 2 && c(-1) == -0.5 && c(3) == 2 && c(0.25) == 0.25));
+    CHECK((c.contains(-0.5) && c.contains(2) && c.contains(0) && !c.contains(std::nextafter(-0.5, -1))));
+    CHECK((!c.contains(std::nextafter(2, 3)) && !c.contains(not_a_number)));
+
+    std::size_t stages = 0;
+    log_ratio_clamps::fields([&](char const* name, auto stage) {
+        INFO(name);
+        ++stages;
+        log_ratio_clamps all = 0.5;
+        CHECK((all.ok() && all.same_for_tokens() && all.tightest() == 0.5 && all.widest() == 0.5));
+        bool const of_sequences = std::string(name).find("sequence") != std::string::npos;
+        all.*stage = {-0.5, 0.75};
+        CHECK((all.widest() == 0.75 && all.tightest() == 0.5 && all.same_for_tokens() == of_sequences));
+        all.*stage = {-0.75, 0.5};
+        CHECK(all.widest() == 0.75);
+        all.*stage = {-0.25, 0.5};
+        CHECK((all.widest() == 0.5 && all.tightest() == (of_sequences ? 0.5 : 0.25)));
+        all.*stage = {-0.5, 0.25};
+        CHECK(all.tightest() == (of_sequences ? 0.5 : 0.25));
+        all.*stage = {-1, 0};
+        CHECK(!all.ok());
+    });
+    CHECK(stages == 6);
 }
