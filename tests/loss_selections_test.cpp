@@ -214,6 +214,51 @@ TEST_CASE("clip_cov chooses by its seed alone", "[loss][unit]") {
     CHECK(rejected_by(c, scores, 20, advantages) == all);
 }
 
+TEST_CASE("clip_cov: ends of the clip belong to it, limits of the covariance do not", "[loss][unit]") {
+    clip_cov c{0.5, 2.0, 1.0, 0.25, 0.5, 3};
+    auto const at = [&](double up, double down) {  // covariances are 1
+        return rejected_by(c, {-1, -3, up, down}, 1, {1, -1});
+    };
+    auto const sorted = [](ints v) {
+        std::sort(v.begin(), v.end());
+        return v;
+    };
+    CHECK(sorted(at(1.5, 0.75)) == ints{0, 1});
+    CHECK(sorted(at(0.1, 9)) == ints{0, 1});
+    CHECK(at(std::nextafter(1.5, 2), 0.75) == ints{1});
+    CHECK(at(1.5, std::nextafter(0.75, 0)) == ints{0});
+    c.lower = 1;
+    CHECK(at(1, 1) == ints{});
+    c.lower = 0.5;
+    c.upper = 1;
+    CHECK(at(1, 1) == ints{});
+}
+
+TEST_CASE("a running budget may be spent whole; what is left is small and what moves back is free", "[loss][unit]") {
+    std::vector<double> const logp{-1, -1, -1}, rollout{-2, -2, -2};
+    std::vector<std::int32_t> const cu{0, 3};
+    auto const rejected = [&](std::vector<double> const& d, std::vector<double> const& advantages) {
+        batch_view<double> const view{
+            .logp = logp, .rollout_logp = rollout, .advantages = advantages, .given = d, .layout = packed{cu}};
+        running_budget_mask<given> m{given{}, 0.5};
+        m.w_min = 1;
+        m.drift_min = 0.25;
+        m.k = 0;
+        auto const r = parity::run_of<double>(masked_loss{m, importance_ratio{}, token_mean{}}, view);
+        ints out;
+        for (std::size_t i = 0; i < 3; ++i)
+            if ((r.reasons[i] & 1) != 0) out.push_back(static_cast<int>(i));
+        return out;
+    };
+    double const more = std::nextafter(0.5, 1);
+    CHECK(rejected({0.5, 0.25, 0.25}, {1, 1, 1}) == ints{});  // 0.5 + 0.25 - 0.5 and 0.5 + 0.5 - 0.75 are left then
+    CHECK(rejected({more, 0, 0}, {1, 1, 1}) == ints{0});
+    CHECK(rejected({0.5, 0.2500001, 0}, {1, 1, 1}) == ints{1});
+    CHECK(rejected({0.5, 0.25, 0.2500001}, {1, 1, 1}) == ints{2});
+    CHECK(rejected({0, 0, more}, {1, 1, 1}) == ints{2});  // never more than delta at once
+    CHECK(rejected({9, 9, 9}, {-1, 0, -1}) == ints{});
+}
+
 TEST_CASE("the length-neutral mask keeps what bounds::decide keeps", "[loss][parity]") {
     auto b = sample(41);
     length_neutral_mask const mask{0.1, 60, 0.1, 0.05};

@@ -354,3 +354,32 @@ TEST_CASE("no tokens: nothing to weigh, select, average or normalise", "[loss][u
         }
     }
 }
+
+TEST_CASE("suffix weights: ratios at their limits are neither left out nor unsafe", "[loss][unit]") {
+    double const x = std::log(2.0);
+    std::vector<double> const logp{-1, 0}, rollout{-1, -x}, advantages{-1, -1};
+    std::vector<std::int32_t> const cu{0, 2};
+    batch_view<double> const view{
+        .logp = logp, .rollout_logp = rollout, .advantages = advantages, .layout = packed{cu}};
+    auto const run = [&](suffix_weight w) {
+        w.half_life = 1;
+        w.upper = 4;
+        std::vector<double> out(2);
+        workspace scratch;
+        REQUIRE(weigh_tokens(over<ratio_kind::current_over_rollout>(w), view, std::span(out), scratch).ok());
+        return out;
+    };
+    suffix_weight w;
+    w.most_ratio = 2;
+    CHECK(run(w)[1] == Approx(2));  // counted: the ratio is not above most_ratio
+    CHECK(run(w)[0] == Approx(std::sqrt(2.0)));
+    w.most_ratio = 1.999;
+    CHECK(run(w)[1] == 1);
+    w.most_ratio = 9;
+    w.safe_ratio = 2;
+    CHECK(run(w)[1] == Approx(2));  // safe: not above safe_ratio
+    w.safe_ratio = 1.999;
+    CHECK(run(w)[1] == 1);
+    w.safe_ratio = 1;
+    CHECK(run(w)[0] == Approx(std::sqrt(2.0)));
+}
