@@ -7,6 +7,8 @@
 
 #include "catch.hpp"
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
 namespace b = trm::bounds;
@@ -53,6 +55,40 @@ TEST_CASE("bounds of a single token", "[unit]") {
     CHECK(b::classical(1, 0.03, paper) == 0.0);
     CHECK(b::classical(2, 0.03, paper) == Approx(4.0 * 0.5 * 0.03).epsilon(1e-15));
     CHECK(b::coupling(1, 0.3, paper) == 0.0);
+}
+
+TEST_CASE("a total variation of more than one counts as one, and so does one that is not known", "[unit]") {
+    const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+    for (const double much : {1.0, 7.0, inf, nan, -1.0}) {
+        CAPTURE(much);
+        CHECK(b::mixed_tv(3, much, 0.5, paper) == Approx(4.0 * 3 * 0.5));
+        CHECK(b::mixed_tv(3, 0.5, much, paper) == Approx(4.0 * 3 * 0.5));
+        CHECK(b::coupling(3, much, paper) == Approx(4.0 * 2));
+        CHECK(b::adaptive_uniform(much, 3, 0.25, {}, paper) == Approx(4.0 * (0.25 + 0.5)));
+        CHECK(b::adaptive(std::vector<double>{much, 0.5, 0.5}, 0.25, {}, paper) == Approx(4.0 * (0.5 + 0.5 * 0.25)));
+    }
+    for (const double much : {2.0, 7.0, inf, nan, -1.0}) {
+        CAPTURE(much);
+        CHECK(b::mixed_kl(3, much, 0.5, paper) == Approx(4.0 * 3 * 0.5));
+        CHECK(b::mixed_kl(3, 0.5, much, paper) == Approx(4.0 * 3 * 0.5));
+        CHECK(b::pinsker_marginal(3, much, paper) == Approx(4.0 * 2));
+    }
+    CHECK(b::mixed_tv(3, 0.999, 0.5, paper) == Approx(4.0 * 3 * 0.999 * 0.5));
+    CHECK(b::mixed_kl(3, 1.98, 0.5, paper) == Approx(4.0 * 3 * std::sqrt(0.99) * 0.5));
+}
+
+TEST_CASE("draws of the bootstrap are uniform where every other number is refused", "[unit]") {
+    for (const std::uint32_t n : {1u, 2u, 3u, 1000u, 0x80000001u, 0xC0000000u, 0xFFFFFFFFu}) {
+        CAPTURE(n);
+        b::detail::splitmix random{12345}, same{12345};
+        const std::uint64_t refused =
+            (std::uint64_t{1} << 32) % n;  // Lemire: low halves below this come once too often
+        for (int k = 0; k < 200; ++k) {
+            std::uint64_t product = (same() >> 32) * n;
+            while (product % (std::uint64_t{1} << 32) < refused) product = (same() >> 32) * n;
+            CHECK(random.below(n) == product >> 32);
+        }
+    }
 }
 
 TEST_CASE("policies that agree are in good health, and nothing saturates", "[unit]") {

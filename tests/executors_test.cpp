@@ -143,20 +143,20 @@ TEST_CASE("Calls below the grain do not reach the pool", "[unit][executor]") {
 TEST_CASE("any callable is an executor", "[loss][unit]") {
     tokens t(3000);
     auto const view = t.view();
-    trm::masked_loss const loss{trm::sequence_mask{trm::k2{}, trm::stat::max, trm::at_most(0.05)}, trm::ppo_clip{},
-                                trm::token_mean{}};
+    trm::masked_loss const max_loss{trm::sequence_mask{trm::k2{}, trm::stat::max, trm::at_most(0.05)}, trm::ppo_clip{},
+                                    trm::token_mean{}};
     trm::workspace scratch;
-    double const want = loss(view, t.outputs()).loss;
+    double const want = max_loss(view, t.outputs()).loss;
     auto const generic = [](auto n, auto&& f) {  // its return type is deduced from its body
         for (std::int64_t i = n; i-- > 0;) f(i);
         return n;
     };
-    CHECK(loss(view, t.outputs(), generic, scratch).loss == want);
-    CHECK(loss(view, t.outputs(), [](std::int64_t n, auto f) {
+    CHECK(max_loss(view, t.outputs(), generic, scratch).loss == want);
+    CHECK(max_loss(view, t.outputs(), [](std::int64_t n, auto f) {
               while (n-- > 0) f(n);
           }).loss == want);
     std::function<void(std::int64_t, std::function<void(std::int64_t)>)> const erased = generic;
-    CHECK(loss(view, t.outputs(), erased).loss == want);
+    CHECK(max_loss(view, t.outputs(), erased).loss == want);
 }
 
 TEST_CASE("what an executor throws reaches the caller", "[loss][unit]") {
@@ -165,15 +165,15 @@ TEST_CASE("what an executor throws reaches the caller", "[loss][unit]") {
     auto const view = t.view();
     auto const throwing = [](std::int64_t, auto const&) { throw failed{}; };
     using trm::k2, trm::at_most;
-    auto const check = [&](auto const& loss) {
-        CHECK_THROWS_AS((void)loss(view, t.outputs(), throwing), failed);
+    auto const check = [&](auto const& each) {
+        CHECK_THROWS_AS((void)each(view, t.outputs(), throwing), failed);
         trm::sequence_totals stats;
-        CHECK_THROWS_AS((void)loss.measure(view, stats, throwing), failed);
+        CHECK_THROWS_AS((void)each.measure(view, stats, throwing), failed);
         trm::counts n;
-        REQUIRE(loss.measure(view, stats).ok());
-        REQUIRE(loss.count(view, stats, n).ok());
-        CHECK_THROWS_AS((void)loss.apply(view, stats, n, t.outputs(), throwing), failed);
-        CHECK(loss(view, t.outputs()).status.ok());  // the loss is as good as before
+        REQUIRE(each.measure(view, stats).ok());
+        REQUIRE(each.count(view, stats, n).ok());
+        CHECK_THROWS_AS((void)each.apply(view, stats, n, t.outputs(), throwing), failed);
+        CHECK(each(view, t.outputs()).status.ok());  // the loss is as good as before
     };
     check(
         trm::masked_loss{trm::sequence_mask{k2{}, trm::stat::max, at_most(0.05)}, trm::ppo_clip{}, trm::token_mean{}});

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <new>
 
 /// \file
@@ -150,7 +151,9 @@ private:
         }
         if (!named && !n.has_band) problem_.set(n.at, "an object needs a name");
         // what is inside comes first, as in text
-        std::stable_partition(n.items.begin(), n.items.end(), [](spec_node const& a) { return a.key == "of"; });
+        auto place = n.items.begin();
+        for (auto i = place; i != n.items.end(); ++i)
+            if (i->key == "of") std::rotate(place++, i, i + 1);
     }
 };
 

@@ -185,7 +185,9 @@ void mark(S const& k, std::vector<sequence>& batch, decisions& decide) {
     double A = 0, logp = 0;
     for (ranked const& r : all) A += r.of->advantage / n, logp += r.of->logp / n;
     for (ranked& r : all) r.value = (r.of->advantage - A) * (r.of->logp - logp);
-    std::stable_sort(all.begin(), all.end(), [](ranked const& a, ranked const& b) { return a.value > b.value; });
+    std::sort(all.begin(), all.end(), [](ranked const& a, ranked const& b) {
+        return a.value != b.value ? a.value > b.value : a.of->at < b.of->at;
+    });
     auto const wanted = static_cast<std::size_t>(std::fmax(std::floor(k.fraction * n), 1));
     for (std::size_t i = 0; i < wanted && i < all.size(); ++i)
         batch[all[i].sequence].tokens[all[i].index].marked = true;
