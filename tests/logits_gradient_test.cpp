@@ -135,6 +135,31 @@ TEST_CASE("d logits is the derivative of what log_prob computes", "[logits][prop
     }
 }
 
+TEST_CASE("A target that vocab_mask excludes has probability 0 in the gradient", "[logits][unit]") {
+    std::mt19937_64 rng(23);
+    for (std::size_t n : {3u, 37u, 300u}) {
+        std::vector<double> const x = rows::make(kind::normal, n, 0, rng);
+        std::vector<std::uint8_t> mask(n, 1);
+        std::vector<std::int32_t> const ids{std::int32_t(n / 2)};
+        mask[n / 2] = 0;
+        trm::logits_view<double> const view{
+            .data = x.data(), .rows = 1, .vocab = std::int64_t(n), .temperature = 0.8, .vocab_mask = mask.data()};
+        double logp, lse, h;
+        REQUIRE(trm::log_prob(view, ids, trm::log_prob_out<double>{{&logp, 1}, {&lse, 1}, {&h, 1}}).ok());
+        CHECK(logp == -rows::inf);
+        double const up = 0.9, up_h = 0.4;
+        std::vector<double> g(n);
+        REQUIRE(trm::logits_gradient(view, ids,
+                                     trm::logits_gradient_in<double>{{&lse, 1}, {&up, 1}, {&up_h, 1}, {&h, 1}},
+                                     trm::logits_gradient_out<double>{g.data()})
+                    .ok());
+        CHECK(g[n / 2] == Approx(up / 0.8).epsilon(1e-15));
+        double rest = 0;
+        for (std::size_t i = 0; i < n; ++i) rest += i == n / 2 ? 0 : g[i];
+        CHECK(rest == Approx(-up / 0.8).epsilon(1e-6));
+    }
+}
+
 TEST_CASE("Rejected rows are not read and cost a memset or nothing", "[logits][unit]") {
     std::size_t const n = 70, stride = 80, count = 5;
     float const nan = std::numeric_limits<float>::quiet_NaN();

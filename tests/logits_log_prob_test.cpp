@@ -197,3 +197,21 @@ TEST_CASE("The forward pass refuses inconsistent inputs", "[logits][unit]") {
     ids[1] = -1;
     CHECK(call(v) == trm::status{trm::errc::bad_layout, -1, 1, ""});
 }
+
+TEST_CASE("what rounding makes of sums: log-probabilities of at most 0, entropies from 0 to log(vocab)",
+          "[logits][unit]") {
+    trm::logits_partial p;
+    p.shift = 3;
+    p.target_logit = 3;
+    p.sum_exp = 1 - 0x1p-52;  // less than the target's own term
+    CHECK(p.logp() == 0);
+    p.sum_exp = 1;
+    CHECK(p.logp() == 0);
+    p.weighted_sum = 0x1p-52;
+    CHECK(p.entropy() == 0);
+    p.sum_exp = 4;
+    p.weighted_sum = -0x1p-40;
+    CHECK(p.logp() == Approx(-std::log(4.0)));
+    CHECK(p.entropy(4) == std::log(4.0));
+    CHECK(p.entropy(5) > std::log(4.0));
+}
