@@ -388,3 +388,60 @@ TEST_CASE("A fused head against the rollout's stored top-k bounds the exact KL f
         CHECK(tv[r] <= (pi.mask[r] != 0 ? trm::reference::tv(x, y) : 0.0) + 1e-5);
     }
 }
+
+TEST_CASE("Fused heads refuse what does not fit together, and write nothing", "[logits][linear][unit]") {
+    problem<float, float> const p(4, 5, 30, 41);
+    trm::linear_blocks const b{4, 30, 1};
+    std::vector<std::byte> ws(
+        std::size_t(std::max(trm::linear_gradient_workspace<float, float>(5, b),
+                             trm::linear_divergence_workspace<float, float, float, float>(5, 5, b))));
+    std::vector<float> const up(4, 1.0f);
+    std::vector<double> const lse(4, 3.0);
+    std::vector<float> dh(20, 7.0f), dw(150, 7.0f), kl(4, 7.0f);
+    trm::logits_gradient_in<float> const in{.logsumexp = lse, .d_logp = up};
+    auto const backward = [&](auto const& change, auto const& view_change, std::size_t bytes) {
+        trm::linear_gradient_out out{.d_hidden = dh.data(), .d_weight = dw.data()};
+        change(out);
+        auto view = p.view();
+        view_change(view);
+        return trm::linear_gradient(view, p.ids, in, out, std::span(ws).first(bytes), b);
+    };
+    auto const same = [](auto&) {};
+    auto const refused = [](trm::status const& s, trm::errc code, char const* what) {
+        CHECK(s.code == code);
+        CHECK(std::string(s.what) == what);
+    };
+    std::int64_t const huge = std::numeric_limits<std::int64_t>::max() / 4;
+    using trm::errc;
+    refused(backward([](auto& o) { o.d_hidden_stride = 4; }, same, ws.size()), errc::bad_layout,
+            "d_hidden_stride < width");
+    refused(backward([](auto& o) { o.d_weight_stride = 4; }, same, ws.size()), errc::bad_layout,
+            "d_weight_stride < width");
+    refused(backward([&](auto& o) { o.d_hidden_stride = huge; }, same, ws.size()), errc::bad_layout,
+            "d_hidden_stride or d_weight_stride is too large");
+    refused(backward([&](auto& o) { o.d_weight_stride = huge; }, same, ws.size()), errc::bad_layout,
+            "d_hidden_stride or d_weight_stride is too large");
+    refused(backward(same, same, 100), errc::size_mismatch, "workspace");
+    refused(
+        backward(same, [](auto& v) { v.hidden = nullptr; }, ws.size()), errc::missing_stream, "head: hidden or weight");
+    refused(
+        backward(same, [](auto& v) { v.weight = nullptr; }, ws.size()), errc::missing_stream, "head: hidden or weight");
+    refused(backward(same, [](auto& v) { v.hidden_stride = 4; }, ws.size()), errc::bad_layout, "head: hidden_stride");
+    refused(backward(same, [](auto& v) { v.weight_stride = 4; }, ws.size()), errc::bad_layout, "head: weight_stride");
+    refused(backward(same, [](auto& v) { v.width = 0; }, ws.size()), errc::bad_layout, "head: rows, width or vocab");
+    refused(backward(same, [](auto& v) { v.vocab = 0; }, ws.size()), errc::bad_layout, "head: rows, width or vocab");
+    refused(backward(same, [](auto& v) { v.rows = -1; }, ws.size()), errc::bad_layout, "head: rows, width or vocab");
+    refused(trm::linear_divergence(p.view(), p.view(), p.ids, trm::log_prob_out<float>{},
+                                   trm::divergence_out<float>{.kl_mu_pi = kl}, std::span(ws).first(100), b),
+            errc::size_mismatch, "workspace");
+    for (float const v : dh) CHECK(v == 7);
+    for (float const v : dw) CHECK(v == 7);
+    for (float const v : kl) CHECK(v == 7);
+    CHECK(backward(
+              [](auto& o) {
+                  o.d_hidden_stride = 5;
+                  o.d_weight_stride = 5;
+              },
+              same, ws.size())
+              .ok());
+}
