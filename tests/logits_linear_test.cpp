@@ -431,6 +431,28 @@ TEST_CASE("Fused heads refuse what does not fit together, and write nothing", "[
     refused(backward(same, [](auto& v) { v.width = 0; }, ws.size()), errc::bad_layout, "head: rows, width or vocab");
     refused(backward(same, [](auto& v) { v.vocab = 0; }, ws.size()), errc::bad_layout, "head: rows, width or vocab");
     refused(backward(same, [](auto& v) { v.rows = -1; }, ws.size()), errc::bad_layout, "head: rows, width or vocab");
+    auto const blocks = [&](std::int64_t r, std::int64_t v, std::int64_t workers) {
+        return trm::linear_gradient(p.view(), p.ids, in, trm::linear_gradient_out{.d_hidden = dh.data()}, std::span(ws),
+                                    trm::linear_blocks{r, v, workers});
+    };
+    std::int64_t const most = 1 << 20;
+    char const* const much = "head: block sizes must be at most 2^20, workers at most 2^14";
+    refused(blocks(most, most, most / 64), errc::size_mismatch, "workspace");
+    refused(blocks(most + 1, 1, 1), errc::bad_layout, much);
+    refused(blocks(1, most + 1, 1), errc::bad_layout, much);
+    refused(blocks(1, 1, most / 64 + 1), errc::bad_layout, much);
+    refused(blocks(0, 1, 1), errc::bad_layout, "head: block sizes below 1");
+    refused(blocks(1, 0, 1), errc::bad_layout, "head: block sizes below 1");
+    refused(blocks(1, 1, 0), errc::bad_layout, "head: block sizes below 1");
+    refused(backward(
+                same, [&](auto& v) { v.width = most + 1; }, ws.size()),
+            errc::bad_layout, "head: width or a stride is too large");
+    refused(backward(
+                same, [&](auto& v) { v.hidden_stride = huge; }, ws.size()),
+            errc::bad_layout, "head: width or a stride is too large");
+    refused(backward(
+                same, [&](auto& v) { v.weight_stride = huge; }, ws.size()),
+            errc::bad_layout, "head: width or a stride is too large");
     refused(trm::linear_divergence(p.view(), p.view(), p.ids, trm::log_prob_out<float>{},
                                    trm::divergence_out<float>{.kl_mu_pi = kl}, std::span(ws).first(100), b),
             errc::size_mismatch, "workspace");
