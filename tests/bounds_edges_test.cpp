@@ -3,12 +3,16 @@
 #include <trm/bounds/batch_bounds.hpp>
 #include <trm/bounds/certificate.hpp>
 #include <trm/bounds/paper.hpp>
+#include <trm/bounds/report.hpp>
+#include <trm/bounds/tables.hpp>
 #include <trm/bounds/wire.hpp>
 
 #include "catch.hpp"
 
 #include <cmath>
 #include <limits>
+#include <set>
+#include <string>
 #include <vector>
 
 namespace b = trm::bounds;
@@ -198,4 +202,43 @@ TEST_CASE("direct estimates of two sequences by hand, of agreement, of vanished 
     for (const double v : {n.worst_case, n.one_sided, n.observed, n.improvement, n.surrogate, n.ratio_excess, n.ess,
                            n.tail_share, n.one_sided_share, n.first_order})
         CHECK(v == 0.0);
+}
+
+TEST_CASE("every claim, status, bound and statistic has a name of its own", "[unit]") {
+    const auto names = [](auto... values) {
+        std::set<std::string> all;
+        for (const char* n : {b::to_string(values)...}) {
+            CHECK(std::string(n) != "?");
+            all.insert(n);
+        }
+        return all.size();
+    };
+    using b::claim, b::rung_status, b::mask_statistic, b::bound_name, b::rung_name;
+    CHECK(names(claim::exact, claim::estimated, claim::plug_in) == 3);
+    CHECK(names(rung_status::ok, rung_status::unhealthy, rung_status::no_interval, rung_status::batch_max,
+                rung_status::detector) == 5);
+    CHECK(names(mask_statistic::max_kl, mask_statistic::mean_kl, mask_statistic::max_k2, mask_statistic::max_tv,
+                mask_statistic::mean_k3, mask_statistic::geometric) == 6);
+    CHECK(names(bound_name::classical, bound_name::pinsker_marginal, bound_name::mixed_kl, bound_name::mixed_tv,
+                bound_name::coupling, bound_name::adaptive) == 6);
+    CHECK(names(rung_name::direct, rung_name::one_sided, rung_name::blocks, rung_name::second_moment,
+                rung_name::classical, rung_name::adaptive) == 6);
+}
+
+TEST_CASE("statistics of a mask by hand", "[unit]") {
+    b::sequence_record r;
+    r.tokens = 4;
+    r.max_kl = 0.5;
+    r.max_k2 = 0.25;
+    r.max_tv = 0.125;
+    r.log_ratio = -2.0;
+    r.first_order = 1.0;
+    CHECK(b::statistic_of(r, b::mask_statistic::max_kl) == 0.5);
+    CHECK(b::statistic_of(r, b::mask_statistic::max_k2) == 0.25);
+    CHECK(b::statistic_of(r, b::mask_statistic::max_tv) == 0.125);
+    CHECK(b::statistic_of(r, b::mask_statistic::mean_k3) == 0.75);
+    CHECK(b::statistic_of(r, b::mask_statistic::geometric) == 0.5);
+    r.tokens = 0;
+    CHECK(b::statistic_of(r, b::mask_statistic::mean_k3) == 0.0);
+    CHECK(b::statistic_of(r, b::mask_statistic::geometric) == 0.0);
 }
