@@ -166,6 +166,26 @@ TEST_CASE("Top-k details: listed target, unused slots, impossible tokens, equal 
     CHECK(kl == 0);
     v.k = 5;
     CHECK(trm::topk_divergence(v, trm::topk_out<double>{}).code == trm::errc::size_mismatch);
+    v.k = 6;
+    std::vector<std::int32_t> const target{0};
+    std::vector<double> const target_logp{-1};
+    v.targets = target;
+    v.mu_target_logp = target_logp;
+    CHECK(std::string(trm::topk_divergence(v, trm::topk_out<double>{}).what) == "target log-probs");
+    v.mu_target_logp = {};
+    v.pi_target_logp = target_logp;
+    CHECK(std::string(trm::topk_divergence(v, trm::topk_out<double>{}).what) == "target log-probs");
+
+    std::vector<double> const x{1, 2, 3, 4};
+    std::vector<double> const lse{std::log(std::exp(1) + std::exp(2)), std::log(std::exp(3) + std::exp(4))};
+    std::vector<std::int32_t> const wanted{1, 0, 7, 0};  // 7: of a row that is not kept
+    std::vector<std::uint8_t> const rows_kept{1, 0};
+    trm::logits_view<double> const logits{.data = x.data(), .rows = 2, .vocab = 2, .row_mask = rows_kept.data()};
+    std::vector<double> out(4, 9);
+    REQUIRE(trm::gather_log_prob(logits, std::span(wanted), 2, std::span(lse), std::span(out)).ok());
+    CHECK(out[0] == Approx(2 - lse[0]));
+    CHECK(out[1] == Approx(1 - lse[0]));
+    CHECK((out[2] == 0 && out[3] == 0));
 }
 
 TEST_CASE("Lists as inference servers write them bound the exact divergence from below", "[logits][property]") {

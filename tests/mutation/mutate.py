@@ -288,10 +288,11 @@ def main():
         if e["result"] == "killed":
             suite.count(e["key"].split(" | ")[0], e["test"], True)
     log = open(args.log, "a") if args.log else None
-    sums, took = collections.Counter(), {}
+    sums, took, keys = collections.Counter(), {}, set()
     for layer in args.layers.split(","):
         headers = [h for h in sorted((ROOT / "include/trm" / layer).rglob("*.hpp")) if args.files in str(h) and h.name not in COMPILE_TIME]
         everything = [m for h in headers for m in mutants_of(str(h.relative_to(ROOT / "include/trm")), h.read_text()) if args.key in m.key()]
+        keys |= {m.key() for m in everything}
         random.Random(f"{args.seed} {layer}").shuffle(everything)  # a larger sample begins with the smaller one
         chosen = everything[: args.sample or None]
         print(f"{layer}: {len(chosen)} of {len(everything)} faults in {len(headers)} files", flush=True)
@@ -320,6 +321,9 @@ def main():
                     print(json.dumps({"layer": layer, "result": name, "test": test, "key": m.key(), "line": m.line, "kind": m.kind}), file=log, flush=True)
         say(layer, total)
         sums += total
+    for key in known:
+        if not args.files and not args.key and key.split("/")[0] in args.layers.split(",") and key not in keys:
+            print(f"survivors.txt: there is no such fault any more: {key}", flush=True)
     if args.count:
         return 0
     say("all", sums)
