@@ -52,7 +52,7 @@ TESTS = {
     "parity_verl_loss parity_verl_correction loss_invariance spec every_policy recent_methods published_values peer_bugs token_weights any_loss_f64",
     "pipeline": "loss_gradient loss_promises loss_edges loss_misuse loss_normalised loss_in_place loss_surrogates loss_select "
     "loss_selections loss_masks executors diagnostics_range loss_quantiles loss_memory loss_invariance loss_penalties "
-    "needed_rows token_weights loss_short any_loss_f64",
+    "needed_rows token_weights recent_methods loss_short loss_fast_math any_loss_f64",
 }
 
 
@@ -76,6 +76,8 @@ def includes(file, wanted):
 def sources_of(group, work):
     """One source of all tests of a group a+b+c, and where any_loss is compiled if they do not do it themselves."""
     files = [ROOT / "tests" / f"{test}_test.cpp" for test in group.split("+")]
+    if group == "loss_fast_math":
+        return [str(files[0]), str(ROOT / "tests" / "loss_fast_math_kernel.cpp")]
     extern = [str(ROOT / "tests" / "spec_loss.cpp")] if any(includes(f, ["spec_loss.hpp", "any_loss_extern.hpp"]) for f in files) else []
     if len(files) == 1:
         return [str(files[0])] + extern
@@ -138,7 +140,8 @@ class Suite:
             objects.append(str(place / (Path(source).stem + ".o")))
             if Path(source).name == "spec_loss.cpp" and os.path.exists(objects[-1]):
                 continue  # compiled for another test of this fault
-            code, log = command([CXX, *self.header, *flags(overlay), *counts, "-c", "-o", objects[-1], source], 3600)
+            header = ["-ffast-math"] if source.endswith("fast_math_kernel.cpp") else self.header
+            code, log = command([CXX, *header, *flags(overlay), *counts, "-c", "-o", objects[-1], source], 3600)
             if code:
                 return "failed" if "static_assert" in log or "static assertion" in log else "broken"
         code, log = command([CXX, *counts, "-o", str(program), *objects, str(self.main), "-lpthread"], 3600)
