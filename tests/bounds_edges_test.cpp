@@ -242,3 +242,13 @@ TEST_CASE("statistics of a mask by hand", "[unit]") {
     CHECK(b::statistic_of(r, b::mask_statistic::mean_k3) == 0.0);
     CHECK(b::statistic_of(r, b::mask_statistic::geometric) == 0.0);
 }
+
+TEST_CASE("of nothing, or of what is not finite, the adaptive bound says nothing", "[unit]") {
+    const double largest = std::numeric_limits<double>::max();
+    const std::vector<std::int64_t> none{0}, one{0, 2};
+    const std::vector<double> broken{std::numeric_limits<double>::quiet_NaN(), 0.0}, good{0.0, 0.0};
+    CHECK(b::adaptive_of(b::trajectories<double>{.layout = trm::packed{none}}, 0.1, 0.1) == largest);
+    CHECK(b::adaptive_of(b::trajectories<double>{.layout = trm::packed{one}, .log_ratio = broken}, 0.1, 0.1) ==
+          largest);
+    CHECK(b::adaptive_of(b::trajectories<double>{.layout = trm::packed{one}, .log_ratio = good}, 0.1, 0.1) == 0.0);
+}
