@@ -252,3 +252,14 @@ TEST_CASE("of nothing, or of what is not finite, the adaptive bound says nothing
           largest);
     CHECK(b::adaptive_of(b::trajectories<double>{.layout = trm::packed{one}, .log_ratio = good}, 0.1, 0.1) == 0.0);
 }
+
+TEST_CASE("a headline that is no more than an indication says so", "[unit]") {
+    b::certificate c;
+    c.ladder[0] = {
+        .name = b::rung_name::classical, .kind = b::claim::plug_in, .state = b::rung_status::detector, .value = 0.5};
+    c.rungs = 1;
+    c.headline = 0;
+    CHECK(b::to_text(c).find("an indication: contexts outside this batch may be worse") != std::string::npos);
+    c.ladder[0].kind = b::claim::exact;
+    CHECK(b::to_text(c).find("a bound, given that the divergences are those over all contexts") != std::string::npos);
+}

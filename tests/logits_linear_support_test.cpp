@@ -174,3 +174,16 @@ TEST_CASE("the fused head over kept ids: misuse", "[logits][unit]") {
     in.logsumexp = {};
     CHECK(backward(in, memory) == errc::size_mismatch);
 }
+
+TEST_CASE("the fused head over kept ids: where no row has a gradient, d weight is cleared whole", "[logits][unit]") {
+    problem<float, float> p(5, 7);
+    REQUIRE(linear_log_prob_of_kept(p.view(), p.kept(), p.targets, p.out()).ok());
+    std::fill(p.up.begin(), p.up.end(), 0.0);
+    std::fill(p.up_h.begin(), p.up_h.end(), 0.0);
+    std::vector<double> memory(p.ids.size());
+    std::vector<float> d_weight(40 * 5, 7.0f);
+    REQUIRE(linear_gradient_of_kept(p.view(), p.kept(), p.targets, p.in(),
+                                    linear_gradient_out{.d_weight = d_weight.data()}, memory)
+                .ok());
+    for (float const v : d_weight) CHECK(v == 0);
+}
