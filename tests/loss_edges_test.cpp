@@ -336,3 +336,26 @@ TEST_CASE("both ends of a band belong to it, for long sequences too", "[loss][un
         check_end_of_band<double>(k1{}, stat::min, false);
     }
 }
+
+TEST_CASE("what is added to denominators, by hand", "[loss][unit]") {
+    std::vector<double> const logp{-1, -2, -3, -4}, advantages{1, 2, 3, 4};
+    std::vector<std::int32_t> const cu{0, 3, 4}, groups{0, 1};
+    batch_view<double> const batch{
+        .logp = logp, .rollout_logp = logp, .advantages = advantages, .group_of = groups, .layout = packed{cu}};
+    masked_loss loss{no_mask{}, importance_ratio{}, token_mean{}};
+    loss.options.mean_epsilon.total = 0.5;
+    loss.options.mean_epsilon.sequence = 0.25;
+    auto const with = [&](aggregation a) {
+        loss.aggregate = a;
+        result const r = loss(batch);
+        REQUIRE(r.status.ok());
+        return r.loss;
+    };
+    for (auto const divide : {over_all, over_kept}) {
+        CHECK(with(token_mean{divide}) == Approx(-10 / 4.5));
+        CHECK(with(seq_mean_token_sum{divide}) == Approx(-10 / 2.5));
+        CHECK(with(seq_mean_token_mean{divide}) == Approx(-(6 / 3.25 + 4 / 1.25) / 2.5));
+    }
+    CHECK(with(token_sum{}) == Approx(-10));
+    CHECK(with(prompt_mean{}) == Approx(-(6.0 / 3 + 4) / 2));
+}
