@@ -2,6 +2,7 @@
 // Every diagnostic stays in the range of what it estimates, whatever the rounding: random batches, and batches that are made
 // to round badly, whole, in parts that are merged, and as one sequence among ranks.
 #include "catch.hpp"
+#include "early_rejection.hpp"
 #include "loss_batch.hpp"
 #include "spec_loss.hpp"
 
@@ -184,33 +185,13 @@ TEST_CASE("one token that dominates: the effective sample size is one token", "[
 
 TEST_CASE("chosen at run time: a long sequence that its first tokens reject leaves nothing, whatever is asked for",
           "[loss][unit]") {
-    static constexpr std::size_t length = 5000, tokens = 3 * length;
-    std::vector<float> logp(tokens), rollout(tokens, -1.0f), advantage(tokens);
-    for (std::size_t t = 0; t < tokens; ++t) {
-        logp[t] = -1.0f + 0.001f * static_cast<float>(t % 100);
-        advantage[t] = t % 3 == 0 ? -0.5f : 1.0f;
-    }
-    std::vector<std::int64_t> const cu{0, length, 2 * length, tokens};
-    std::size_t const violation = GENERATE(std::size_t{0}, std::size_t{2500}, length - 1, length);
-    if (violation < length) logp[length + violation] = 0.5f;
-    batch_view<float> const batch{.logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = packed{cu}};
+    early_rejection const b(
+        GENERATE(std::size_t{0}, std::size_t{2500}, early_rejection::length - 1, early_rejection::length));
     for (bool const diagnose : {true, false}) {
         any_loss loss{parse_spec("mask: seq_max_k2 <= 0.6 && seq_min_k1 >= -2; surrogate: importance_ratio").spec};
         loss.diagnose = diagnose;
-        std::vector<float> grad(tokens, 7.0f);
-        result const r = loss(batch, grad);
-        double sum = 0;
-        std::size_t wrong = 0;
-        for (std::size_t t = 0; t < tokens; ++t) {
-            bool const kept = violation == length || t / length != 1;
-            double const x = static_cast<double>(logp[t]) - static_cast<double>(rollout[t]);
-            double const term = kept ? -std::exp(x) * static_cast<double>(advantage[t]) / tokens : 0.0;
-            sum += term;
-            wrong += std::abs(static_cast<double>(grad[t]) - term) > 1e-9;
-        }
-        CHECK(wrong == 0);
-        CHECK(r.status.ok());
-        CHECK(r.loss == Approx(sum).epsilon(1e-6));
-        CHECK(r.diagnostics.tokens == (diagnose ? tokens : 0));
+        std::vector<float> grad(b.tokens, 7.0f);
+        result const r = loss(b.view(), grad);
+        b.check(r, grad, diagnose);
     }
 }

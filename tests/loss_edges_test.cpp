@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nothing to learn from, and inputs that are not finite.
+#include "early_rejection.hpp"
 #include "loss_parity.hpp"
 
 #include <algorithm>
@@ -224,32 +225,14 @@ TEST_CASE("where the clamp of the log-ratio acts the gradient is zero and the va
 }
 
 TEST_CASE("a sequence that its first tokens reject leaves nothing, with and without diagnostics", "[loss][unit]") {
-    static constexpr std::size_t length = 5000, tokens = 3 * length;  // several tiles each
-    std::vector<float> logp(tokens), rollout(tokens, -1.0f), advantage(tokens);
-    for (std::size_t t = 0; t < tokens; ++t) {
-        logp[t] = -1.0f + 0.001f * static_cast<float>(t % 100);
-        advantage[t] = t % 3 == 0 ? -0.5f : 1.0f;
-    }
-    std::vector<std::int64_t> const cu{0, length, 2 * length, tokens};
-    std::size_t const violation = GENERATE(std::size_t{0}, std::size_t{2500}, length - 1, length);
-    if (violation < length) logp[length + violation] = 0.5f;
-    batch_view<float> const batch{.logp = logp, .rollout_logp = rollout, .advantages = advantage, .layout = packed{cu}};
+    early_rejection const b(
+        GENERATE(std::size_t{0}, std::size_t{2500}, early_rejection::length - 1, early_rejection::length));
     masked_loss const loss{sequence_mask{k2{}, stat::max, at_most(0.6)} && sequence_mask{k1{}, stat::min, at_least(-2)},
                            importance_ratio{}, token_mean{}};
     for (bool const diagnose : {true, false}) {
-        std::vector<float> grad(tokens, 7.0f);
-        result const r = loss.with({.diagnose = diagnose})(batch, grad);
-        double sum = 0;
-        for (std::size_t t = 0; t < tokens; ++t) {
-            bool const kept = violation == length || t / length != 1;
-            double const x = static_cast<double>(logp[t]) - static_cast<double>(rollout[t]);
-            double const term = kept ? -std::exp(x) * static_cast<double>(advantage[t]) / tokens : 0.0;
-            sum += term;
-            if (std::abs(static_cast<double>(grad[t]) - term) > 1e-9) FAIL_CHECK("token " << t << ": " << grad[t]);
-        }
-        CHECK(r.status.ok());
-        CHECK(r.loss == Approx(sum).epsilon(1e-6));
-        CHECK(r.diagnostics.tokens == (diagnose ? tokens : 0));
+        std::vector<float> grad(b.tokens, 7.0f);
+        result const r = loss.with({.diagnose = diagnose})(b.view(), grad);
+        b.check(r, grad, diagnose);
     }
 }
 

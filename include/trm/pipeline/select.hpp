@@ -148,26 +148,29 @@ template <class T, class Call, class S, class Executor>
     if (!selector.reserve(scratch)) return no_memory;
     auto const io = pointers_of(batch, {}, outputs<T>{});
     bool memory_holds = true;
+    auto const scoring = [&](auto const& c) {
+        return [&](token_run run, score_memory const& to) { return score_run(call, batch, io, run, scores_of(c), to); };
+    };
+    auto const choosing = [](auto const& c) {
+        return [&](selection_input const& in, selection_output out) { return select_with(c, in, out); };
+    };
     auto const work = [&](auto const& c, int bit) {
         using C = std::remove_cvref_t<decltype(c)>;
-        auto const score = [&](token_run run, score_memory const& to) {
-            return score_run(call, batch, io, run, scores_of(c), to);
-        };
+        constexpr selection_needs needs = selection_needs::of<C>();
         if constexpr (selects_by_sequence<C>) {
             selector.by_sequence(
-                selection_needs::of<C>(), bit, drops_group<C>, score,
+                needs, bit, drops_group<C>, scoring(c),
                 [&](selection_sequence const& s, sequence_output const& out) { return select_of_sequence(c, s, out); });
         } else {
-            auto const choose = [&](selection_input const& in, selection_output out) {
-                return select_with(c, in, out);
-            };
-            bool const held = bit < 0 ? selector.mark(selection_needs::of<C>(), score, choose)
-                                      : selector.of_batch(selection_needs::of<C>(), bit, score, choose);
-            memory_holds = held && memory_holds;
+            memory_holds = selector.of_batch(needs, bit, scoring(c), choosing(c)) && memory_holds;
         }
     };
     if (!reasons.empty()) call.core.each_selection(work);
-    if (!marks.empty()) call.core.each_marker([&](auto const& m) { work(m, -1); });
+    if (!marks.empty())
+        call.core.each_marker([&](auto const& m) {
+            constexpr selection_needs needs = selection_needs::of<std::remove_cvref_t<decltype(m)>>();
+            memory_holds = selector.mark(needs, scoring(m), choosing(m)) && memory_holds;
+        });
     return memory_holds ? status{} : no_memory;
 }
 

@@ -149,23 +149,12 @@ TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t
     using words = lanes<std::uint64_t, size / 8>;
     constexpr std::int64_t width = size;
     std::int64_t total = 0, i = 0;
-    using lane = lanes<std::uint8_t, size>;
-    auto const add_zeros = [bytes](std::int64_t at, lane& sum) __attribute__((always_inline)) {
-        lane b;
-        std::memcpy(&b, bytes + at, size);
-        sum -= __builtin_bit_cast(lane, b == 0);  // 255 where it is
-    };
     while (i + width <= n) {
-        lane zeros = {}, more = {};  // in two sums, of which none waits for the other; each holds up to 127
+        lanes<std::uint8_t, size> zeros = {}, b;
         std::int64_t const from = i;
-        for (int k = 0; k < 127 && i + 2 * width <= n; ++k, i += 2 * width) {
-            add_zeros(i, zeros);
-            add_zeros(i + width, more);
-        }
-        zeros += more;
-        if (i + width <= n && i + 2 * width > n) {
-            add_zeros(i, zeros);
-            i += width;
+        for (int k = 0; k < 255 && i + width <= n; ++k, i += width) {
+            std::memcpy(&b, bytes + i, size);
+            zeros -= __builtin_bit_cast(lanes<std::uint8_t, size>, b == 0);
         }
         total += i - from;
         for (std::size_t k = 0; k < size / 8; ++k) {

@@ -131,18 +131,20 @@ TRM_SIMD_ON_AVX2(double, pd)
         }                                                                                                           \
         on static void equal(truth& to, in a, in b) noexcept { to = _mm512_cmp_##suffix##_mask(a, b, _CMP_EQ_OQ); } \
         on static void blend(reg& to, truth m, in a, in b) noexcept { to = _mm512_mask_blend_##suffix(m, b, a); }   \
+        /* known to be true everywhere: g++ does not fold the instructions */                                       \
+        TRM_INLINE static bool is_all(truth m) noexcept { return __builtin_constant_p(m) && m == first(size); }     \
         TRM_INLINE static void select(reg& to, truth m, in a, in b) noexcept {                                      \
-            if (__builtin_constant_p(m) && m == first(size)) to = a; /* g++ does not fold the instruction */        \
+            if (is_all(m)) to = a;                                                                                  \
             else blend(to, m, a, b);                                                                                \
         }                                                                                                           \
         on static void add_some(reg& to, truth m, in b) noexcept { to = _mm512_mask_add_##suffix(to, m, to, b); }   \
         TRM_INLINE static void add_where(reg& to, truth m, in b) noexcept {                                         \
-            if (__builtin_constant_p(m) && m == first(size)) to = to + b;                                           \
+            if (is_all(m)) to = to + b;                                                                             \
             else add_some(to, m, b);                                                                                \
         }                                                                                                           \
         on static void mul_some(reg& to, truth m, in b) noexcept { to = _mm512_maskz_mul_##suffix(m, to, b); }      \
         TRM_INLINE static void mul_or_zero(reg& to, truth m, in b) noexcept {                                       \
-            if (__builtin_constant_p(m) && m == first(size)) to = to * b;                                           \
+            if (is_all(m)) to = to * b;                                                                             \
             else mul_some(to, m, b);                                                                                \
         }                                                                                                           \
         TRM_INLINE static std::uint32_t bits(truth m) noexcept { return m; }                                        \
