@@ -358,6 +358,33 @@ TEST_CASE("finite looks at the bits", "[simd][unit]") {
     }
 }
 
+TEST_CASE("sum, maximum and product under a mask", "[simd][unit]") {
+    using V = simd::vec<float>;
+    constexpr int n = static_cast<int>(V::size);
+    float const values[] = {1.5f, -2.0f, 0.0f, 3e38f, -1e-40f, std::numeric_limits<float>::quiet_NaN(), 7.0f};
+    batches::random r(5);
+    for (int round = 0; round < 200; ++round) {
+        alignas(64) float a[n], b[n], sum[n], largest[n], product[n];
+        std::uint8_t chosen[n];
+        for (int i = 0; i < n; ++i) {
+            a[i] = values[r.below(5)];
+            b[i] = values[r.below(round % 2 == 0 ? 5 : 7)];
+            chosen[i] = round < 2 ? std::uint8_t{1} : static_cast<std::uint8_t>(r.below(2));
+        }
+        auto const mask = round == 0 ? V::mask::everywhere() : simd::load_mask_n<V>(chosen, n);
+        simd::store(sum, add_where(mask, V::read(a), V::read(b)));
+        simd::store(largest, max_where(mask, V::read(a), V::read(b)));
+        simd::store(product, mul_or_zero(mask, V::read(b), V(2.0f)));
+        for (int i = 0; i < n; ++i) {
+            INFO("lane " << i << ": " << a[i] << ", " << b[i] << (chosen[i] != 0 ? ", chosen" : ""));
+            auto const is = [](float x, float want) { return x == want || (std::isnan(x) && std::isnan(want)); };
+            CHECK(is(sum[i], chosen[i] != 0 ? a[i] + b[i] : a[i]));
+            CHECK(largest[i] == (chosen[i] != 0 && b[i] > a[i] ? b[i] : a[i]));
+            CHECK(is(product[i], chosen[i] != 0 ? b[i] * 2 : 0.0f));
+        }
+    }
+}
+
 TEST_CASE("count_nonzero counts bytes that are not 0", "[simd][unit]") {
     batches::random r(2);
     std::vector<std::uint8_t> bytes(700);

@@ -43,7 +43,8 @@ template <class M>
         return criterion.over;
     }
 }
-/// f(type of the divergence, or void, is the tile clean?) for a criterion: the divergences of others are rows by then.
+/// f(type of the divergence, or void; is it worth a loop for clean pieces?) for a criterion: the divergences of others are rows by
+/// then.
 template <class M, class V, class F>
 void with_divergence(M const& criterion, tile<V>& t, F&& f) noexcept {
     bool done = false;
@@ -51,7 +52,7 @@ void with_divergence(M const& criterion, tile<V>& t, F&& f) noexcept {
         at_type(catalogue::divergences{}, criterion.divergence.index, [&]<class D>(std::type_identity<D> type) {
             if constexpr (is_simple_divergence<D>) {
                 done = true;
-                t.clean ? f(type, std::true_type{}) : f(type, std::false_type{});
+                f(type, std::true_type{});
             }
         });
     if (done) return;
@@ -70,34 +71,40 @@ TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, log
 template <class M, class V>
 [[nodiscard]] int test_tile(M const& criterion, int bit, bool reasons, tile<V>& t) noexcept {
     int rejected = 0;
-    with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
+    with_divergence(criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             int failed = 0;
-            each_register<Clean>(t, kind_looked_at(criterion),
-                                 [&, policy = criterion, number = bit, writes = reasons](auto& k, auto const& l, int j)
-                                     __attribute__((always_inline)) {
-                                         take_divergence<D>(policy, t, j, l, k);
-                                         failed += test_tokens(policy, number, k);
-                                         t.own_keep[j] = k.keep;
-                                         if (writes) t.reasons.set(j, k.reasons);
-                                     });
+            each_piece<Tells>(t, [&](auto const& p, auto clean) __attribute__((always_inline)) {
+                each_register<decltype(clean)::value>(
+                    t, p, kind_looked_at(criterion),
+                    [&, policy = criterion, number = bit, writes = reasons](auto& k, auto const& l, int j)
+                        __attribute__((always_inline)) {
+                            take_divergence<D>(policy, t, j, l, k);
+                            failed += test_tokens(policy, number, k);
+                            t.keep[j] = k.keep;
+                            if (writes) t.reasons.set(j, k.reasons);
+                        });
+            });
             rejected = failed;
-            t.keep = t.own_keep;
+            t.tested = true;
         });
     });
     return rejected;
 }
 template <class M, class V>
 void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
-    with_divergence(criterion, t, [&]<class D, bool Clean>(std::type_identity<D>, std::bool_constant<Clean>) {
+    with_divergence(criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) {
         on_unit_of<V>([&]() __attribute__((always_inline)) {
             V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
-            each_register<Clean, Clean>(t, kind_looked_at(criterion),
-                                        [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd)
-                                            __attribute__((always_inline)) {
-                                                take_divergence<D>(policy, t, j, l, k);
-                                                policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
-                                            });
+            each_piece<Tells>(t, [&](auto const& p, auto clean) __attribute__((always_inline)) {
+                constexpr bool is_clean = decltype(clean)::value;
+                each_register<is_clean, is_clean>(t, p, kind_looked_at(criterion),
+                                                  [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd)
+                                                      __attribute__((always_inline)) {
+                                                          take_divergence<D>(policy, t, j, l, k);
+                                                          policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
+                                                      });
+            });
             if constexpr (M::sums > 0) *sums = s;
             if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
         });
@@ -205,19 +212,25 @@ template <class P, class V>
                       });
     });
 }
-/// Of a tile without exceptions: write(tokens, log-ratio, j, sums of the loop) has the surrogate's terms.
+/// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms.
 template <class P, class V, class Write>
 [[gnu::noinline]] void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
                                              sequence_constants const& constants, Write const& write) noexcept {
     on_unit_of<V>([&]() __attribute__((always_inline)) {
-        auto sums = write.begin();
-        each_register<true>(t, over,
-                            [&, s = policy, c = constants, writes = write](auto& k, auto const& l, int j)
-                                __attribute__((always_inline)) {
-                                    set_terms(s, k, l, c);
-                                    writes(k, l, j, sums);
-                                });
-        write.end(sums);
+        alignas(64) typename V::value_type room[V::size];
+        each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) __attribute__((always_inline)) {
+            constexpr bool is_clean = decltype(clean)::value || !Write::looks_at_active;
+            typename Write::place here;
+            write.begin(p, room, here);
+            each_register<is_clean>(t, p, over,
+                                    [&, s = policy, c = constants, writes = write](auto& k, auto& l, int j)
+                                        __attribute__((always_inline)) {
+                                            if constexpr (!is_clean) say_unclamped(k, l);
+                                            set_terms(s, k, l, c);
+                                            writes(k, l, j, here);
+                                        });
+            write.end(p, room, here);
+        });
     });
 }
 

@@ -59,6 +59,8 @@ public:
         tally.clear(core, diagnose);
         lanes.clear(core, diagnose);
         std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
+        std::int64_t const selected =
+            io.mask == nullptr ? end - at : simd::detail::count_nonzero_in<typename V::arch>(io.mask + at, end - at);
         while (at < end) {
             std::int64_t const stretch_end = (std::min)(end, at + lane_tally<V, Core>::stretch);
             at = stretch(at, stretch_end, now, work.decided, lanes, counted);
@@ -76,8 +78,8 @@ public:
             lanes.clear_sums(core, diagnose);
         }
         lanes.template flush<applies>(core, tally, diagnose, splits);
-        counted.tokens += end - work.where.begin;
-        counted.finite += end - work.where.begin;
+        counted.tokens = selected;
+        counted.finite += selected;  // all of them, but for those found not to be
         if (!splits) counted.passing = counted.finite;
         tally.take(core, counted);
         io.grad = grad;
@@ -90,23 +92,23 @@ private:
                                     token_counts<Core>& counted) noexcept {
         while (at < end) {
             if constexpr (in_pairs)
-                while (end - at >= 2 * width && pair<false>(at, now, decided, lanes, counted)) at += 2 * width;
+                while (end - at >= 2 * width && pair<false>(at, now, decided, lanes, counted) == taken::whole)
+                    at += 2 * width;
             // Where loss_mask has one hole there are more, so that pairs are taken as masked until two in a row have none. Only for
             // the most common pass: with proximal_logp too, all plain passes take twice as long to compile.
             if constexpr (Kind == pass_kind::plain && !Proximal)
                 if (io.mask != nullptr)
                     for (int whole = 0; whole < 2 && end - at >= 2 * width; at += 2 * width) {
-                        std::int64_t const before = counted.tokens;
-                        if (!pair<true>(at, now, decided, lanes, counted)) break;
-                        whole = counted.tokens == before ? whole + 1 : 0;
+                        taken const lanes_of_pair = pair<true>(at, now, decided, lanes, counted);
+                        if (lanes_of_pair == taken::none) break;
+                        whole = lanes_of_pair == taken::whole ? whole + 1 : 0;
                     }
             for (std::int64_t const stop = (std::min)(end, at + 2 * width); at < stop; at += width) {
                 auto const n = static_cast<std::size_t>((std::min)(width, stop - at));
                 token<V, Proximal> t;
                 register_counts const here =
                     read_tokens(want, io, at, n, now.advantage, limits, checks_all, diagnose, t);
-                counted.tokens += here.selected - static_cast<int>(n);  // all of them, but for these
-                counted.finite += here.active - static_cast<int>(n);
+                counted.finite += here.active - here.selected;
                 counted.positive_logp += here.positive;
                 if (Kind == pass_kind::general && !clamps.differ) {  // a tenth faster, where all registers come here
                     steps(t, at, n, now, decided, same_clamps{}, lanes, counted);
@@ -117,21 +119,21 @@ private:
         }
         return at;
     }
+    /// Which lanes of two registers were taken through the steps; `some`: not those that loss_mask leaves out.
+    enum class taken : std::uint8_t { none, some, whole };
     /// Two registers, if none of their tokens is an exception. `Masked`: but for those that loss_mask leaves out.
     template <bool Masked>
-    TRM_INLINE bool pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
-                         lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
+    TRM_INLINE taken pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
+                          lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
         if (!Masked && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
-        if (checks_all) return false;
+        if (checks_all) return taken::none;
+        bool is_whole = true;
         typename V::mask selected[2] = {V::mask::everywhere(), V::mask::everywhere()};
         if (Masked || io.mask != nullptr) {
             auto const first = simd::load_mask<V>(io.mask + at), second = simd::load_mask<V>(io.mask + at + width);
-            if constexpr (Masked) {
-                selected[0] = first;
-                selected[1] = second;
-            } else {
-                if (!all(first & second)) return false;
-            }
+            is_whole = all(first & second);
+            if (!Masked && !is_whole) return taken::none;
+            if constexpr (Masked) selected[0] = first, selected[1] = second;
         }
         raw_tokens<V> raw[2];
         unrolled<2>([&](auto j) __attribute__((always_inline)) {
@@ -140,21 +142,16 @@ private:
         });
         V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
         bool const are_small = all(is_within(a, limits.most_small) & is_within(b, limits.most_small));
-        if (!are_small && !all(is_within(a, limits.most) & is_within(b, limits.most))) return false;
+        if (!are_small && !all(is_within(a, limits.most) & is_within(b, limits.most))) return taken::none;
         if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
-            return false;
-        if constexpr (Masked) {
-            std::int64_t const skipped = 2 * width - count(selected[0]) - count(selected[1]);
-            counted.tokens -= skipped;
-            counted.finite -= skipped;
-        }
+            return taken::none;
         unrolled<2>([&](auto j) __attribute__((always_inline)) {
             token<V, Proximal> t;
             set_tokens(want, raw[j], selected[j], are_small, t);
             steps(t, at + j * width, V::size, now, decided, same_clamps{}, lanes, counted);
         });
-        return true;
+        return is_whole ? taken::whole : taken::some;
     }
     /// Measure, decide per token, apply, write: one register.
     template <class Clamps>

@@ -210,10 +210,12 @@ struct token_limits {
 /// How many tokens of a register are in loss_mask; of these finite; of these with a log-probability above 0.
 struct register_counts {
     int selected, active, positive;
+    bool in_range = true;  ///< no exception but by loss_mask
     TRM_INLINE register_counts& operator+=(register_counts const& o) noexcept {
         selected += o.selected;
         active += o.active;
         positive += o.positive;
+        in_range = in_range && o.in_range;
         return *this;
     }
 };
@@ -240,9 +242,12 @@ TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
     } else {
         set_tokens_checked(want, io, at, n, limits.clamp, raw, selected, t);
         counted.active = count(t.active);
+        counted.in_range = false;
     }
-    if (describe)
+    if (describe) {
         counted.positive = count(t.active & (highest_logp(want, raw) > simd::broadcast<V>(positive_tolerance<S>)));
+        counted.in_range = counted.in_range && counted.positive == 0;
+    }
     return counted;
 }
 

@@ -46,20 +46,37 @@ struct tile {
         mask unclamped[registers];
     };
 
+    /// Registers one after another, of one run. Part of a register is a piece of its own.
+    struct piece {
+        int first, end;
+        int part;  ///< tokens of a piece that is part of a register, else 0
+        std::int64_t token;  ///< the first
+        bool direct;  ///< its inputs are read from the batch's memory, not from rows
+        bool clean;  ///< every lane is active; else masks say which
+    };
+    /// An input: a row, or the batch's own memory.
+    struct source {
+        T const *own, *direct;
+        [[nodiscard]] TRM_INLINE stream at(piece const& p) const noexcept {
+            return {p.direct && direct != nullptr ? direct + p.token : own + p.first * width};
+        }
+    };
+
     int used;  ///< registers
+    int pieces;
+    piece piece_of[2];
     bool in_range;  ///< no token is an exception but by loss_mask: the others are active, and no clamp acts
-    bool clean;  ///< nor by loss_mask
-    stream logp, rollout, proximal, ref, given, advantage;
+    source logp, rollout, proximal, ref, given, advantage;
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;
-    /// Those that nothing sets are `everywhere`.
-    mask everywhere[registers], own_active[registers], own_keep[registers];
-    mask const *active, *keep;
+    /// Those of clean pieces are `everywhere`, unless it is known that criteria have tested tokens.
+    mask everywhere[registers], active[registers], keep[registers];
+    bool tested;
     mask allowed[registers], marked[registers];
     ratio_rows ratios[3];
     clamp_range clamped[3];  ///< as what
     /// By ratio_kind; without proximal_logp all three are those of the current over the rollout policy.
     ratio_rows* ratio_of[3];
-    stream target_of[3], behaviour_of[3];
+    source target_of[3], behaviour_of[3];
     mask clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
 
@@ -73,11 +90,10 @@ struct tile {
     void begin_exceptions(bool by_mask) noexcept {
         for (auto& r : ratios) std::fill_n(r.unclamped, registers, mask::everywhere());
         if (by_mask) return;
-        for (auto* masks : {own_active, own_keep}) std::fill_n(masks, registers, mask::everywhere());
+        for (auto* masks : {active, keep}) std::fill_n(masks, registers, mask::everywhere());
     }
-    /// When all is read.
-    TRM_INLINE void connect_masks() noexcept {
-        active = clean ? everywhere : own_active, keep = clean ? everywhere : own_keep;
+    [[nodiscard]] TRM_INLINE mask const* keep_of(piece const& p) const noexcept {
+        return p.clean && !tested ? everywhere : keep + p.first;
     }
 
     /// A register without exceptions.
@@ -101,10 +117,11 @@ struct tile {
         auto const own = static_cast<ratio_kind>(ratio_of[kind] - ratios);
         if (in_range || clamped[static_cast<int>(own)] == c) return;
         clamped[static_cast<int>(own)] = c;
-        take_again(own, target_of[kind], behaviour_of[kind], c);
+        take_again(own, target_of[kind].own, behaviour_of[kind].own, c);
     }
-    [[gnu::noinline]] void take_again(ratio_kind own, stream target, stream behaviour, clamp_range c) noexcept {
+    [[gnu::noinline]] void take_again(ratio_kind own, T const* targets, T const* behaviours, clamp_range c) noexcept {
         on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+            stream const target{targets}, behaviour{behaviours};
             V const lower = simd::broadcast<V>(c.lower), upper = simd::broadcast<V>(c.upper);
             for (int j = 0; j < used; ++j) {
                 log_ratio<V> l;
@@ -157,62 +174,91 @@ struct tile {
             t.penalty_all_slope = penalty_all_slope[j];
         }
     };
-    [[nodiscard]] TRM_INLINE typename view::ratio_view ratio_at(int kind) const noexcept {
+    [[nodiscard]] TRM_INLINE typename view::ratio_view ratio_at(int kind, piece const& p) const noexcept {
         ratio_rows const& r = *ratio_of[kind];
-        return {target_of[kind], behaviour_of[kind], {r.value.values},
-                {r.exp.values},  {r.k3.values},      in_range ? everywhere : r.unclamped};
+        std::int64_t const skipped = p.first * width;
+        return {target_of[kind].at(p),    behaviour_of[kind].at(p), {r.value.values + skipped},
+                {r.exp.values + skipped}, {r.k3.values + skipped},  in_range ? everywhere : r.unclamped + p.first};
     }
-    [[nodiscard]] TRM_INLINE view columns() const noexcept {
-        return {logp,
-                ref,
-                given,
-                advantage,
-                {factor.values},
-                {reasons.values},
-                {weight.values},
-                {value.values},
-                {slope.values},
-                {penalty.values},
-                {penalty_slope.values},
-                {penalty_all.values},
-                {penalty_all_slope.values},
-                active,
-                allowed,
-                marked,
-                keep,
-                clipped,
-                {ratio_at(0), ratio_at(1), ratio_at(2)}};
+    /// From the first register of a piece on.
+    [[nodiscard]] TRM_INLINE view columns(piece const& p) const noexcept {
+        auto const from = [&](row const& r)
+                              __attribute__((always_inline)) { return stream{r.values + p.first * width}; };
+        return {logp.at(p),
+                ref.at(p),
+                given.at(p),
+                advantage.at(p),
+                from(factor),
+                from(reasons),
+                from(weight),
+                from(value),
+                from(slope),
+                from(penalty),
+                from(penalty_slope),
+                from(penalty_all),
+                from(penalty_all_slope),
+                p.clean ? everywhere : active + p.first,
+                allowed + p.first,
+                marked + p.first,
+                keep_of(p),
+                clipped + p.first,
+                {ratio_at(0, p), ratio_at(1, p), ratio_at(2, p)}};
     }
 };
 
-/// f(tokens, l, j) for every register j of a tile, l being the log-ratio `over`. `Clean`: what tile::clean says is known. `Pairs`:
+/// No clamp acts on these tokens: then masks need not be read.
+template <class V>
+TRM_INLINE void say_unclamped(token<V, true>& t, log_ratio<V>& l) noexcept {
+    l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
+        t.current_over_proximal.unclamped = V::mask::everywhere();
+}
+/// f(tokens, l, j) for every register j of a piece, l being the log-ratio `over`. `Clean`: what piece::clean says is known. `Pairs`:
 /// the loop is written out twice, and f is told by its type which of two registers it has: f(tokens, l, j, is the second).
 template <bool Clean = false, bool Pairs = false, class V, class F>
-TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
-    auto const columns = from.columns();
-    auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)));  // once, not for every register
-    int const used = from.used;
-    auto const one = [&](int j, auto odd) __attribute__((always_inline)) {
+TRM_INLINE void each_register(tile<V> const& from, typename tile<V>::piece const& p, ratio_kind over, F&& f) noexcept {
+    auto const columns = from.columns(p);
+    auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)), p);  // once, not for every register
+    int const first = p.first, n = p.end - p.first;
+    auto const one = [&](int k, auto odd) __attribute__((always_inline)) {
         token<V, true> t;
         log_ratio<V> l;
-        columns.load(j, t);
-        chosen.load(j, l);
-        if constexpr (Clean)
-            t.active = l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
-                t.current_over_proximal.unclamped = V::mask::everywhere();
+        columns.load(k, t);
+        chosen.load(k, l);
+        if constexpr (Clean) {
+            t.active = V::mask::everywhere();
+            say_unclamped(t, l);
+        }
         if constexpr (Pairs) {
-            f(t, l, j, odd);
+            f(t, l, first + k, odd);
         } else {
-            f(t, l, j);
+            f(t, l, first + k);
         }
     };
-    int j = 0;
+    int k = 0;
     if constexpr (Pairs)
-        for (; j + 1 < used; j += 2) {
-            one(j, std::false_type{});
-            one(j + 1, std::true_type{});
+        for (; k + 1 < n; k += 2) {
+            one(k, std::false_type{});
+            one(k + 1, std::true_type{});
         }
-    for (; j < used; ++j) one(j, std::false_type{});
+    for (; k < n; ++k) one(k, std::false_type{});
+}
+/// f(piece), told by a type, where `Tells`, whether it is clean.
+template <bool Tells, class V, class F>
+TRM_INLINE void each_piece(tile<V> const& of, F&& f) noexcept {
+    for (int i = 0; i < of.pieces; ++i) {
+        auto const& p = of.piece_of[i];
+        if constexpr (Tells) {
+            p.clean ? f(p, std::true_type{}) : f(p, std::false_type{});
+        } else {
+            f(p, std::false_type{});
+        }
+    }
+}
+/// Of all pieces.
+template <class V, class F>
+TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
+    each_piece<false>(from,
+                      [&](auto const& p, auto) __attribute__((always_inline)) { each_register(from, p, over, f); });
 }
 /// f(tokens, j), for what looks at no log-ratio or at several.
 template <class V, class F>

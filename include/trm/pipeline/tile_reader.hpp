@@ -36,7 +36,9 @@ public:
           limits(call),
           checks_all(all),
           describe(call.diagnose),
-          to(where) {}
+          to(where) {
+        io.proximal != nullptr ? connect(want_three) : connect(want_two);
+    }
 
     /// Reads [at, end), at most a tile, and says how many tokens count.
     [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
@@ -50,37 +52,53 @@ private:
         bool const selects_all =
             io.mask == nullptr || std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
         auto const whole = static_cast<int>((end - at) / width);  // registers
-        bool direct = !checks_all && selects_all && same_type && whole * width == end - at;
-        auto const read_on = [&](int from, int stop) {
-            return checks_all ? from : read_in_range(want, at, from, stop, selects_all, direct, advantage);
-        };
-        int j = read_on(0, whole);
-        if (direct && j < whole) {  // from the beginning, with copies
-            direct = false;
-            j = read_on(0, j);
-        }
+        auto const part = static_cast<std::size_t>(end - at - whole * width);
+        bool const direct = !checks_all && selects_all && same_type;
+        int j = 0;
+        if (!checks_all) j = read_in_range(want, at, 0, whole, selects_all, direct, advantage);
         register_counts all = counts_of(0, j, selects_all);
-        to.in_range = at + j * width == end;
-        to.clean = to.in_range && selects_all;
-        if (!to.in_range) to.begin_exceptions(!selects_all);
+        to.used = whole + (part > 0);
+        to.in_range = j == whole && !checks_all;
+        if (to.in_range && part > 0) all += read_any(want, at + whole * width, whole, part, advantage);
+        to.in_range = to.in_range && all.in_range;
+        if (!to.in_range) {
+            if (direct) j = read_in_range(want, at, 0, j, selects_all, false, advantage);  // again, with copies
+            all = read_exceptions(want, at, end, j, selects_all, advantage);
+        }
+        set_pieces(at, whole, static_cast<int>(part), to.in_range && selects_all, direct);
+        to.tested = false;
+        to.in_stage(limits.clamp);
+        return all;
+    }
+    void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
+        to.pieces = 0;
+        if (whole > 0) add_piece({0, whole, 0, at, direct && clean, clean});
+        if (part > 0) add_piece({whole, whole + 1, part, at + whole * width, false, false});
+    }
+    void add_piece(typename tile<V>::piece const& p) noexcept { to.piece_of[to.pieces++] = p; }
+    /// The rest of a tile, after j registers in range.
+    template <bool Proximal>
+    [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, std::int64_t at, std::int64_t end,
+                                                  int j, bool selects_all, V const& advantage) noexcept {
+        auto const whole = static_cast<int>((end - at) / width);
+        register_counts all = counts_of(0, j, selects_all);
+        to.begin_exceptions(!selects_all);
         while (at + j * width < end) {
             std::int64_t const t = at + j * width;
             auto const n = static_cast<std::size_t>((std::min)(std::int64_t{width}, end - t));
             all += read_any(want, t, j++, n, advantage);
-            int const next = j < whole ? read_on(j, whole) : j;
+            int const next =
+                j < whole && !checks_all ? read_in_range(want, at, j, whole, selects_all, false, advantage) : j;
             all += counts_of(j, next, selects_all);
             j = next;
         }
-        to.used = j;
-        to.in_stage(limits.clamp);
-        connect(want, at, direct);
         return all;
     }
     /// Of registers in range.
     [[nodiscard]] register_counts counts_of(int from, int stop, bool selects_all) const noexcept {
         if (selects_all) return {(stop - from) * width, (stop - from) * width, 0};
         int n = 0;
-        for (int j = from; j < stop; ++j) n += count(to.own_active[j]);
+        for (int j = from; j < stop; ++j) n += count(to.active[j]);
         return {n, n, 0};
     }
     /// Registers j, j + 1, ... of the tile up to `end` or the first one with an exception other than by loss_mask; returns that.
@@ -157,7 +175,7 @@ private:
                 if (wants.proximal_over_rollout())
                     ratio(ratio_kind::proximal_over_rollout, raw[i].over, raw[i].rollout);
                 if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw[i].logp, raw[i].under);
-                if constexpr (is_masked) tokens.own_active[k + i] = tokens.own_keep[k + i] = selected[i];
+                if constexpr (is_masked) tokens.active[k + i] = tokens.keep[k + i] = selected[i];
                 if (keeps_advantage) tokens.own_advantage.set(k + i, raw[i].advantage);
                 if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k + i, raw[i].given);
                 if (wants.factor) tokens.factor.set(k + i, V(T(1)));
@@ -186,7 +204,7 @@ private:
                                         V advantage) noexcept {
         token<V, Proximal> t;
         register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
-        to.own_active[j] = to.own_keep[j] = t.active;
+        to.active[j] = to.keep[j] = t.active;
         to.own_logp.set(j, t.logp);
         if (want.current_over_rollout()) {
             to.own_rollout.set(j, t.current_over_rollout.behaviour);
@@ -211,19 +229,17 @@ private:
     }
     /// Where the steps that follow find the streams.
     template <bool Proximal>
-    void connect(wanted<Proximal> const& want, std::int64_t at, bool direct) noexcept {
-        auto const choose = [&](auto const* from, auto const& own) -> typename tile<V>::stream {
-            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*from)>, T>)
-                if (direct && from != nullptr) return {from + at};
-            return {own.values};
+    void connect(wanted<Proximal> const& want) noexcept {
+        auto const source = [&](auto const& own, [[maybe_unused]] auto const* from) -> typename tile<V>::source {
+            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*from)>, T>) return {own.values, from};
+            else return {own.values, nullptr};
         };
-        to.connect_masks();
-        to.logp = choose(io.logp, to.own_logp);
-        to.rollout = choose(io.rollout, to.own_rollout);
-        to.proximal = choose(io.proximal, to.own_proximal);
-        to.ref = choose(io.ref, to.own_ref);
-        to.given = choose(io.given, to.own_given);
-        to.advantage = choose(want.advantage ? io.advantage : nullptr, to.own_advantage);
+        to.logp = source(to.own_logp, io.logp);
+        to.rollout = source(to.own_rollout, io.rollout);
+        to.proximal = source(to.own_proximal, io.proximal);
+        to.ref = source(to.own_ref, io.ref);
+        to.given = source(to.own_given, io.given);
+        to.advantage = source(to.own_advantage, want.advantage ? io.advantage : nullptr);
         for (int kind = 0; kind < 3; ++kind) {
             to.ratio_of[kind] = &to.ratios[Proximal ? kind : 0];
             to.target_of[kind] = Proximal && kind == 1 ? to.proximal : to.logp;

@@ -30,46 +30,66 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
     to.logp = to.logp + t.logp;
 }
 
-/// Adds loss and writes gradient of a register where nothing else is wanted. Not a member of tile_pass: the loops over tiles that
+/// Adds loss and writes gradient of registers where nothing else is wanted. Not a member of tile_pass: the loops over tiles that
 /// it is compiled into are the same for every storage type.
 template <class V>
 struct plain_writer {
     using T = typename V::value_type;
+    using piece = typename tile<V>::piece;
+    static constexpr bool looks_at_active = false;
     T* grad;  ///< of the first token of the tile, not null
     run_registers<V> run;  ///< of a sequence that is kept
     V* objective;
-    using sums = V;  ///< of a loop over a tile
-    [[nodiscard]] TRM_INLINE sums begin() const noexcept { return *objective; }
-    TRM_INLINE void end(sums const& of_loop) const noexcept { *objective = of_loop; }
-    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, sums& loss) const noexcept {
-        if (grad == nullptr) __builtin_unreachable();
+    /// Of a loop over a piece.
+    struct place {
+        T* to;
+        int first;
+        V loss;
+    };
+    /// Registers are written whole: part of one goes into `room` first.
+    TRM_INLINE void begin(piece const& p, T* room, place& here) const noexcept {
+        here.to = p.part == 0 ? grad + p.first * tile<V>::width : room;
+        here.first = p.first;
+        here.loss = *objective;
+    }
+    TRM_INLINE void end(piece const& p, T const* room, place const& here) const noexcept {
+        *objective = here.loss;
+        if (p.part != 0) std::copy_n(room, p.part, grad + p.first * tile<V>::width);
+    }
+    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, place& here) const noexcept {
         stream_pointers<T, T> streams;
-        streams.grad = grad;
+        streams.grad = here.to;
+        if (streams.grad == nullptr) __builtin_unreachable();
         run_registers<V> kept = run;
         kept.kept = V::mask::everywhere();  // a constant
-        V unused = loss;
-        write_gradient(write_traits<false, false>{}, streams, j * tile<V>::width, V::size, kept, t, loss, loss, unused);
+        V unused = here.loss;
+        std::int64_t const at = (j - here.first) * tile<V>::width;
+        write_gradient(write_traits<false, false>{}, streams, at, V::size, kept, t, here.loss, here.loss, unused);
     }
 };
 /// And its diagnostics, if no square leaves the range of float.
 template <class V>
 struct described_writer {
+    using piece = typename tile<V>::piece;
+    static constexpr bool looks_at_active = true;
     plain_writer<V> plain;
     bool splits;
     described_lanes<V>* lanes;
-    struct sums {
-        V loss;
+    struct place : plain_writer<V>::place {
         described_lanes<V> lanes;
     };
-    [[nodiscard]] TRM_INLINE sums begin() const noexcept { return {plain.begin(), *lanes}; }
-    TRM_INLINE void end(sums const& of_loop) const noexcept {
-        plain.end(of_loop.loss);
-        *lanes = of_loop.lanes;
+    TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
+        plain.begin(p, room, here);
+        here.lanes = *lanes;
     }
-    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const& l, int j, sums& of_loop) const noexcept {
-        describe_measured(t, l, of_loop.lanes);
-        describe_tokens(write_traits<false, false>{}, t, l, t.advantage, splits, false, of_loop.lanes);
-        plain(t, l, j, of_loop.loss);
+    TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
+        plain.end(p, room, here);
+        *lanes = here.lanes;
+    }
+    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const& l, int j, place& here) const noexcept {
+        describe_measured(t, l, here.lanes);
+        describe_tokens(write_traits<false, false>{}, t, l, t.advantage, splits, false, here.lanes);
+        plain(t, l, j, here);
     }
 };
 
@@ -139,9 +159,11 @@ private:
         counted.positive_logp += here.positive;
         core.measure(tokens, io.reasons != nullptr, lanes.sums, lanes.maxima, counted.rejected);
         if (io.rejected != nullptr)
-            for (int j = 0; j < tokens.used; ++j) tokens.own_keep[j] = tokens.own_keep[j] & tokens.allowed[j];
+            for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
         if (splits)
-            for (int j = 0; j < tokens.used; ++j) counted.passing += count(tokens.keep[j]);
+            each_piece<false>(tokens, [&, this](auto const& p, auto) __attribute__((always_inline)) {
+                for (int j = p.first; j < p.end; ++j) counted.passing += count(tokens.keep_of(p)[j - p.first]);
+            });
         auto const enter = [this](stage which, ratio_kind over) {
             tokens.enter(over, io.proximal != nullptr, clamp_of(clamps, which));
         };

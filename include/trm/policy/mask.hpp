@@ -125,10 +125,10 @@ struct sequence_mask {
     TRM_INLINE void measure_where(typename V::mask which, token<V, P> const& t, V* sum, V* max) const noexcept {
         V d = divergence_of(divergence, t);
         if constexpr (adds) {
-            *sum = *sum + simd::pin(zero_unless(which, d));
+            *sum = add_where(which, *sum, simd::pin(d));
         } else {
             if constexpr (std::is_same_v<Stat, stat::min_t>) d = -d;
-            *max = (simd::max)(select(which, d, *max), *max);
+            *max = max_where(which, *max, d);
         }
     }
     /// The statistic from merged sums and maxima (min is stored as the maximum of -D).

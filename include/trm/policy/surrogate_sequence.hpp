@@ -23,7 +23,7 @@ namespace detail {
 /// *sum += v where the mask holds, rounded alike in every pipeline.
 template <class V>
 TRM_INLINE void add_where(typename V::mask m, V v, V* sum) noexcept {
-    *sum = *sum + simd::pin(zero_unless(m, v));
+    *sum = add_where(m, *sum, simd::pin(v));
 }
 
 /// *sum += x and sum[1] += 1, over the tokens whose mean the policy takes.

@@ -96,6 +96,12 @@ struct vec {
         else a = a + select(m, b, vec(T(0)));
         return a;
     }
+    /// b > a ? b : a where the mask is true, a elsewhere.
+    friend TRM_INLINE vec max_where(mask m, vec a, vec b) noexcept {
+        if constexpr (requires { backend::max_where(a.r, m.r, b.r); }) backend::max_where(a.r, m.r, b.r);
+        else a = larger(select(m, b, a), a);
+        return a;
+    }
     /// a * b where the mask is true, 0 elsewhere (b is finite; of which sign the 0 is, differs).
     friend TRM_INLINE vec mul_or_zero(mask m, vec a, vec b) noexcept {
         if constexpr (requires { backend::mul_or_zero(a.r, m.r, b.r); }) backend::mul_or_zero(a.r, m.r, b.r);

@@ -142,6 +142,11 @@ TRM_SIMD_ON_AVX2(double, pd)
             if (is_all(m)) to = to + b;                                                                             \
             else add_some(to, m, b);                                                                                \
         }                                                                                                           \
+        on static void max_some(reg& to, truth m, in b) noexcept { to = _mm512_mask_max_##suffix(to, m, b, to); }   \
+        TRM_INLINE static void max_where(reg& to, truth m, in b) noexcept {                                         \
+            if (is_all(m)) larger(to, b, to);                                                                       \
+            else max_some(to, m, b);                                                                                \
+        }                                                                                                           \
         on static void mul_some(reg& to, truth m, in b) noexcept { to = _mm512_maskz_mul_##suffix(m, to, b); }      \
         TRM_INLINE static void mul_or_zero(reg& to, truth m, in b) noexcept {                                       \
             if (is_all(m)) to = to * b;                                                                             \
