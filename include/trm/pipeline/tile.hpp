@@ -66,7 +66,7 @@ struct tile {
     int pieces;
     piece piece_of[2];
     bool in_range;  ///< no token is an exception but by loss_mask: the others are active, and no clamp acts
-    source logp, rollout, proximal, ref, given, advantage;
+    source logp, ref, given, advantage;
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;
     /// Those of clean pieces are `everywhere`, unless it is known that criteria have tested tokens.
     mask everywhere[registers], active[registers], keep[registers];

@@ -70,12 +70,12 @@ private:
         to.in_stage(limits.clamp);
         return all;
     }
-    void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
+    TRM_INLINE void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
         to.pieces = 0;
         if (whole > 0) add_piece({0, whole, 0, at, direct && clean, clean});
         if (part > 0) add_piece({whole, whole + 1, part, at + whole * width, false, false});
     }
-    void add_piece(typename tile<V>::piece const& p) noexcept { to.piece_of[to.pieces++] = p; }
+    TRM_INLINE void add_piece(typename tile<V>::piece const& p) noexcept { to.piece_of[to.pieces++] = p; }
     /// The rest of a tile, after j registers in range.
     template <bool Proximal>
     [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, std::int64_t at, std::int64_t end,
@@ -229,21 +229,23 @@ private:
     }
     /// Where the steps that follow find the streams.
     template <bool Proximal>
-    void connect(wanted<Proximal> const& want) noexcept {
-        auto const source = [&](auto const& own, [[maybe_unused]] auto const* from) -> typename tile<V>::source {
+    TRM_INLINE void connect(wanted<Proximal> const& want) noexcept {
+        using source = typename tile<V>::source;
+        auto const source_of = [](auto const& own, [[maybe_unused]] auto const* from)
+                                   __attribute__((always_inline)) -> source {
             if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*from)>, T>) return {own.values, from};
             else return {own.values, nullptr};
         };
-        to.logp = source(to.own_logp, io.logp);
-        to.rollout = source(to.own_rollout, io.rollout);
-        to.proximal = source(to.own_proximal, io.proximal);
-        to.ref = source(to.own_ref, io.ref);
-        to.given = source(to.own_given, io.given);
-        to.advantage = source(to.own_advantage, want.advantage ? io.advantage : nullptr);
+        source const logp = source_of(to.own_logp, io.logp), rollout = source_of(to.own_rollout, io.rollout),
+                     proximal = source_of(to.own_proximal, io.proximal);
+        to.logp = logp;
+        to.ref = source_of(to.own_ref, io.ref);
+        to.given = source_of(to.own_given, io.given);
+        to.advantage = source_of(to.own_advantage, want.advantage ? io.advantage : nullptr);
         for (int kind = 0; kind < 3; ++kind) {
             to.ratio_of[kind] = &to.ratios[Proximal ? kind : 0];
-            to.target_of[kind] = Proximal && kind == 1 ? to.proximal : to.logp;
-            to.behaviour_of[kind] = Proximal && kind == 2 ? to.proximal : to.rollout;
+            to.target_of[kind] = Proximal && kind == 1 ? proximal : logp;
+            to.behaviour_of[kind] = Proximal && kind == 2 ? proximal : rollout;
         }
     }
 };
