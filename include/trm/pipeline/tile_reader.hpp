@@ -70,6 +70,7 @@ private:
         to.in_stage(limits.clamp);
         return all;
     }
+    /// These belong to the caller, as all that runs for each tile: without the instructions of its unit they are slow beside it.
     TRM_INLINE void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
         to.pieces = 0;
         if (whole > 0) add_piece({0, whole, 0, at, direct && clean, clean});

@@ -36,6 +36,7 @@ template <class V>
 struct plain_writer {
     using T = typename V::value_type;
     using piece = typename tile<V>::piece;
+    /// Must it know which lanes are active? Loss and gradient have `keep`; diagnostics would count the others, too.
     static constexpr bool looks_at_active = false;
     T* grad;  ///< of the first token of the tile, not null
     run_registers<V> run;  ///< of a sequence that is kept
