@@ -16,7 +16,7 @@ using namespace trm;
 
 namespace {
 
-enum class planted { nothing, nonfinite, beyond_clamp, positive, negligible };
+enum class planted { nothing, nonfinite, beyond_clamp, positive, left_out };
 
 /// Two sequences of n tokens, of which the second has something at token `at`.
 template <class S>
@@ -27,7 +27,7 @@ batches::ragged<S> pair_of(std::int64_t n, planted what, std::int64_t at) {
     if (what == planted::nonfinite) b.logp[t] = batches::narrow<S>(batches::nan);
     if (what == planted::beyond_clamp) b.rollout[t] = batches::narrow<S>(-60);
     if (what == planted::positive) b.rollout[t] = batches::narrow<S>(0.25);
-    if (what == planted::negligible) b.mask[t] = 0;
+    if (what == planted::left_out) b.mask[t] = 0;
     return b;
 }
 
@@ -74,17 +74,17 @@ masked_loss const weighted{token_mask{abs_log_ratio{}, at_most(0.3)}, gspo{0.03,
 template <class S>
 void ends() {
     int const width = simd::width<default_arithmetic_t<S>>();
-    int const tile = 64 * width;  // tokens of a tile, or of two
+    int const tile = 64 * width;  // tokens: of one tile or two
     for (std::int64_t const n : {1, width - 1, width, width + 1, 5 * width + 2, tile / 2 - 1, tile + 3 * width + 1})
         for (planted const what :
-             {planted::nothing, planted::nonfinite, planted::beyond_clamp, planted::positive, planted::negligible})
+             {planted::nothing, planted::nonfinite, planted::beyond_clamp, planted::positive, planted::left_out})
             for (std::int64_t const at : {std::int64_t{0}, n / 2, n - 1}) {
                 INFO("length " << n << ", planted " << static_cast<int>(what) << " at " << at);
                 auto const b = pair_of<S>(n, what, at);
                 for (int streams = 0; streams < 4; ++streams) {
                     INFO("streams " << streams);
                     auto view = b.view();
-                    if (what != planted::negligible) view.loss_mask = {};
+                    if (what != planted::left_out) view.loss_mask = {};
                     if ((streams & 1) == 0) view.proximal_logp = {};
                     if ((streams & 2) == 0) {
                         view.advantages = {};

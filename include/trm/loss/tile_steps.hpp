@@ -4,7 +4,7 @@
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/policy_steps.hpp>
 #include <trm/pipeline/score.hpp>
-#include <trm/pipeline/tile.hpp>
+#include <trm/pipeline/tile_loops.hpp>
 
 /// \file
 /// What one policy does with a tile of tokens: the loops of losses chosen at run time.

@@ -36,7 +36,7 @@ struct tile {
         [[nodiscard]] TRM_INLINE V operator[](int j) const noexcept { return simd::load<V>(values + j * width); }
         TRM_INLINE void set(int j, V v) noexcept { simd::store(values + j * width, v); }
     };
-    /// A row, or the batch's own memory where nothing has to be converted or blanked.
+    /// Registers one after another, of a row or of the batch's own memory.
     struct stream {
         T const* values;
         [[nodiscard]] TRM_INLINE V operator[](int j) const noexcept { return simd::load<V>(values + j * width); }
@@ -54,7 +54,7 @@ struct tile {
         bool direct;  ///< its inputs are read from the batch's memory, not from rows
         bool clean;  ///< every lane is active; else masks say which
     };
-    /// An input: a row, or the batch's own memory.
+    /// An input: a row, or the batch's own memory where nothing has to be converted or blanked.
     struct source {
         T const *own, *direct;
         [[nodiscard]] TRM_INLINE stream at(piece const& p) const noexcept {
@@ -85,6 +85,15 @@ struct tile {
         for (mask& m : everywhere) m = all;
         if constexpr (V::is_scalar)  // a bool must hold a value, even one that nobody looks at
             for (auto* masks : {allowed, marked, clipped}) std::fill_n(masks, registers, !mask::everywhere());
+    }
+    /// What has been read: `whole` registers from token `at` on, and `part` tokens of one more. (Inlined as all that runs for each
+    /// tile: without the instructions of its unit it is slow beside it.)
+    TRM_INLINE void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
+        pieces = 0;
+        if (whole > 0) piece_of[pieces++] = {0, whole, 0, at, direct && clean, clean};
+        if (part > 0) piece_of[pieces++] = {whole, whole + 1, part, at + whole * width, false, false};
+        used = whole + (part > 0);
+        tested = false;
     }
     /// Once a register has an exception other than by loss_mask: those that have none say so. `by_mask`: active and keep do.
     void begin_exceptions(bool by_mask) noexcept {
@@ -205,75 +214,6 @@ struct tile {
                 {ratio_at(0, p), ratio_at(1, p), ratio_at(2, p)}};
     }
 };
-
-/// No clamp acts on these tokens: then masks need not be read.
-template <class V>
-TRM_INLINE void say_unclamped(token<V, true>& t, log_ratio<V>& l) noexcept {
-    l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
-        t.current_over_proximal.unclamped = V::mask::everywhere();
-}
-/// f(tokens, l, j) for every register j of a piece, l being the log-ratio `over`. `Clean`: what piece::clean says is known. `Pairs`:
-/// the loop is written out twice, and f is told by its type which of two registers it has: f(tokens, l, j, is the second).
-template <bool Clean = false, bool Pairs = false, class V, class F>
-TRM_INLINE void each_register(tile<V> const& from, typename tile<V>::piece const& p, ratio_kind over, F&& f) noexcept {
-    auto const columns = from.columns(p);
-    auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)), p);  // once, not for every register
-    int const first = p.first, n = p.end - p.first;
-    auto const one = [&](int k, auto odd) __attribute__((always_inline)) {
-        token<V, true> t;
-        log_ratio<V> l;
-        columns.load(k, t);
-        chosen.load(k, l);
-        if constexpr (Clean) {
-            t.active = V::mask::everywhere();
-            say_unclamped(t, l);
-        }
-        if constexpr (Pairs) {
-            f(t, l, first + k, odd);
-        } else {
-            f(t, l, first + k);
-        }
-    };
-    int k = 0;
-    if constexpr (Pairs)
-        for (; k + 1 < n; k += 2) {
-            one(k, std::false_type{});
-            one(k + 1, std::true_type{});
-        }
-    for (; k < n; ++k) one(k, std::false_type{});
-}
-/// f(piece), told by a type, where `Tells`, whether it is clean.
-template <bool Tells, class V, class F>
-TRM_INLINE void each_piece(tile<V> const& of, F&& f) noexcept {
-    for (int i = 0; i < of.pieces; ++i) {
-        auto const& p = of.piece_of[i];
-        if constexpr (Tells) {
-            p.clean ? f(p, std::true_type{}) : f(p, std::false_type{});
-        } else {
-            f(p, std::false_type{});
-        }
-    }
-}
-/// Of all pieces.
-template <class V, class F>
-TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
-    each_piece<false>(from,
-                      [&](auto const& p, auto) __attribute__((always_inline)) { each_register(from, p, over, f); });
-}
-/// f(tokens, j), for what looks at no log-ratio or at several.
-template <class V, class F>
-TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
-    each_register(from, ratio_kind::current_over_rollout,
-                  [&](auto& t, auto const&, int j) __attribute__((always_inline)) { f(t, j); });
-}
-
-/// Zeros in all registers of rows.
-template <class V, class... Rows>
-[[gnu::noinline]] void clear_rows(tile<V> const& t, Rows&... rows) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
-        for (int j = 0; j < t.used; ++j) (rows.set(j, V(typename V::value_type(0))), ...);
-    });
-}
 
 }  // namespace detail
 TRM_NAMESPACE_END

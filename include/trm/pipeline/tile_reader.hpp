@@ -54,29 +54,19 @@ private:
         auto const whole = static_cast<int>((end - at) / width);  // registers
         auto const part = static_cast<std::size_t>(end - at - whole * width);
         bool const direct = !checks_all && selects_all && same_type;
-        int j = 0;
-        if (!checks_all) j = read_in_range(want, at, 0, whole, selects_all, direct, advantage);
+        int j = read_in_range(want, at, 0, whole, selects_all, direct, advantage);
         register_counts all = counts_of(0, j, selects_all);
-        to.used = whole + (part > 0);
-        to.in_range = j == whole && !checks_all;
-        if (to.in_range && part > 0) all += read_any(want, at + whole * width, whole, part, advantage);
-        to.in_range = to.in_range && all.in_range;
+        bool const to_part = j == whole && !checks_all;
+        if (to_part && part > 0) all += read_any(want, at + whole * width, whole, part, advantage);
+        to.in_range = to_part && all.in_range;
         if (!to.in_range) {
             if (direct) j = read_in_range(want, at, 0, j, selects_all, false, advantage);  // again, with copies
             all = read_exceptions(want, at, end, j, selects_all, advantage);
         }
-        set_pieces(at, whole, static_cast<int>(part), to.in_range && selects_all, direct);
-        to.tested = false;
+        to.set_pieces(at, whole, static_cast<int>(part), to.in_range && selects_all, direct);
         to.in_stage(limits.clamp);
         return all;
     }
-    /// These belong to the caller, as all that runs for each tile: without the instructions of its unit they are slow beside it.
-    TRM_INLINE void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
-        to.pieces = 0;
-        if (whole > 0) add_piece({0, whole, 0, at, direct && clean, clean});
-        if (part > 0) add_piece({whole, whole + 1, part, at + whole * width, false, false});
-    }
-    TRM_INLINE void add_piece(typename tile<V>::piece const& p) noexcept { to.piece_of[to.pieces++] = p; }
     /// The rest of a tile, after j registers in range.
     template <bool Proximal>
     [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, std::int64_t at, std::int64_t end,
@@ -88,8 +78,7 @@ private:
             std::int64_t const t = at + j * width;
             auto const n = static_cast<std::size_t>((std::min)(std::int64_t{width}, end - t));
             all += read_any(want, t, j++, n, advantage);
-            int const next =
-                j < whole && !checks_all ? read_in_range(want, at, j, whole, selects_all, false, advantage) : j;
+            int const next = read_in_range(want, at, j, whole, selects_all, false, advantage);
             all += counts_of(j, next, selects_all);
             j = next;
         }
@@ -107,6 +96,7 @@ private:
     template <bool Proximal>
     [[nodiscard]] int read_in_range(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool selects_all,
                                     bool direct, V const& advantage) noexcept {
+        if (checks_all) return j;
         bool const common =
             same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
         if (!selects_all)

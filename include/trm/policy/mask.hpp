@@ -125,7 +125,7 @@ struct sequence_mask {
     TRM_INLINE void measure_where(typename V::mask which, token<V, P> const& t, V* sum, V* max) const noexcept {
         V d = divergence_of(divergence, t);
         if constexpr (adds) {
-            *sum = add_where(which, *sum, simd::pin(d));
+            detail::add_where(which, d, sum);
         } else {
             if constexpr (std::is_same_v<Stat, stat::min_t>) d = -d;
             *max = max_where(which, *max, d);

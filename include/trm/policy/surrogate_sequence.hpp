@@ -20,12 +20,6 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// *sum += v where the mask holds, rounded alike in every pipeline.
-template <class V>
-TRM_INLINE void add_where(typename V::mask m, V v, V* sum) noexcept {
-    *sum = add_where(m, *sum, simd::pin(v));
-}
-
 /// *sum += x and sum[1] += 1, over the tokens whose mean the policy takes.
 template <class V, bool P>
 TRM_INLINE void measure_mean(sees ratios, token<V, P> const& t, log_ratio<V> const& l, V* sum) noexcept {

@@ -100,6 +100,12 @@ TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, boo
 
 namespace detail {
 
+/// *sum += v where the mask holds, rounded alike in every pipeline.
+template <class V>
+TRM_INLINE void add_where(typename V::mask m, V v, V* sum) noexcept {
+    *sum = add_where(m, *sum, simd::pin(v));
+}
+
 /// p = e^l and 1 - p = -expm1(l), the latter kept at or above the smallest normal number. l is clamped to [-87, 0]
 /// (float) or [-700, 0] (double), so a log-probability above 0 counts as 0.
 template <class V>

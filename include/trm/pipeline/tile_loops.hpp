@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/pipeline/tile.hpp>
+
+/// \file
+/// Loops over the registers of a tile, of which a step has one.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// No clamp acts on these tokens: then masks need not be read.
+template <class V>
+TRM_INLINE void say_unclamped(token<V, true>& t, log_ratio<V>& l) noexcept {
+    l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
+        t.current_over_proximal.unclamped = V::mask::everywhere();
+}
+/// f(tokens, l, j) for every register j of a piece, l being the log-ratio `over`. `Clean`: what piece::clean says is known. `Pairs`:
+/// the loop is written out twice, and f is told by its type which of two registers it has: f(tokens, l, j, is the second).
+template <bool Clean = false, bool Pairs = false, class V, class F>
+TRM_INLINE void each_register(tile<V> const& from, typename tile<V>::piece const& p, ratio_kind over, F&& f) noexcept {
+    auto const columns = from.columns(p);
+    auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)), p);  // once, not for every register
+    int const first = p.first, n = p.end - p.first;
+    auto const one = [&](int k, auto odd) __attribute__((always_inline)) {
+        token<V, true> t;
+        log_ratio<V> l;
+        columns.load(k, t);
+        chosen.load(k, l);
+        if constexpr (Clean) {
+            t.active = V::mask::everywhere();
+            say_unclamped(t, l);
+        }
+        if constexpr (Pairs) {
+            f(t, l, first + k, odd);
+        } else {
+            f(t, l, first + k);
+        }
+    };
+    int k = 0;
+    if constexpr (Pairs)
+        for (; k + 1 < n; k += 2) {
+            one(k, std::false_type{});
+            one(k + 1, std::true_type{});
+        }
+    for (; k < n; ++k) one(k, std::false_type{});
+}
+/// f(piece), told by a type, where `Tells`, whether it is clean.
+template <bool Tells, class V, class F>
+TRM_INLINE void each_piece(tile<V> const& of, F&& f) noexcept {
+    for (int i = 0; i < of.pieces; ++i) {
+        auto const& p = of.piece_of[i];
+        if constexpr (Tells) {
+            p.clean ? f(p, std::true_type{}) : f(p, std::false_type{});
+        } else {
+            f(p, std::false_type{});
+        }
+    }
+}
+/// Of all pieces.
+template <class V, class F>
+TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
+    each_piece<false>(from,
+                      [&](auto const& p, auto) __attribute__((always_inline)) { each_register(from, p, over, f); });
+}
+/// f(tokens, j), for what looks at no log-ratio or at several.
+template <class V, class F>
+TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
+    each_register(from, ratio_kind::current_over_rollout,
+                  [&](auto& t, auto const&, int j) __attribute__((always_inline)) { f(t, j); });
+}
+
+/// Zeros in all registers of rows.
+template <class V, class... Rows>
+[[gnu::noinline]] void clear_rows(tile<V> const& t, Rows&... rows) noexcept {
+    on_unit_of<V>([&]() __attribute__((always_inline)) {
+        for (int j = 0; j < t.used; ++j) (rows.set(j, V(typename V::value_type(0))), ...);
+    });
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END
