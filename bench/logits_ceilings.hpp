@@ -28,7 +28,7 @@ namespace bench {
 template <class F>
 TRM_INLINE void on_kernel_unit(F const& f) {
     trm::simd::on_unit<trm::simd::default_arch>(
-        [&]<class Unit>(Unit) __attribute__((always_inline)) { f.template operator()<trm::simd::vec<float, Unit>>(); });
+        [&]<class Unit>(Unit) TRM_INLINE_LAMBDA { f.template operator()<trm::simd::vec<float, Unit>>(); });
 }
 template <class V>
 inline constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
@@ -37,7 +37,7 @@ inline constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
 /// prefetchers and page size, so ceilings take the better.
 inline float read_plain(float const* x, std::int64_t n) {
     float sum = 0;
-    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+    on_kernel_unit([&]<class V>() TRM_INLINE_LAMBDA {
         V s(0.0f);
         for (std::int64_t i = 0; i + w<V> <= n; i += w<V>) s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
         sum = float(trm::simd::sum(s));
@@ -46,7 +46,7 @@ inline float read_plain(float const* x, std::int64_t n) {
 }
 inline float read_groups(float const* x, std::int64_t n) {
     float sum = 0;
-    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+    on_kernel_unit([&]<class V>() TRM_INLINE_LAMBDA {
         V s[8];
         for (auto& v : s) v = V(0.0f);
         for (std::int64_t i = 0; i + 8 * w<V> <= n; i += 8 * w<V>)
@@ -58,7 +58,7 @@ inline float read_groups(float const* x, std::int64_t n) {
 /// The same for two arrays, read side by side.
 inline float read_two(float const* x, float const* y, std::int64_t n) {
     float sum = 0;
-    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+    on_kernel_unit([&]<class V>() TRM_INLINE_LAMBDA {
         V s(0.0f), t(0.0f);
         for (std::int64_t i = 0; i + w<V> <= n; i += w<V>) {
             s = s + trm::simd::in_order(trm::simd::load<V>(x + i));
@@ -70,7 +70,7 @@ inline float read_two(float const* x, float const* y, std::int64_t n) {
 }
 template <int unroll>
 void scale_in_place(float* x, std::int64_t n) {
-    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+    on_kernel_unit([&]<class V>() TRM_INLINE_LAMBDA {
         V const one(1.0000001f);
         for (std::int64_t i = 0; i + unroll * w<V> <= n; i += unroll * w<V>) {
             V v[unroll];
@@ -81,7 +81,7 @@ void scale_in_place(float* x, std::int64_t n) {
 }
 template <bool past_caches>
 void copy(float* y, float const* x, std::int64_t n) {
-    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+    on_kernel_unit([&]<class V>() TRM_INLINE_LAMBDA {
         for (std::int64_t i = 0; i + 4 * w<V> <= n; i += 4 * w<V>) {
             V v[4];
             for (int k = 0; k < 4; ++k) v[k] = trm::simd::load<V>(x + i + k * w<V>);

@@ -43,7 +43,7 @@ enum class stores { regular, streamed, in_place };
 template <int U, stores Where>
 void read_three(float const* a, float const* b, float* c, float* to, std::int64_t begin, std::int64_t end) {
     float* const out = Where == stores::in_place ? c : to;
-    on_kernel_unit([&]<class V>() __attribute__((always_inline)) {
+    on_kernel_unit([&]<class V>() TRM_INLINE_LAMBDA {
         V const zero(0.0f);
         for (std::int64_t i = begin; i + U * w<V> <= end; i += U * w<V>) {
             V v[U];

@@ -28,7 +28,8 @@ set(DOXYGEN_EXCLUDE "${PROJECT_SOURCE_DIR}/include/trm/loss/any_loss_extern.hpp"
 # trm:: without its inline namespace.
 set(DOXYGEN_MACRO_EXPANSION YES)
 set(DOXYGEN_EXPAND_ONLY_PREDEF YES)
-set(DOXYGEN_PREDEFINED "TRM_NAMESPACE_BEGIN=namespace trm {" "TRM_NAMESPACE_END=}" TRM_INLINE=inline TRM_EXCEPTIONS=1 TRM_C_API=)
+set(DOXYGEN_PREDEFINED "TRM_NAMESPACE_BEGIN=namespace trm {" "TRM_NAMESPACE_END=}" TRM_INLINE=inline TRM_ALWAYS_INLINE= TRM_INLINE_LAMBDA= TRM_FLATTEN=
+  TRM_EXCEPTIONS=1 TRM_C_API=)
 
 # Pages link to files that are no pages: these are copied into the site, and the filter makes the links lead there.
 set(DOXYGEN_FILTER_PATTERNS

@@ -117,7 +117,23 @@
     }
 
 /// Hot-path functions: inlined whatever the optimiser thinks, so that a policy costs its arithmetic and nothing else.
-#define TRM_INLINE inline __attribute__((always_inline))
+/// `TRM_INLINE_LAMBDA`: the same for a lambda, after its parameters. `TRM_FLATTEN`: a function that hot-path functions are inlined
+/// into.
+///
+/// g++ optimises an always_inline function once for every function around it, which takes a third of the time to compile a loss; so
+/// there a function that enters a kernel takes in all that it calls, at once. Do not mix the two: what an always_inline function calls
+/// may then stay a call. Without optimisation, only always_inline inlines. `TRM_ALWAYS_INLINE` is for functions that only prefetch:
+/// those have no effect, and g++ drops calls of them.
+#define TRM_ALWAYS_INLINE __attribute__((always_inline))
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#define TRM_INLINE inline
+#define TRM_INLINE_LAMBDA
+#define TRM_FLATTEN __attribute__((flatten))
+#else
+#define TRM_INLINE inline TRM_ALWAYS_INLINE
+#define TRM_INLINE_LAMBDA TRM_ALWAYS_INLINE
+#define TRM_FLATTEN
+#endif
 
 /// Before a loop over a few registers, whose number is a constant: below -O3 g++ keeps such loops, and the registers in memory.
 #if defined(__clang__)

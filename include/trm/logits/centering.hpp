@@ -131,7 +131,7 @@ template <class Arch = simd::default_arch, class S1, class S2, token_ids Targets
             return;
         }
         d::optional_mask const mu_mask{mu.mask_row(r)}, pi_mask{pi.mask_row(r)};
-        simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        simd::on_unit<Arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
             d::centered_row<typename V::template on<Unit>> const row{
                 mu.temperature, in.mu_logsumexp[i], pi.temperature, in.pi_logsumexp[i], rule.weighted, rule.bound};
             double const total = rule.weighted ? row.sum(mu.row(r), mu_mask, pi.row(r), pi_mask, pi.vocab) : 1.0;

@@ -52,7 +52,7 @@ struct centered_rows {
     template <class F>
     void with_row(std::int64_t row, logits_view<float> const& x, float* y, F const& f) const noexcept {
         auto const i = static_cast<std::size_t>(row);
-        simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        simd::on_unit<typename V::arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
             centered_row<typename V::template on<Unit>> const pair{
                 mu.temperature, in.mu_logsumexp[i], pi.temperature, in.pi_logsumexp[i], rule.weighted, rule.bound};
             f(pair, x.data, y);
@@ -78,7 +78,7 @@ struct centered_rows {
                 other.compute(p, std::ssize(rows), c, m);
                 for (std::int64_t i = 0; i < std::ssize(rows); ++i)
                     with_row(rows[static_cast<std::size_t>(i)], k.mu.row(p, i, m), other.panel(p) + i * b.vocab,
-                             [&](auto const& pair, float const* x, float const* y) __attribute__((always_inline)) {
+                             [&](auto const& pair, float const* x, float const* y) TRM_INLINE_LAMBDA {
                                  k.sums[p * b.rows + i] += pair.sum(x, optional_mask{}, y, optional_mask{}, m);
                              });
             });
@@ -98,7 +98,7 @@ struct centered_rows {
             double const up = static_cast<double>(in.d_logp[r]), center = static_cast<double>(in.d_center[r]);
             float* const y = panel.row(i);
             with_row(row, k.mu.row(panel.p, i, panel.columns), y,
-                     [&](auto const& pair, float const* x, float* to) __attribute__((always_inline)) {
+                     [&](auto const& pair, float const* x, float* to) TRM_INLINE_LAMBDA {
                          pair.write(x, optional_mask{}, to, optional_mask{}, panel.columns, up + center * total, center,
                                     to, false);
                      });

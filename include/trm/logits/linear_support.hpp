@@ -37,9 +37,8 @@ struct kept_head {
         for (std::int64_t at = 0; at < v.width; at += 64 * static_cast<std::int64_t>(V::size)) {
             V sum(0.0f);
             each(at, at_most(v.width - at, 64 * static_cast<std::int64_t>(V::size)) + at,
-                 [&](std::int64_t i, std::size_t n) __attribute__((always_inline)) {
-                     sum = fma(simd::load_n<V>(h + i, n), simd::load_n<V>(w + i, n), sum);
-                 });
+                 [&](std::int64_t i, std::size_t n)
+                     TRM_INLINE_LAMBDA { sum = fma(simd::load_n<V>(h + i, n), simd::load_n<V>(w + i, n), sum); });
             total += simd::sum(sum);
         }
         return total / v.temperature;
@@ -48,7 +47,7 @@ struct kept_head {
     template <class S>
     static TRM_INLINE void add(float* to, double g, S const* from, std::int64_t begin, std::int64_t end) noexcept {
         V const factor = simd::broadcast<V>(g);
-        each(begin, end, [&](std::int64_t i, std::size_t n) __attribute__((always_inline)) {
+        each(begin, end, [&](std::int64_t i, std::size_t n) TRM_INLINE_LAMBDA {
             simd::store_n(to + i, fma(factor, simd::load_n<V>(from + i, n), simd::load_n<V>(to + i, n)), n);
         });
     }
@@ -72,9 +71,8 @@ template <class Arch, class H, class W, class F>
 void each_logit(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, F&& f) {
     for_kept(k, r, [&](std::int32_t id, std::size_t at) {
         double z = 0;
-        simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
-            z = kept_head<simd::vec<float, Unit>, H, W>{v}.logit(r, id);
-        });
+        simd::on_unit<Arch>([&]<class Unit>(Unit)
+                                TRM_INLINE_LAMBDA { z = kept_head<simd::vec<float, Unit>, H, W>{v}.logit(r, id); });
         f(id, at, z);
     });
 }
@@ -83,9 +81,9 @@ void each_logit(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, F
 template <class Arch, class H, class W>
 void add_products(linear_view<H, W> const& v, kept_ids const& k, std::int64_t r, double const* g, float* d_hidden,
                   float* d_weight, std::int64_t stride, std::int64_t begin, std::int64_t end) {
-    simd::on_unit<Arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<Arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         kept_head<simd::vec<float, Unit>, H, W> const head{v};
-        for_kept(k, r, [&](std::int32_t id, std::size_t at) __attribute__((always_inline)) {
+        for_kept(k, r, [&](std::int32_t id, std::size_t at) TRM_INLINE_LAMBDA {
             if (d_hidden != nullptr) head.add(d_hidden, g[at], head.weight(id), begin, end);
             if (d_weight != nullptr) head.add(d_weight + std::int64_t{id} * stride, g[at], head.hidden(r), begin, end);
         });

@@ -84,22 +84,21 @@ struct any_estimator {
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         V value = detail::zero<V>();
         at_type(catalogue::estimators{}, index,
-                [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}(l); });
+                [&]<class D>(std::type_identity<D>) TRM_INLINE_LAMBDA { value = D{}(l); });
         return value;
     }
     template <class V>
     TRM_INLINE V slope(log_ratio<V> const& l) const noexcept {
         V value = detail::zero<V>();
         at_type(catalogue::estimators{}, index,
-                [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) { value = D{}.slope(l); });
+                [&]<class D>(std::type_identity<D>) TRM_INLINE_LAMBDA { value = D{}.slope(l); });
         return value;
     }
     template <class V>
     TRM_INLINE V value_minus_slope(log_ratio<V> const& l) const noexcept {
         V value = detail::zero<V>();
-        at_type(catalogue::estimators{}, index, [&]<class D>(std::type_identity<D>) __attribute__((always_inline)) {
-            value = detail::value_minus_slope(D{}, l);
-        });
+        at_type(catalogue::estimators{}, index,
+                [&]<class D>(std::type_identity<D>) TRM_INLINE_LAMBDA { value = detail::value_minus_slope(D{}, l); });
         return value;
     }
 };

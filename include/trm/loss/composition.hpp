@@ -117,7 +117,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     TRM_INLINE void measure(token<V, P>& t, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
         t.keep = t.active;
         t.reasons = zero<V>();
-        unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
+        unrolled<criteria()>([&](auto index) TRM_INLINE_LAMBDA {
             constexpr int i = index;
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::is_sequence) {
@@ -132,7 +132,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     template <class V, bool P, class Clamps>
     TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V* maxima, penalty_clamp<V> const& of_penalties,
                                     Clamps const& clamps) const noexcept {
-        unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
+        unrolled<criteria()>([&](auto index) TRM_INLINE_LAMBDA {
             constexpr int i = index;
             if constexpr (measures_passing<criterion_type<i>>)
                 std::get<i>(mask.criteria).measure(t, sums + places[i].sum, maxima + places[i].max);
@@ -147,7 +147,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             clamps.template enter<stage::surrogate>(surrogate, t);
             surrogate.measure(t, ratio_of(surrogate, t), sums + surrogate_slot);
         }
-        each_sequence_penalty([&](auto const& penalty) __attribute__((always_inline)) {
+        each_sequence_penalty([&](auto const& penalty) TRM_INLINE_LAMBDA {
             clamps.template enter<stage::penalty>(penalty, t);
             penalty.measure(t, ratio_of(penalty, t), of_penalties, sums + penalty_slot);
         });
@@ -179,7 +179,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
             store_terms(t, surrogate(t, l));
         }
         t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
-        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
+        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) TRM_INLINE_LAMBDA {
             auto const& penalty = std::get<index>(penalties);
             if constexpr ((needs_of(std::tuple_element_t<index, std::tuple<Ps...>>{}) & need::any_ratio) != 0)
                 clamps.template enter<stage::penalty>(penalty, t);
@@ -191,7 +191,7 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     template <class V>
     [[nodiscard]] TRM_INLINE bool certainly_rejected(V const* maxima) const noexcept {
         bool rejected = false;
-        unrolled<criteria()>([&](auto index) __attribute__((always_inline)) {
+        unrolled<criteria()>([&](auto index) TRM_INLINE_LAMBDA {
             constexpr int i = index;
             auto const& criterion = std::get<i>(mask.criteria);
             if constexpr (criterion_type<i>::maxima > 0 && requires { criterion.certainly_rejects(0.0); })
@@ -251,7 +251,7 @@ private:
     /// f(penalty) for those that take sums over a sequence, of which a loss has one.
     template <class F>
     TRM_INLINE void each_sequence_penalty(F&& f) const noexcept {
-        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) __attribute__((always_inline)) {
+        unrolled<static_cast<int>(sizeof...(Ps))>([&](auto index) TRM_INLINE_LAMBDA {
             if constexpr (sequence_sums_of<std::tuple_element_t<index, std::tuple<Ps...>>> > 0)
                 f(std::get<index>(penalties));
         });

@@ -47,9 +47,8 @@ template <class S>
 /// f(integral_constant 0) ... f(integral_constant N - 1), written out: loops over registers stay out of memory.
 template <int N, class F>
 TRM_INLINE constexpr void unrolled(F&& f) {
-    [&]<int... Is>(std::integer_sequence<int, Is...>) __attribute__((always_inline)) {
-        (f(std::integral_constant<int, Is>{}), ...);
-    }(std::make_integer_sequence<int, N>{});
+    [&]<int... Is>(std::integer_sequence<int, Is...>)
+        TRM_INLINE_LAMBDA { (f(std::integral_constant<int, Is>{}), ...); }(std::make_integer_sequence<int, N>{});
 }
 
 /// Is a weight of sequences averaged over all rows, empty ones included?
@@ -80,7 +79,7 @@ TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcep
 template <class Penalty, class V, bool P>
 TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, penalty_clamp<V> const& clamp,
                             sequence_constants const& of_sequence) noexcept {
-    auto const terms = [&]() __attribute__((always_inline)) {
+    auto const terms = [&]() TRM_INLINE_LAMBDA {
         if constexpr (sequence_sums_of<Penalty> > 0) {
             return p(t, t[p.over], clamp, of_sequence);
         } else {

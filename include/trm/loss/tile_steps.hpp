@@ -15,9 +15,9 @@ namespace detail {
 /// Sets the divergence of each token of a tile, ahead of a policy that looks at one chosen at run time.
 template <class V>
 void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
-    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
-        on_unit_of<V>([&]() __attribute__((always_inline)) {
-            each_register(t, d.over, [&](auto const& k, auto const& l, int j) __attribute__((always_inline)) {
+    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) TRM_FLATTEN {
+        on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+            each_register(t, d.over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
                 t.divergence.set(j, listed_divergence<D>(k, l));
             });
         });
@@ -71,117 +71,117 @@ TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, log
 template <class M, class V>
 [[nodiscard]] int test_tile(M const& criterion, int bit, bool reasons, tile<V>& t) noexcept {
     int rejected = 0;
-    with_divergence(criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) {
-        on_unit_of<V>([&]() __attribute__((always_inline)) {
-            int failed = 0;
-            each_piece<Tells>(t, [&](auto const& p, auto clean) __attribute__((always_inline)) {
-                each_register<decltype(clean)::value>(
-                    t, p, kind_looked_at(criterion),
-                    [&, policy = criterion, number = bit, writes = reasons](auto& k, auto const& l, int j)
-                        __attribute__((always_inline)) {
-                            take_divergence<D>(policy, t, j, l, k);
-                            failed += test_tokens(policy, number, k);
-                            t.keep[j] = k.keep;
-                            if (writes) t.reasons.set(j, k.reasons);
-                        });
+    with_divergence(
+        criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) TRM_FLATTEN {
+            on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+                int failed = 0;
+                each_piece<Tells>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
+                    each_register<decltype(clean)::value>(t, p, kind_looked_at(criterion),
+                                                          [&, policy = criterion, number = bit, writes = reasons](
+                                                              auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
+                                                              take_divergence<D>(policy, t, j, l, k);
+                                                              failed += test_tokens(policy, number, k);
+                                                              t.keep[j] = k.keep;
+                                                              if (writes) t.reasons.set(j, k.reasons);
+                                                          });
+                });
+                rejected = failed;
+                t.tested = true;
             });
-            rejected = failed;
-            t.tested = true;
         });
-    });
     return rejected;
 }
 template <class M, class V>
 void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
-    with_divergence(criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) {
-        on_unit_of<V>([&]() __attribute__((always_inline)) {
-            V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
-            each_piece<Tells>(t, [&](auto const& p, auto clean) __attribute__((always_inline)) {
-                constexpr bool is_clean = decltype(clean)::value;
-                each_register<is_clean, is_clean>(t, p, kind_looked_at(criterion),
-                                                  [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd)
-                                                      __attribute__((always_inline)) {
-                                                          take_divergence<D>(policy, t, j, l, k);
-                                                          policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
-                                                      });
+    with_divergence(
+        criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) TRM_FLATTEN {
+            on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+                V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
+                each_piece<Tells>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
+                    constexpr bool is_clean = decltype(clean)::value;
+                    each_register<is_clean, is_clean>(
+                        t, p, kind_looked_at(criterion),
+                        [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd) TRM_INLINE_LAMBDA {
+                            take_divergence<D>(policy, t, j, l, k);
+                            policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
+                        });
+                });
+                if constexpr (M::sums > 0) *sums = s;
+                if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
             });
-            if constexpr (M::sums > 0) *sums = s;
-            if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
         });
-    });
 }
 /// Scores of the n tokens of a tile, for a selection.
 template <class M, class V>
-[[gnu::noinline]] void score_tile(M const& criterion, tile<V>& t, std::int64_t tokens,
-                                  score_memory const& where) noexcept {
+[[gnu::noinline]] TRM_FLATTEN void score_tile(M const& criterion, tile<V>& t, std::int64_t tokens,
+                                              score_memory const& where) noexcept {
     if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
-        each_register(
-            t, [&, policy = criterion, to = where, n = tokens](auto& k, int j) __attribute__((always_inline)) {
-                std::int64_t const at = j * tile<V>::width;
-                if constexpr (requires { policy.divergence; }) k.divergence = t.divergence[j];
-                V out[M::channels];
-                policy.score(k, out);
-                write_scores<M::channels>(k, out, at, static_cast<std::size_t>((std::min)(tile<V>::width, n - at)), to);
-            });
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        each_register(t, [&, policy = criterion, to = where, n = tokens](auto& k, int j) TRM_INLINE_LAMBDA {
+            std::int64_t const at = j * tile<V>::width;
+            if constexpr (requires { policy.divergence; }) k.divergence = t.divergence[j];
+            V out[M::channels];
+            policy.score(k, out);
+            write_scores<M::channels>(k, out, at, static_cast<std::size_t>((std::min)(tile<V>::width, n - at)), to);
+        });
     });
 }
 /// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token.
 template <class W, class V>
-void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, V* total) noexcept {
+TRM_FLATTEN void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, V* total) noexcept {
     if (weight_sums<W> == 0 && !shared) return;
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         if constexpr (weight_sums<W> > 0) {
             V sum = *total;
-            each_register(t, over, [&](auto const& k, auto const& l, int) __attribute__((always_inline)) {
+            each_register(t, over, [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA {
                 sum = sum + measured_weight(w, k, l);
             });
             *total = sum;
         }
         if (shared)
-            each_register(t, over, [&](auto const& k, auto const& l, int j) __attribute__((always_inline)) {
+            each_register(t, over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
                 t.weight.set(j, simd::pin(token_part(w, l) * k.factor));
             });
     });
 }
 template <class S, class V>
-void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) noexcept {
+TRM_FLATTEN void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) noexcept {
     constexpr int width = sequence_sums_of<S>;
     if constexpr (width > 0)
-        on_unit_of<V>([&]() __attribute__((always_inline)) {
+        on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
             V local[static_cast<std::size_t>(width)];
             for (int k = 0; k < width; ++k) local[k] = sums[k];
-            each_register(t, over, [&](auto const& k, auto const& l, int) __attribute__((always_inline)) {
-                s.measure(k, l, local);
-            });
+            each_register(t, over,
+                          [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA { s.measure(k, l, local); });
             for (int k = 0; k < width; ++k) sums[k] = local[k];
         });
 }
 template <class Penalty, class V>
-[[gnu::noinline]] void measure_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c, V* sums) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+[[gnu::noinline]] TRM_FLATTEN void measure_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c,
+                                                   V* sums) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         penalty_clamp<V> const clamp(c);
         V local[3] = {sums[0], sums[1], sums[2]};
-        each_register(t, [&, p = policy](auto const& k, int)
-                             __attribute__((always_inline)) { p.measure(k, k[p.over], clamp, local); });
+        each_register(t,
+                      [&, p = policy](auto const& k, int) TRM_INLINE_LAMBDA { p.measure(k, k[p.over], clamp, local); });
         for (int k = 0; k < 3; ++k) sums[k] = local[k];
     });
 }
 template <class W, class V>
-[[gnu::noinline]] void apply_weight(W const& policy, ratio_kind over, tile<V>& t, double of_sequence,
-                                    double factor) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+[[gnu::noinline]] TRM_FLATTEN void apply_weight(W const& policy, ratio_kind over, tile<V>& t, double of_sequence,
+                                                double factor) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         each_register(t, over,
                       [&, w = policy, s = of_sequence, f = factor](auto const&, auto const& l, int j)
-                          __attribute__((always_inline)) { t.weight.set(j, weight_of(w, l, s, f)); });
+                          TRM_INLINE_LAMBDA { t.weight.set(j, weight_of(w, l, s, f)); });
     });
 }
 template <class Penalty, class V>
-[[gnu::noinline]] void apply_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c,
-                                     sequence_constants const& constants) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+[[gnu::noinline]] TRM_FLATTEN void apply_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c,
+                                                 sequence_constants const& constants) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         penalty_clamp<V> const clamp(c);
-        each_register(t, [&, p = policy, of_sequence = constants](auto& k, int j) __attribute__((always_inline)) {
+        each_register(t, [&, p = policy, of_sequence = constants](auto& k, int j) TRM_INLINE_LAMBDA {
             add_penalty(p, k, clamp, of_sequence);
             t.penalty.set(j, k.penalty);
             t.penalty_slope.set(j, k.penalty_slope);
@@ -200,35 +200,34 @@ TRM_INLINE void set_terms(P const& s, token<V, true>& t, log_ratio<V> const& l,
     }
 }
 template <class P, class V>
-[[gnu::noinline]] void apply_surrogate(P const& policy, ratio_kind over, tile<V>& t,
-                                       sequence_constants const& constants) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
-        each_register(t, over,
-                      [&, s = policy, c = constants](auto& k, auto const& l, int j) __attribute__((always_inline)) {
-                          set_terms(s, k, l, c);
-                          t.value.set(j, k.value);
-                          t.slope.set(j, k.slope);
-                          t.clipped[j] = k.clipped;
-                      });
+[[gnu::noinline]] TRM_FLATTEN void apply_surrogate(P const& policy, ratio_kind over, tile<V>& t,
+                                                   sequence_constants const& constants) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        each_register(t, over, [&, s = policy, c = constants](auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
+            set_terms(s, k, l, c);
+            t.value.set(j, k.value);
+            t.slope.set(j, k.slope);
+            t.clipped[j] = k.clipped;
+        });
     });
 }
 /// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms.
 template <class P, class V, class Write>
-[[gnu::noinline]] void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
-                                             sequence_constants const& constants, Write const& write) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+[[gnu::noinline]] TRM_FLATTEN void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
+                                                         sequence_constants const& constants,
+                                                         Write const& write) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         alignas(64) typename V::value_type room[V::size];
-        each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) __attribute__((always_inline)) {
+        each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
             constexpr bool is_clean = decltype(clean)::value || !Write::looks_at_active;
             typename Write::place here;
             write.begin(p, room, here);
-            each_register<is_clean>(t, p, over,
-                                    [&, s = policy, c = constants, writes = write](auto& k, auto& l, int j)
-                                        __attribute__((always_inline)) {
-                                            if constexpr (!is_clean) say_unclamped(k, l);
-                                            set_terms(s, k, l, c);
-                                            writes(k, l, j, here);
-                                        });
+            each_register<is_clean>(
+                t, p, over, [&, s = policy, c = constants, writes = write](auto& k, auto& l, int j) TRM_INLINE_LAMBDA {
+                    if constexpr (!is_clean) say_unclamped(k, l);
+                    set_terms(s, k, l, c);
+                    writes(k, l, j, here);
+                });
             write.end(p, room, here);
         });
     });

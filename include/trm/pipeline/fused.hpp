@@ -136,7 +136,7 @@ private:
             if constexpr (Masked) selected[0] = first, selected[1] = second;
         }
         raw_tokens<V> raw[2];
-        unrolled<2>([&](auto j) __attribute__((always_inline)) {
+        unrolled<2>([&](auto j) TRM_INLINE_LAMBDA {
             read_register(want, io, at + j * width, V::size, now.advantage, raw[j]);
             if constexpr (Masked) blank_unselected(want, selected[j], raw[j]);
         });
@@ -146,7 +146,7 @@ private:
         if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
             return taken::none;
-        unrolled<2>([&](auto j) __attribute__((always_inline)) {
+        unrolled<2>([&](auto j) TRM_INLINE_LAMBDA {
             token<V, Proximal> t;
             set_tokens(want, raw[j], selected[j], are_small, t);
             steps(t, at + j * width, V::size, now, decided, same_clamps{}, lanes, counted);
@@ -181,7 +181,7 @@ private:
 template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T>
 void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, run_work<Core>* work,
                int runs) noexcept {
-    simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
         if constexpr (Kind == pass_kind::plain) {
             if (Proximal && io.proximal == nullptr) __builtin_unreachable();

@@ -71,7 +71,7 @@ template <bool Proximal, class S, class T>
 template <class V, bool Proximal, class S>
 TRM_INLINE void read_register(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
                               std::int64_t at, std::size_t n, V advantage, raw_tokens<V>& raw) noexcept {
-    auto const read = [&](auto const* from) __attribute__((always_inline)) {
+    auto const read = [&](auto const* from) TRM_INLINE_LAMBDA {
         return n == V::size ? simd::load<V>(from + at) : simd::load_n<V>(from + at, n);
     };
     V const zero(typename V::value_type(0));
@@ -89,9 +89,9 @@ TRM_INLINE void read_register(wanted<Proximal> const& want, stream_pointers<S, t
 /// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
 inline constexpr std::size_t prefetch_ahead = 384;
 template <std::size_t n, bool Proximal, class S, class T>
-TRM_INLINE void prefetch_tokens(wanted<Proximal> const& want, stream_pointers<S, T> const& io, std::int64_t at,
-                                std::size_t ahead) noexcept {
-    auto const ask = [&](auto const* from) __attribute__((always_inline)) {
+TRM_ALWAYS_INLINE inline void prefetch_tokens(wanted<Proximal> const& want, stream_pointers<S, T> const& io,
+                                              std::int64_t at, std::size_t ahead) noexcept {
+    auto const ask = [&](auto const* from) TRM_ALWAYS_INLINE {
         for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch(from + at, ahead + i);
     };
     ask(io.logp);
@@ -190,7 +190,7 @@ TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers
     t.advantage = zero_unless(active, raw.advantage);
     V const lower = simd::broadcast<V>(clamp.lower), upper = simd::broadcast<V>(clamp.upper);
     auto const set = [&](log_ratio<V>& l, V target, V behaviour)
-                         __attribute__((always_inline)) { set_log_ratio(l, target, behaviour, active, lower, upper); };
+                         TRM_INLINE_LAMBDA { set_log_ratio(l, target, behaviour, active, lower, upper); };
     if (want.current_over_rollout()) set(t.current_over_rollout, raw.logp, raw.rollout);
     if (want.proximal_over_rollout()) set(t.proximal_over_rollout, raw.over, raw.rollout);
     if (want.current_over_proximal()) set(t.current_over_proximal, raw.logp, raw.under);

@@ -70,7 +70,7 @@ TRM_INLINE std::int64_t score_registers(Core const& core, stream_pointers<S, typ
     V const of_sequence = simd::broadcast<V>(advantage);
     wanted<Proximal> const want(core);
     token_limits<V> const limits(numbers);
-    auto const score = [&](std::int64_t k, std::int64_t tokens) __attribute__((always_inline)) {
+    auto const score = [&](std::int64_t k, std::int64_t tokens) TRM_INLINE_LAMBDA {
         auto const n = static_cast<std::size_t>(tokens);
         token<V, Proximal> t{};
         V out[Criterion::channels];
@@ -86,21 +86,20 @@ TRM_INLINE std::int64_t score_registers(Core const& core, stream_pointers<S, typ
 /// `score_steps` of criteria chosen at run time, tile by tile: what depends on the storage type reads, `score(tile, n, to)` is what
 /// depends on the criterion, and nothing is compiled for each pair of them.
 template <class V, class Core, class S>
-[[gnu::noinline]] std::int64_t score_tiles(Core const& core, stream_pointers<S, typename V::value_type> const& io,
-                                           token_run where, double advantage, call_numbers const& numbers,
-                                           function_ref<void(tile<V>&, std::int64_t, score_memory const&)> score,
-                                           score_memory const& to) noexcept {
+[[gnu::noinline]] TRM_FLATTEN std::int64_t score_tiles(
+    Core const& core, stream_pointers<S, typename V::value_type> const& io, token_run where, double advantage,
+    call_numbers const& numbers, function_ref<void(tile<V>&, std::int64_t, score_memory const&)> score,
+    score_memory const& to) noexcept {
     std::int64_t nonfinite = 0;
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         V const of_sequence = simd::broadcast<V>(advantage);
         tile<V> tokens;
         tile_reader<V, S> reader(core, io, numbers, io.token_weight != nullptr, tokens);
-        nonfinite = score_steps(
-            io, where, tile<V>::tokens, to, [&](std::int64_t k, std::int64_t n) __attribute__((always_inline)) {
-                register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
-                score(tokens, n, to.from(static_cast<std::size_t>(k)));
-                return counted;
-            });
+        nonfinite = score_steps(io, where, tile<V>::tokens, to, [&](std::int64_t k, std::int64_t n) TRM_INLINE_LAMBDA {
+            register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
+            score(tokens, n, to.from(static_cast<std::size_t>(k)));
+            return counted;
+        });
     });
     return nonfinite;
 }
@@ -113,7 +112,7 @@ std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_poin
     std::int64_t nonfinite = 0;
     auto const on_unit = [&](auto const& f) { simd::on_unit<typename Call::arch>(f); };
     if constexpr (!Call::core_type::is_static) {
-        on_unit([&]<class Unit>(Unit) __attribute__((always_inline)) {
+        on_unit([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
             using V = simd::vec<T, Unit>;
             auto const score = [&](tile<V>& t, std::int64_t n, score_memory const& at) {
                 call.core.score(criterion, t, n, at);
@@ -123,7 +122,7 @@ std::int64_t score_run(Call const& call, batch_view<S> const& batch, stream_poin
         });
     } else {
         auto const score = [&]<bool Proximal>(std::bool_constant<Proximal>) {
-            on_unit([&]<class Unit>(Unit) __attribute__((always_inline)) {
+            on_unit([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
                 using V = simd::vec<T, Unit>;
                 nonfinite = score_registers<V, Proximal>(call.core, io, where, advantage, numbers, criterion, to);
             });

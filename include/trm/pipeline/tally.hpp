@@ -66,7 +66,7 @@ struct run_work {
 template <class Core, int Capacity, class F>
 TRM_INLINE void each_slot([[maybe_unused]] int n, F&& f) noexcept {
     if constexpr (Core::is_static) {
-        unrolled<Capacity>([&](auto i) __attribute__((always_inline)) { f(i); });
+        unrolled<Capacity>([&](auto i) TRM_INLINE_LAMBDA { f(i); });
     } else {
         for (int i = 0; i < n; ++i) f(i);
     }
@@ -128,23 +128,21 @@ struct lane_tally : described_lanes<V> {
 
     TRM_INLINE void clear_sums(Core const& core, bool diagnose) noexcept {
         V const zero(typename V::value_type(0));
-        each_slot<Core, Core::sum_capacity>(core.sum_width(),
-                                            [&](int i) __attribute__((always_inline)) { sums[i] = zero; });
+        each_slot<Core, Core::sum_capacity>(core.sum_width(), [&](int i) TRM_INLINE_LAMBDA { sums[i] = zero; });
         objective = regulariser = zero;
         if (diagnose) described_lanes<V>::clear_sums();
     }
     TRM_INLINE void clear(Core const& core, bool diagnose) noexcept {
         clear_sums(core, diagnose);
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
-        each_slot<Core, Core::max_capacity>(core.max_width(),
-                                            [&](int i) __attribute__((always_inline)) { maxima[i] = lowest; });
+        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA { maxima[i] = lowest; });
         if (diagnose) this->clear_extrema();
     }
     /// `splits`: a token of a kept sequence can be rejected.
     template <bool Apply>
     TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
-        each_slot<Core, Core::sum_capacity>(
-            core.sum_width(), [&](int i) __attribute__((always_inline)) { to.sums[i] += simd::sum(sums[i]); });
+        each_slot<Core, Core::sum_capacity>(core.sum_width(),
+                                            [&](int i) TRM_INLINE_LAMBDA { to.sums[i] += simd::sum(sums[i]); });
         if constexpr (Apply) {
             to.objective += simd::sum(objective);
             if (core.has_penalties()) to.regulariser += simd::sum(regulariser);
@@ -172,7 +170,7 @@ struct lane_tally : described_lanes<V> {
     template <bool Apply>
     TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
         flush_sums<Apply>(core, to, diagnose, splits);
-        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) __attribute__((always_inline)) {
+        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA {
             to.maxima[i] = (std::max)(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
         });
         if (!Apply || !diagnose) return;

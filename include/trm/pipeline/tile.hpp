@@ -15,7 +15,7 @@ namespace detail {
 template <class V, class F>
 TRM_INLINE void on_unit_of(F const& f) noexcept {
 #if TRM_DISPATCH
-    simd::on_unit<typename V::arch>([&](auto) __attribute__((always_inline)) { f(); });
+    simd::on_unit<typename V::arch>([&](auto) TRM_INLINE_LAMBDA { f(); });
 #else
     f();
 #endif
@@ -128,8 +128,9 @@ struct tile {
         clamped[static_cast<int>(own)] = c;
         take_again(own, target_of[kind].own, behaviour_of[kind].own, c);
     }
-    [[gnu::noinline]] void take_again(ratio_kind own, T const* targets, T const* behaviours, clamp_range c) noexcept {
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+    [[gnu::noinline]] TRM_FLATTEN void take_again(ratio_kind own, T const* targets, T const* behaviours,
+                                                  clamp_range c) noexcept {
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
             stream const target{targets}, behaviour{behaviours};
             V const lower = simd::broadcast<V>(c.lower), upper = simd::broadcast<V>(c.upper);
             for (int j = 0; j < used; ++j) {
@@ -191,8 +192,7 @@ struct tile {
     }
     /// From the first register of a piece on.
     [[nodiscard]] TRM_INLINE view columns(piece const& p) const noexcept {
-        auto const from = [&](row const& r)
-                              __attribute__((always_inline)) { return stream{r.values + p.first * width}; };
+        auto const from = [&](row const& r) TRM_INLINE_LAMBDA { return stream{r.values + p.first * width}; };
         return {logp.at(p),
                 ref.at(p),
                 given.at(p),

@@ -22,7 +22,7 @@ TRM_INLINE void each_register(tile<V> const& from, typename tile<V>::piece const
     auto const columns = from.columns(p);
     auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)), p);  // once, not for every register
     int const first = p.first, n = p.end - p.first;
-    auto const one = [&](int k, auto odd) __attribute__((always_inline)) {
+    auto const one = [&](int k, auto odd) TRM_INLINE_LAMBDA {
         token<V, true> t;
         log_ratio<V> l;
         columns.load(k, t);
@@ -60,20 +60,19 @@ TRM_INLINE void each_piece(tile<V> const& of, F&& f) noexcept {
 /// Of all pieces.
 template <class V, class F>
 TRM_INLINE void each_register(tile<V> const& from, ratio_kind over, F&& f) noexcept {
-    each_piece<false>(from,
-                      [&](auto const& p, auto) __attribute__((always_inline)) { each_register(from, p, over, f); });
+    each_piece<false>(from, [&](auto const& p, auto) TRM_INLINE_LAMBDA { each_register(from, p, over, f); });
 }
 /// f(tokens, j), for what looks at no log-ratio or at several.
 template <class V, class F>
 TRM_INLINE void each_register(tile<V> const& from, F&& f) noexcept {
     each_register(from, ratio_kind::current_over_rollout,
-                  [&](auto& t, auto const&, int j) __attribute__((always_inline)) { f(t, j); });
+                  [&](auto& t, auto const&, int j) TRM_INLINE_LAMBDA { f(t, j); });
 }
 
 /// Zeros in all registers of rows.
 template <class V, class... Rows>
-[[gnu::noinline]] void clear_rows(tile<V> const& t, Rows&... rows) noexcept {
-    on_unit_of<V>([&]() __attribute__((always_inline)) {
+[[gnu::noinline]] TRM_FLATTEN void clear_rows(tile<V> const& t, Rows&... rows) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         for (int j = 0; j < t.used; ++j) (rows.set(j, V(typename V::value_type(0))), ...);
     });
 }

@@ -110,12 +110,10 @@ private:
     /// masked. `masked`: there is a loss_mask, and nothing is direct.
     enum class read_kind : std::uint8_t { common, common_described, common_masked, any, masked };
     template <read_kind Kind, bool Proximal>
-    [[gnu::noinline]] int read_registers(wanted<Proximal> const& want, std::int64_t at, int from, int end, bool direct,
-                                         V const& advantage) noexcept {
+    [[gnu::noinline]] TRM_FLATTEN int read_registers(wanted<Proximal> const& want, std::int64_t at, int from, int end,
+                                                     bool direct, V const& advantage) noexcept {
         int j = from;
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
-            j = read_each<Kind>(want, at, from, end, direct, advantage);
-        });
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA { j = read_each<Kind>(want, at, from, end, direct, advantage); });
         return j;
     }
     template <read_kind Kind, bool Proximal>
@@ -136,13 +134,13 @@ private:
         bool const keeps_advantage = is_masked || !(is_common || (direct && same_reals && io.advantage != nullptr));
         auto& tokens = to;
         /// Registers k, k + 1, ..., as many as `count` says, if there is no exception in them.
-        auto const registers = [&](int k, auto count) __attribute__((always_inline)) {
+        auto const registers = [&](int k, auto count) TRM_INLINE_LAMBDA {
             constexpr std::size_t n = decltype(count)::value;
             raw_tokens<V> raw[n];
             auto in_small = V::mask::everywhere(), in_range = in_small;
             typename V::mask selected[n];
             if (ahead) prefetch_tokens<n * V::size>(wants, streams, k * width, tile_ahead);
-            unrolled<n>([&](auto i) __attribute__((always_inline)) {
+            unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
                 if (is_common && streams.advantage == nullptr) __builtin_unreachable();
                 read_register(wants, streams, (k + i) * width, V::size, advantage, raw[i]);
                 if constexpr (is_masked) {
@@ -156,8 +154,8 @@ private:
             });
             bool const is_small = all(in_small);
             if ((describes || !is_small) && !all(in_range)) return false;
-            unrolled<n>([&](auto i) __attribute__((always_inline)) {
-                auto const ratio = [&](ratio_kind kind, V target, V behaviour) __attribute__((always_inline)) {
+            unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
+                auto const ratio = [&](ratio_kind kind, V target, V behaviour) TRM_INLINE_LAMBDA {
                     log_ratio<V> l;
                     set_log_ratio_within(l, target, behaviour, is_small);
                     tokens.store_ratio(kind, k + i, l);
@@ -184,10 +182,10 @@ private:
     }
     /// Any register, n tokens of it.
     template <bool Proximal>
-    [[gnu::noinline]] register_counts read_any(wanted<Proximal> const& want, std::int64_t at, int j, std::size_t n,
-                                               V const& advantage) noexcept {
+    [[gnu::noinline]] TRM_FLATTEN register_counts read_any(wanted<Proximal> const& want, std::int64_t at, int j,
+                                                           std::size_t n, V const& advantage) noexcept {
         register_counts counted;
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) { counted = read_one(want, at, j, n, advantage); });
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA { counted = read_one(want, at, j, n, advantage); });
         return counted;
     }
     template <bool Proximal>
@@ -222,8 +220,7 @@ private:
     template <bool Proximal>
     TRM_INLINE void connect(wanted<Proximal> const& want) noexcept {
         using source = typename tile<V>::source;
-        auto const source_of = [](auto const& own, [[maybe_unused]] auto const* from)
-                                   __attribute__((always_inline)) -> source {
+        auto const source_of = [](auto const& own, [[maybe_unused]] auto const* from) TRM_INLINE_LAMBDA -> source {
             if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*from)>, T>) return {own.values, from};
             else return {own.values, nullptr};
         };

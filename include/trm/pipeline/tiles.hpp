@@ -80,7 +80,7 @@ private:
         if (io.rejected != nullptr)
             for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
         if (splits)
-            each_piece<false>(tokens, [&, this](auto const& p, auto) __attribute__((always_inline)) {
+            each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
                 for (int j = p.first; j < p.end; ++j) counted.passing += count(tokens.keep_of(p)[j - p.first]);
             });
         auto const enter = [this](stage which, ratio_kind over) {
@@ -113,11 +113,10 @@ private:
     template <class Enter>
     void describe_all_measured(Enter const& enter) noexcept {
         enter(stage::mask, core.diagnose_over());
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
             described_lanes<V> local = lanes;
             each_register(tokens, core.diagnose_over(),
-                          [&](auto const& t, auto const& l, int)
-                              __attribute__((always_inline)) { describe_measured(t, l, local); });
+                          [&](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA { describe_measured(t, l, local); });
             static_cast<described_lanes<V>&>(lanes) = local;
         });
     }
@@ -137,8 +136,9 @@ private:
                  : write_described<Weighted, Penalised, false>(at, end, now);
     }
     template <bool Weighted, bool Penalised, bool Described>
-    [[gnu::noinline]] void write_described(std::int64_t first, std::int64_t end, run_registers<V> const& now) noexcept {
-        on_unit_of<V>([&, this]() __attribute__((always_inline)) {
+    [[gnu::noinline]] TRM_FLATTEN void write_described(std::int64_t first, std::int64_t end,
+                                                       run_registers<V> const& now) noexcept {
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
             write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient(),
                                                            core.folds_weight(), core.moves_rejected()};
             V objective = lanes.objective, regulariser = lanes.regulariser;
@@ -148,7 +148,7 @@ private:
             run_registers<V> const run = now;
             [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
-            auto const step = [&, stop = end](auto const& t, auto const& l, int) __attribute__((always_inline)) {
+            auto const step = [&, stop = end](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA {
                 std::size_t const n = lanes_at(at, stop);
                 V const factor = Weighted ? token_factor(streams, at, n, t) : t.advantage;
                 if constexpr (Described) {  // before anything is written: an output may be the memory of an input
@@ -180,7 +180,7 @@ private:
 template <class A, class Core, class S, class T>
 void run_tiles(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool apply,
                run_work<Core>* work, int runs) noexcept {
-    simd::on_unit<A>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         tile_pass<simd::vec<T, Unit>, Core, S> pass(core, io, call, apply);
         for (int i = 0; i < runs; ++i) pass.run(work[i]);
     });

@@ -46,7 +46,7 @@ struct advantage_signed {
     TRM_INLINE typename V::mask test(token<V, P> const& t) const noexcept {
         V const nought(typename V::value_type(0));
         V const d = divergence_of(divergence, t), x = ratio_of(divergence, t).value;
-        auto const inside = [&](band const& b) __attribute__((always_inline)) {
+        auto const inside = [&](band const& b) TRM_INLINE_LAMBDA {
             return (simd::broadcast<V>(b.lower) <= d) & (d <= simd::broadcast<V>(b.upper));
         };
         auto const up = (t.advantage > nought) & (x > nought);

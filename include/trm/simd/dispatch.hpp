@@ -14,7 +14,7 @@
 /// \file
 /// Kernels on the unit of the CPU. A kernel is written once, over `vec<T, A>`, and handed to `on_unit` as a function of A; with
 /// default flags it is compiled for every unit of x86 and entered through a function that has the unit's instructions. It runs
-/// at their speed as far as it is inlined there (`TRM_INLINE`, always_inline for lambdas). What stays outside, such as a
+/// at their speed as far as it is inlined there (`TRM_INLINE`, `TRM_INLINE_LAMBDA`). What stays outside, such as a
 /// user's functor that the compiler does not inline, is compiled for the flags: slow, but right.
 ///
 /// The environment variable TRM_CPU = baseline, v3 or v4 sets the unit of the program, read once.
@@ -82,18 +82,18 @@ TRM_INLINE decltype(auto) with_unit_of_cpu(F const& f) noexcept {
 }
 
 template <class F>
-[[gnu::noinline]] TRM_TARGET_AVX2 void enter(F const& f, avx2 unit) noexcept {
+[[gnu::noinline]] TRM_FLATTEN TRM_TARGET_AVX2 void enter(F const& f, avx2 unit) noexcept {
     f(unit);
 }
 template <class F>
-[[gnu::noinline]] TRM_TARGET_AVX512 void enter(F const& f, avx512 unit) noexcept {
+[[gnu::noinline]] TRM_FLATTEN TRM_TARGET_AVX512 void enter(F const& f, avx512 unit) noexcept {
     f(unit);
 }
 
 #endif
 
 template <class F, class A>
-[[gnu::noinline]] void enter(F const& f, A unit) noexcept {
+[[gnu::noinline]] TRM_FLATTEN void enter(F const& f, A unit) noexcept {
     f(unit);
 }
 
@@ -109,13 +109,13 @@ struct best_of_cpu {
 #endif
 };
 
-/// f(unit) in a function of its own that has the instructions of A; f is an always_inline lambda that throws nothing.
+/// f(unit) in a function of its own that has the instructions of A; f is a TRM_INLINE_LAMBDA that throws nothing.
 /// `best_of_cpu` becomes the unit of the CPU here.
 template <class A, class F>
 TRM_INLINE void on_unit(F const& f) noexcept {
 #if TRM_DISPATCH
     if constexpr (std::is_same_v<A, best_of_cpu>)
-        return detail::with_unit_of_cpu([&](auto unit) __attribute__((always_inline)) { detail::enter(f, unit); });
+        return detail::with_unit_of_cpu([&](auto unit) TRM_INLINE_LAMBDA { detail::enter(f, unit); });
     else
 #endif
         detail::enter(f, A{});

@@ -111,19 +111,19 @@ TRM_INLINE typename V::mask mask_of(std::size_t n, F const& f) noexcept {
 }
 template <class V>
 TRM_INLINE typename V::mask load_mask_n(std::uint8_t const* bytes, std::size_t n) noexcept {
-    return mask_of<V>(n, [bytes](std::size_t i) __attribute__((always_inline)) { return bytes[i] != 0; });
+    return mask_of<V>(n, [bytes](std::size_t i) TRM_INLINE_LAMBDA { return bytes[i] != 0; });
 }
 /// True in the lanes i < n whose number is zero.
 template <class V>
 TRM_INLINE typename V::mask load_zeros(std::uint16_t const* from, std::size_t n) noexcept {
-    return mask_of<V>(n, [from](std::size_t i) __attribute__((always_inline)) { return from[i] == 0; });
+    return mask_of<V>(n, [from](std::size_t i) TRM_INLINE_LAMBDA { return from[i] == 0; });
 }
 /// True in the first n lanes.
 template <class V>
 TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
     typename V::mask m;
     if constexpr (requires { V::backend::first_n(m.r, n); }) V::backend::first_n(m.r, n);
-    else m = mask_of<V>(n, [](std::size_t) __attribute__((always_inline)) { return true; });
+    else m = mask_of<V>(n, [](std::size_t) TRM_INLINE_LAMBDA { return true; });
     return m;
 }
 
@@ -174,12 +174,12 @@ TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t
     if (!TRM_DISPATCH || n < 256) return detail::count_nonzero_in<compiled_arch>(bytes, n);
     std::int64_t total = 0;
     on_unit<default_arch>([&]<class Unit>(Unit)
-                              __attribute__((always_inline)) { total = detail::count_nonzero_in<Unit>(bytes, n); });
+                              TRM_INLINE_LAMBDA { total = detail::count_nonzero_in<Unit>(bytes, n); });
     return total;
 }
 
 /// Ask for the cache line `bytes` after an address, which will be read soon. Only a hint; any address is allowed.
-TRM_INLINE void prefetch(void const* address, std::size_t bytes) noexcept {
+TRM_ALWAYS_INLINE inline void prefetch(void const* address, std::size_t bytes) noexcept {
     __builtin_prefetch(reinterpret_cast<void const*>(reinterpret_cast<std::uintptr_t>(address) + bytes), 0, 3);
 }
 

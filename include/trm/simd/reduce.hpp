@@ -46,14 +46,13 @@ TRM_INLINE double sum(vec<T, A> v) noexcept {
     using wide = detail::lanes<double, vec<T, A>::size>;
     return detail::fold<double, vec<T, A>::size>(
         __builtin_convertvector(__builtin_bit_cast(typename vec<T, A>::lanes, v.r), wide),
-        [](auto& a, auto const& b) __attribute__((always_inline)) { a = a + b; });
+        [](auto& a, auto const& b) TRM_INLINE_LAMBDA { a = a + b; });
 }
 /// Largest lane; lanes must not be NaN.
 template <class T, class A>
 TRM_INLINE T reduce_max(vec<T, A> v) noexcept {
     return detail::fold<T, vec<T, A>::size>(__builtin_bit_cast(typename vec<T, A>::lanes, v.r),
-                                            [](auto& a, auto const& b)
-                                                __attribute__((always_inline)) { a = a > b ? a : b; });
+                                            [](auto& a, auto const& b) TRM_INLINE_LAMBDA { a = a > b ? a : b; });
 }
 
 }  // namespace simd

@@ -90,7 +90,7 @@ struct centered_row {
         double total = 0;
         V chain(T(0));
         int links = 0;
-        each(x, x_mask, y, y_mask, n, [&](std::int64_t, std::size_t, parts const& k) __attribute__((always_inline)) {
+        each(x, x_mask, y, y_mask, n, [&](std::int64_t, std::size_t, parts const& k) TRM_INLINE_LAMBDA {
             chain = chain + k.m;
             if (++links < 16) return;
             total += simd::sum(chain);
@@ -104,12 +104,11 @@ struct centered_row {
     TRM_INLINE void write(S1 const* x, optional_mask x_mask, S2 const* y, optional_mask y_mask, std::int64_t n,
                           double of_p, double of_m, O* d, bool add) const noexcept {
         V const up_p = simd::broadcast<V>(-of_p / temperature), up_m = simd::broadcast<V>(of_m / temperature);
-        each(x, x_mask, y, y_mask, n,
-             [&](std::int64_t i, std::size_t count, parts const& k) __attribute__((always_inline)) {
-                 V g = fma(k.m, up_m, k.p * up_p);
-                 if (add) g = g + simd::load_n<V>(d + i, count);
-                 count == V::size ? simd::store_as(d + i, g) : simd::store_as_n(d + i, g, count);
-             });
+        each(x, x_mask, y, y_mask, n, [&](std::int64_t i, std::size_t count, parts const& k) TRM_INLINE_LAMBDA {
+            V g = fma(k.m, up_m, k.p * up_p);
+            if (add) g = g + simd::load_n<V>(d + i, count);
+            count == V::size ? simd::store_as(d + i, g) : simd::store_as_n(d + i, g, count);
+        });
     }
 
 private:

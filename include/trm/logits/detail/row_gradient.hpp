@@ -66,7 +66,7 @@ template <bool Entropy, bool Accumulate, bool Stream, class V, class S, class O,
 TRM_INLINE void write_row_in(row_coefficients<V> const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
     constexpr std::int64_t w = static_cast<std::int64_t>(V::size);
     constexpr int unroll = 4;
-    auto const part = [&](std::int64_t i, std::int64_t count) __attribute__((always_inline)) {
+    auto const part = [&](std::int64_t i, std::int64_t count) TRM_INLINE_LAMBDA {
         auto const k = static_cast<std::size_t>(count);
         V y[] = {mask.apply_n(simd::load_n<V>(x + i, k), i, k)};
         g.template at<Entropy>(y);
@@ -99,7 +99,7 @@ TRM_INLINE void write_row_in(row_coefficients<V> const& g, S const* x, O* d, std
 /// `V`: simd::registers.
 template <bool Entropy, bool Accumulate, bool Stream, class V, class S, class O, class M>
 void write_row(row_gradient const& g, S const* x, O* d, std::int64_t n, M mask) noexcept {
-    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         row_coefficients<typename V::template on<Unit>> const folded(g);
         write_row_in<Entropy, Accumulate, Stream>(folded, x, d, n, mask);
     });

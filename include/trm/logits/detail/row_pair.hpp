@@ -82,7 +82,7 @@ struct pair_sums {
         double const dd = static_cast<double>(d), sd = static_cast<double>(sign) * dd;
         double const df = first || dd < -1000.0 ? 0.0 : simd::exp2(simd::vec<double, simd::scalar>(dd)).r;
         V const shift(sign * d);
-        auto const move = [&](V& own_diff, V& own_sum, V& other_diff, V other_sum) __attribute__((always_inline)) {
+        auto const move = [&](V& own_diff, V& own_sum, V& other_diff, V other_sum) TRM_INLINE_LAMBDA {
             own_diff = f * fma(shift, own_sum, own_diff);
             own_sum = f * own_sum;
             other_diff = fma(shift, other_sum, other_diff);
@@ -173,7 +173,7 @@ template <class V, class S1, class S2, class M1, class M2>
 [[nodiscard]] divergence_partial sum_pair(S1 const* x, double x_temperature, M1 x_mask, S2 const* y,
                                           double y_temperature, M2 y_mask, std::int64_t n) noexcept {
     divergence_partial out;
-    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         out = sum_pair_in<typename V::template on<Unit>>(x, x_temperature, x_mask, y, y_temperature, y_mask, n);
     });
     return out;
@@ -202,7 +202,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
         std::int64_t const stop = n - i < per_flush ? n : i + per_flush;
         while (i < stop) {  // a chain, see row_sum.hpp
             V cx[2] = {V(T(0)), V(T(0))}, cy[2] = {V(T(0)), V(T(0))}, ct[2] = {V(T(0)), V(T(0))};
-            auto const add = [&](V a, V b, int lane) __attribute__((always_inline)) {
+            auto const add = [&](V a, V b, int lane) TRM_INLINE_LAMBDA {
                 V const tx = wide_exponent(bx, a), ty = wide_exponent(by, b);
                 V const p = exp2_wide(tx), q = exp2_wide(ty);
                 if constexpr (Kl) {
@@ -242,7 +242,7 @@ template <bool Kl, class V, class S1, class S2, class M1, class M2>
 [[nodiscard]] normalised_sums sum_normalised(S1 const* x, double x_temperature, double x_lse, M1 x_mask, S2 const* y,
                                              double y_temperature, double y_lse, M2 y_mask, std::int64_t n) noexcept {
     normalised_sums out;
-    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         out = sum_normalised_in<Kl, typename V::template on<Unit>>(x, x_temperature, x_lse, x_mask, y, y_temperature,
                                                                    y_lse, y_mask, n);
     });

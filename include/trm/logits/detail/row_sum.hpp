@@ -223,7 +223,7 @@ template <class V, bool Entropy, class S, class M>
 template <class V, bool Entropy, class S, class M>
 [[nodiscard]] logits_partial sum_row(S const* x, std::int64_t n, double temperature, M mask) noexcept {
     logits_partial p;
-    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) __attribute__((always_inline)) {
+    simd::on_unit<typename V::arch>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         p = sum_row_in<typename V::template on<Unit>, Entropy>(x, n, temperature, mask);
     });
     return p;
