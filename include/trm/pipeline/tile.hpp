@@ -11,7 +11,7 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// f with the instructions of the vector unit of V: every loop over a tile, each in a function of its own.
+/// f with the instructions of the vector unit of V: every loop over a tile, each in a function of its own, which is TRM_FLATTEN.
 template <class V, class F>
 TRM_INLINE void on_unit_of(F const& f) noexcept {
 #if TRM_DISPATCH
