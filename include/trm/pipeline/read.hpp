@@ -2,7 +2,7 @@
 #pragma once
 
 #include <trm/pipeline/call.hpp>
-#include <trm/pipeline/streams.hpp>
+#include <trm/pipeline/wanted.hpp>
 #include <trm/policy/divergence.hpp>
 #include <trm/simd/dispatch.hpp>
 
@@ -22,50 +22,6 @@ struct raw_tokens {
     V over, under;  ///< the proximal policy above the rollout policy, and below the current
 };
 
-/// Which log-ratios a loss looks at, and the streams that it reads. Without proximal_logp there is one log-ratio.
-template <bool Proximal>
-struct wanted {
-    bool ref, given, advantage, marks;
-    bool factor;  ///< do the surrogate's sums over a sequence include the batch's token_weights?
-    bool of_kind[3];  ///< by ratio_kind, if Proximal
-
-    /// By the policies of a loss and the log-ratio of its diagnostics.
-    template <class Core>
-    TRM_INLINE explicit wanted(Core const& core) noexcept
-        : ref((core.needs() & need::ref_logp) != 0),
-          given((core.needs() & need::given) != 0),
-          advantage((core.needs() & need::advantage) != 0),
-          marks((core.needs() & need::marks) != 0),
-          factor(core.shares_gradient() || core.folds_weight()),
-          of_kind{true, false, false} {
-        if (Proximal)
-            for (unsigned kind = 0; kind < 3; ++kind) {
-                unsigned asking = need::ratio(static_cast<ratio_kind>(kind));
-                if (kind == 2) asking |= need::ratio(ratio_kind::surrogate);
-                if (kind == 1) asking |= need::ratio(ratio_kind::correction);
-                of_kind[kind] = ((core.needs() | need::ratio(core.diagnose_over())) & asking) != 0;
-            }
-    }
-    [[nodiscard]] TRM_INLINE bool current_over_rollout() const noexcept { return !Proximal || of_kind[0]; }
-    [[nodiscard]] TRM_INLINE bool proximal_over_rollout() const noexcept { return Proximal && of_kind[1]; }
-    [[nodiscard]] TRM_INLINE bool current_over_proximal() const noexcept { return Proximal && of_kind[2]; }
-};
-
-/// The streams that are wanted and loss_mask, from a token on.
-template <bool Proximal, class S, class T>
-[[nodiscard]] TRM_INLINE stream_pointers<S, T> streams_at(wanted<Proximal> const& want, stream_pointers<S, T> const& io,
-                                                          std::int64_t at) noexcept {
-    stream_pointers<S, T> streams;
-    streams.logp = io.logp + at;
-    streams.rollout = io.rollout + at;
-    if (Proximal) streams.proximal = io.proximal + at;
-    if (want.ref) streams.ref = io.ref + at;
-    if (want.given) streams.given = io.given + at;
-    if (io.advantage != nullptr) streams.advantage = io.advantage + at;
-    if (io.mask != nullptr) streams.mask = io.mask + at;
-    return streams;
-}
-
 /// Reads n tokens from `at` on (n <= V::size); zeros in the other lanes. `advantage`: of the sequence, where there is none
 /// per token.
 template <class V, bool Proximal, class S>
@@ -83,23 +39,6 @@ TRM_INLINE void read_register(wanted<Proximal> const& want, stream_pointers<S, t
     raw.ref = want.ref ? read(io.ref) : zero;
     raw.given = want.given ? read(io.given) : zero;
     raw.advantage = want.advantage && io.advantage != nullptr ? read(io.advantage) : advantage;
-}
-
-/// Asks for the streams `ahead` bytes after token `at`, n tokens of them: the hardware's own prefetching stops at every
-/// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
-inline constexpr std::size_t prefetch_ahead = 384;
-template <std::size_t n, bool Proximal, class S, class T>
-TRM_ALWAYS_INLINE inline void prefetch_tokens(wanted<Proximal> const& want, stream_pointers<S, T> const& io,
-                                              std::int64_t at, std::size_t ahead) noexcept {
-    auto const ask = [&](auto const* from) TRM_ALWAYS_INLINE {
-        for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch(from + at, ahead + i);
-    };
-    ask(io.logp);
-    ask(io.rollout);
-    if (Proximal && io.proximal != nullptr) ask(io.proximal);
-    if (want.ref) ask(io.ref);
-    if (want.given) ask(io.given);
-    if (want.advantage && io.advantage != nullptr) ask(io.advantage);
 }
 
 /// At least |x| of every log-ratio wanted, and not a number if anything that the loss reads is not finite.

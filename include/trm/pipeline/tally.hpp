@@ -84,7 +84,7 @@ template <class V>
 struct described_lanes {
     /// The sums of the squares that add_squares takes in double.
     double wide_r_squared = 0,
-           wide_weight_squared = 0;  // set, as g++ 12 takes them for read where nobody looks at them
+           wide_weight_squared = 0;  // set, or g++ 12 warns of reading them unset
     V x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
     V positive, negative, clipped_positive, clipped_negative;
     V max_x, min_x, max_weight;
