@@ -256,12 +256,9 @@ private:
                 f(std::get<index>(penalties));
         });
     }
-    struct slot {
-        int sum, max;
-    };
     /// Where the statistics of criterion i start.
-    static constexpr std::array<slot, sizeof...(Ms) + 1> places = [] {
-        std::array<slot, sizeof...(Ms) + 1> s{};
+    static constexpr std::array<statistics_place, sizeof...(Ms) + 1> places = [] {
+        std::array<statistics_place, sizeof...(Ms) + 1> s{};
         int const sums[] = {Ms::sums..., 0}, maxima[] = {Ms::maxima..., 0};
         for (std::size_t i = 0; i < sizeof...(Ms); ++i) s[i + 1] = {s[i].sum + sums[i], s[i].max + maxima[i]};
         return s;

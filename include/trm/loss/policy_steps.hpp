@@ -8,7 +8,7 @@
 
 /// \file
 /// What one policy does in a pass, the same for policies chosen at compile time (`composition`) and at run time
-/// (`dynamic_composition` of any_loss.hpp).
+/// (`run_time_composition`).
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -17,6 +17,11 @@ namespace detail {
 struct sequence_verdict {
     bool keep = true;
     std::uint16_t reasons = 0;
+};
+
+/// Which of the sums and maxima of a loss are a criterion's: the first of each.
+struct statistics_place {
+    int sum = 0, max = 0;
 };
 
 template <class S>

@@ -26,8 +26,8 @@ public:
     using base::has_penalties;
 
     /// Token criteria decide `keep` and, if asked for, `reasons`; sequence criteria add to their statistics.
-    template <class V>
-    void measure(tile<V>& t, bool reasons, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
+    template <class V, class Lanes, class Counts>
+    void measure(tile<V>& t, bool reasons, Lanes* lanes, Counts* counted) const noexcept {
         if (reasons) clear_rows(t, t.reasons);
         for (int i = 0; i < criteria_; ++i)
             visit_taken(
@@ -35,36 +35,36 @@ public:
                     requires(!selects<M> && !measures_passing<M>)
                 {
                     if constexpr (M::is_sequence) {
-                        measure_tile(m, t, sums + this->places[i].sum, maxima + this->places[i].max);
+                        measure_tile(m, t, lanes, this->places[i]);
                     } else {
-                        rejected[i] += test_tile(m, i, reasons, t);
+                        test_tile(m, i, reasons, t, counted);
                     }
                 },
                 spec->mask[static_cast<std::size_t>(i)]);
     }
     /// What is taken over the sequence once `keep` is final. `enter(stage, over)` is told which log-ratio a stage looks at.
-    template <class V, class Enter>
-    void measure_passing(tile<V>& t, V* sums, V* maxima, clamp_range of_penalties, Enter const& enter) const noexcept {
+    template <class V, class Lanes, class Enter>
+    void measure_passing(tile<V>& t, Lanes* lanes, clamp_range of_penalties, Enter const& enter) const noexcept {
         if (!late_) return;
         for (int i = 0; i < criteria_; ++i)
             visit_taken([&]<class M>(M const& m) -> void
                             requires measures_passing<M>
-                        { measure_tile(m, t, sums + this->places[i].sum, maxima + this->places[i].max); },
+                        { measure_tile(m, t, lanes, this->places[i]); },
                         spec->mask[static_cast<std::size_t>(i)]);
         if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
         std::visit(
             [&](auto const& w) {
-                measure_weight(w, spec->weight.over, shares_gradient_ || this->folds_weight_, t, sums + weight_slot);
+                measure_weight(w, spec->weight.over, shares_gradient_ || this->folds_weight_, t, lanes, weight_slot);
             },
             spec->weight.policy);
         enter_surrogate(enter);
         visit_taken([&]<class P>(P const& p) -> void
                         requires(sequence_sums_of<P> > 0)
-                    { measure_surrogate(p, spec->surrogate.over, t, sums + surrogate_slot); },
+                    { measure_surrogate(p, spec->surrogate.over, t, lanes, surrogate_slot); },
                     spec->surrogate.policy);
         this->each_sequence_penalty([&](auto const& p) {
             enter(stage::penalty, p.over);
-            measure_penalty(p, t, of_penalties, sums + this->penalty_slot);
+            measure_penalty(p, t, of_penalties, lanes, this->penalty_slot);
         });
     }
     template <class Enter>
@@ -93,10 +93,10 @@ public:
                 },
                 any);
     }
-    /// The surrogate alone, of a tile without exceptions but by loss_mask: `write` has its terms.
+    /// The surrogate alone, of a tile without exceptions but by loss_mask: `write` has its terms. `constants`: of each run.
     template <class V, class Write>
-    void apply_plain(tile<V> const& t, decision const& decided, Write const& write) const noexcept {
-        std::visit([&](auto const& s) { apply_surrogate_plain(s, spec->surrogate.over, t, decided.constants, write); },
+    void apply_plain(tile<V> const& t, sequence_constants const* constants, Write const& write) const noexcept {
+        std::visit([&](auto const& s) { apply_surrogate_plain(s, spec->surrogate.over, t, constants, write); },
                    spec->surrogate.policy);
     }
     template <class V>

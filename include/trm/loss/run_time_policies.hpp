@@ -228,10 +228,7 @@ protected:
                         any);
     }
     Spec const* spec;
-    struct slot {
-        int sum = 0, max = 0;
-    };
-    slot places[max_criteria] = {};
+    statistics_place places[max_criteria] = {};
     int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0, penalty_slot = 0;
     unsigned needs_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;

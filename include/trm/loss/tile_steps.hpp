@@ -7,7 +7,8 @@
 #include <trm/pipeline/tile_loops.hpp>
 
 /// \file
-/// What one policy does with a tile of tokens: the loops of losses chosen at run time.
+/// What one policy does with a tile of tokens: the loops of losses chosen at run time. Sums are those of the run that a piece
+/// belongs to: `lanes` and `counted` have one of each for every run of the tile.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -68,14 +69,13 @@ TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, log
         k.divergence = t.divergence[j];
     }
 }
-template <class M, class V>
-[[nodiscard]] int test_tile(M const& criterion, int bit, bool reasons, tile<V>& t) noexcept {
-    int rejected = 0;
+template <class M, class V, class Counts>
+void test_tile(M const& criterion, int bit, bool reasons, tile<V>& t, Counts* counted) noexcept {
     with_divergence(
         criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) TRM_FLATTEN {
             on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-                int failed = 0;
                 each_piece<Tells>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
+                    int failed = 0;
                     each_register<decltype(clean)::value>(t, p, kind_looked_at(criterion),
                                                           [&, policy = criterion, number = bit, writes = reasons](
                                                               auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
@@ -84,30 +84,31 @@ template <class M, class V>
                                                               t.keep[j] = k.keep;
                                                               if (writes) t.reasons.set(j, k.reasons);
                                                           });
+                    counted[p.run].rejected[bit] += failed;
                 });
-                rejected = failed;
                 t.tested = true;
             });
         });
-    return rejected;
 }
-template <class M, class V>
-void measure_tile(M const& criterion, tile<V>& t, V* sums, V* maxima) noexcept {
+/// `place`: of the criterion's first sum and first maximum.
+template <class M, class V, class Lanes>
+void measure_tile(M const& criterion, tile<V>& t, Lanes* lanes, statistics_place place) noexcept {
     with_divergence(
         criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) TRM_FLATTEN {
             on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-                V s = *sums, even = *maxima, odd = even;  // two maxima: neither waits for the other
                 each_piece<Tells>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
                     constexpr bool is_clean = decltype(clean)::value;
+                    V &sum = lanes[p.run].sums[place.sum], &max = lanes[p.run].maxima[place.max];
+                    V s = sum, even = max, odd = even;  // two maxima: neither waits for the other
                     each_register<is_clean, is_clean>(
                         t, p, kind_looked_at(criterion),
                         [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd) TRM_INLINE_LAMBDA {
                             take_divergence<D>(policy, t, j, l, k);
                             policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
                         });
+                    if constexpr (M::sums > 0) sum = s;
+                    if constexpr (M::maxima > 0) max = (simd::max)(even, odd);
                 });
-                if constexpr (M::sums > 0) *sums = s;
-                if constexpr (M::maxima > 0) *maxima = (simd::max)(even, odd);
             });
         });
 }
@@ -126,45 +127,53 @@ template <class M, class V>
         });
     });
 }
-/// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token.
-template <class W, class V>
-TRM_FLATTEN void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, V* total) noexcept {
+/// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token. `slot`: of
+/// the sum in every run's lanes.
+template <class W, class V, class Lanes>
+TRM_FLATTEN void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, Lanes* lanes, int slot) noexcept {
     if (weight_sums<W> == 0 && !shared) return;
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-        if constexpr (weight_sums<W> > 0) {
-            V sum = *total;
-            each_register(t, over, [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA {
-                sum = sum + measured_weight(w, k, l);
+        if constexpr (weight_sums<W> > 0)
+            each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+                V sum = lanes[p.run].sums[slot];
+                each_register(t, p, over, [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA {
+                    sum = sum + measured_weight(w, k, l);
+                });
+                lanes[p.run].sums[slot] = sum;
             });
-            *total = sum;
-        }
         if (shared)
             each_register(t, over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
                 t.weight.set(j, simd::pin(token_part(w, l) * k.factor));
             });
     });
 }
-template <class S, class V>
-TRM_FLATTEN void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, V* sums) noexcept {
-    constexpr int width = sequence_sums_of<S>;
-    if constexpr (width > 0)
+/// measure(tokens, log-ratio, sums) adds the registers of a tile to `Width` sums of their run, from `slot` on.
+template <int Width, class V, class Lanes, class F>
+TRM_INLINE void add_sums(tile<V> const& t, ratio_kind over, Lanes* lanes, int slot, F const& measure) noexcept {
+    each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+        V local[static_cast<std::size_t>(Width)];
+        for (int k = 0; k < Width; ++k) local[k] = lanes[p.run].sums[slot + k];
+        each_register(t, p, over, [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA { measure(k, l, local); });
+        for (int k = 0; k < Width; ++k) lanes[p.run].sums[slot + k] = local[k];
+    });
+}
+template <class S, class V, class Lanes>
+TRM_FLATTEN void measure_surrogate(S const& s, ratio_kind over, tile<V> const& t, Lanes* lanes, int slot) noexcept {
+    if constexpr (sequence_sums_of<S> > 0)
         on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-            V local[static_cast<std::size_t>(width)];
-            for (int k = 0; k < width; ++k) local[k] = sums[k];
-            each_register(t, over,
-                          [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA { s.measure(k, l, local); });
-            for (int k = 0; k < width; ++k) sums[k] = local[k];
+            add_sums<sequence_sums_of<S>>(t, over, lanes, slot,
+                                          [&](auto const& k, auto const& l, V* sums)
+                                              TRM_INLINE_LAMBDA { s.measure(k, l, sums); });
         });
 }
-template <class Penalty, class V>
+template <class Penalty, class V, class Lanes>
 [[gnu::noinline]] TRM_FLATTEN void measure_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c,
-                                                   V* sums) noexcept {
+                                                   Lanes* lanes, int slot) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         penalty_clamp<V> const clamp(c);
-        V local[3] = {sums[0], sums[1], sums[2]};
-        each_register(t,
-                      [&, p = policy](auto const& k, int) TRM_INLINE_LAMBDA { p.measure(k, k[p.over], clamp, local); });
-        for (int k = 0; k < 3; ++k) sums[k] = local[k];
+        add_sums<3>(t, ratio_kind::current_over_rollout, lanes, slot,
+                    [&, p = policy](auto const& k, auto const&, V* sums)
+                        TRM_INLINE_LAMBDA { p.measure(k, k[p.over], clamp, sums); });
     });
 }
 template <class W, class V>
@@ -211,10 +220,10 @@ template <class P, class V>
         });
     });
 }
-/// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms.
+/// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms. `constants`: of each run.
 template <class P, class V, class Write>
 [[gnu::noinline]] TRM_FLATTEN void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
-                                                         sequence_constants const& constants,
+                                                         sequence_constants const* constants,
                                                          Write const& write) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         alignas(64) typename V::value_type room[V::size];
@@ -222,12 +231,13 @@ template <class P, class V, class Write>
             constexpr bool is_clean = decltype(clean)::value || !Write::looks_at_active;
             typename Write::place here;
             write.begin(p, room, here);
-            each_register<is_clean>(
-                t, p, over, [&, s = policy, c = constants, writes = write](auto& k, auto& l, int j) TRM_INLINE_LAMBDA {
-                    if constexpr (!is_clean) say_unclamped(k, l);
-                    set_terms(s, k, l, c);
-                    writes(k, l, j, here);
-                });
+            each_register<is_clean>(t, p, over,
+                                    [&, s = policy, c = constants[p.run], writes = write](auto& k, auto& l, int j)
+                                        TRM_INLINE_LAMBDA {
+                                            if constexpr (!is_clean) say_unclamped(k, l);
+                                            set_terms(s, k, l, c);
+                                            writes(k, l, j, here);
+                                        });
             write.end(p, room, here);
         });
     });

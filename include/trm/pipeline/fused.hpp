@@ -51,6 +51,7 @@ public:
     /// Sums and outputs of one run.
     TRM_INLINE void run(run_work<Core>& work) noexcept {
         lane_tally<V, Core> lanes;  // locals, so that the compiler may keep them in registers
+        lanes.wide_r_squared = lanes.wide_weight_squared = 0;  // or g++ 12 warns of reading them unset
         token_counts<Core> counted{};
         run_registers<V> now(work.decided, work.advantage, widest);
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();

@@ -83,8 +83,7 @@ inline constexpr double squares_fit = 40;
 template <class V>
 struct described_lanes {
     /// The sums of the squares that add_squares takes in double.
-    double wide_r_squared = 0,
-           wide_weight_squared = 0;  // set, or g++ 12 warns of reading them unset
+    double wide_r_squared, wide_weight_squared;
     V x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
     V positive, negative, clipped_positive, clipped_negative;
     V max_x, min_x, max_weight;

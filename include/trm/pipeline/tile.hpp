@@ -30,6 +30,7 @@ struct tile {
     static constexpr std::size_t registers = V::size * sizeof(T) < 64 ? 64 : 32;
     static constexpr auto width = static_cast<std::int64_t>(V::size);
     static constexpr auto tokens = static_cast<std::int64_t>(registers * V::size);
+    static constexpr int most_runs = 16;
 
     struct row {
         alignas(64) T values[registers * V::size];
@@ -48,6 +49,7 @@ struct tile {
 
     /// Registers one after another, of one run. Part of a register is a piece of its own.
     struct piece {
+        int run;  ///< which of those that the tile has
         int first, end;
         int part;  ///< tokens of a piece that is part of a register, else 0
         std::int64_t token;  ///< the first
@@ -64,7 +66,7 @@ struct tile {
 
     int used;  ///< registers
     int pieces;
-    piece piece_of[2];
+    piece piece_of[2 * most_runs];
     bool in_range;  ///< no token is an exception but by loss_mask: the others are active, and no clamp acts
     source logp, ref, given, advantage;
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;
@@ -86,14 +88,19 @@ struct tile {
         if constexpr (V::is_scalar)  // a bool must hold a value, even one that nobody looks at
             for (auto* masks : {allowed, marked, clipped}) std::fill_n(masks, registers, !mask::everywhere());
     }
-    /// What has been read: `whole` registers from token `at` on, and `part` tokens of one more. (Inlined as all that runs for each
-    /// tile: without the instructions of its unit it is slow beside it.)
-    TRM_INLINE void set_pieces(std::int64_t at, int whole, int part, bool clean, bool direct) noexcept {
-        pieces = 0;
-        if (whole > 0) piece_of[pieces++] = {0, whole, 0, at, direct && clean, clean};
-        if (part > 0) piece_of[pieces++] = {whole, whole + 1, part, at + whole * width, false, false};
-        used = whole + (part > 0);
+    /// Nothing is in it.
+    TRM_INLINE void clear() noexcept {
+        used = pieces = 0;
         tested = false;
+    }
+    /// Tokens [at, at + size) of a run are to be read behind what there is. (Inlined as all that runs for each tile: without the
+    /// instructions of its unit it is slow beside it.)
+    TRM_INLINE void add_pieces(int run, std::int64_t at, std::int64_t size) noexcept {
+        auto const whole = static_cast<int>(size / width), part = static_cast<int>(size % width);
+        if (whole > 0) piece_of[pieces++] = {run, used, used + whole, 0, at, false, false};
+        used += whole;
+        if (part > 0) piece_of[pieces++] = {run, used, used + 1, part, at + whole * width, false, false};
+        used += part > 0;
     }
     /// Once a register has an exception other than by loss_mask: those that have none say so. `by_mask`: active and keep do.
     void begin_exceptions(bool by_mask) noexcept {

@@ -24,6 +24,7 @@ class tile_reader {
     stream_pointers<S, T> const io;
     token_limits<V> const limits;
     bool const checks_all, describe;
+    bool selects_all = true;  ///< loss_mask is 1 in all that has been added
     tile<V>& to;
 
 public:
@@ -40,84 +41,125 @@ public:
         io.proximal != nullptr ? connect(want_three) : connect(want_two);
     }
 
-    /// Reads [at, end), at most a tile, and says how many tokens count.
-    [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V advantage) noexcept {
-        return io.proximal != nullptr ? read_as(want_three, at, end, advantage) : read_as(want_two, at, end, advantage);
+    /// Reads [at, end) of a run, at most a tile, and says how many tokens count.
+    [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V const& advantage) noexcept {
+        begin();
+        add(0, at, end);
+        return read(&advantage);
+    }
+    /// Several runs: begin(), add() for each, read(), with the advantages of each, where there is none per token. If one has an
+    /// exception other than by loss_mask, the tile is worth nothing, and says so: `in_range`.
+    TRM_INLINE void begin() noexcept {
+        to.clear();
+        selects_all = true;
+    }
+    TRM_INLINE void add(int run, std::int64_t at, std::int64_t end) noexcept {
+        to.add_pieces(run, at, end - at);
+        if (io.mask != nullptr)
+            selects_all = selects_all && std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
+    }
+    TRM_INLINE register_counts read(V const* advantages) noexcept {
+        return io.proximal != nullptr ? read_as(want_three, advantages) : read_as(want_two, advantages);
+    }
+    /// Tokens of a piece that count, once it has been read in range.
+    [[nodiscard]] TRM_INLINE int count_of(typename tile<V>::piece const& p) const noexcept {
+        if (selects_all) return p.part > 0 ? p.part : (p.end - p.first) * width;
+        int n = 0;
+        for (int j = p.first; j < p.end; ++j) n += count(to.active[j]);
+        return n;
     }
 
 private:
+    using piece = typename tile<V>::piece;
     template <bool Proximal>
-    [[nodiscard]] TRM_INLINE register_counts read_as(wanted<Proximal> const& want, std::int64_t at, std::int64_t end,
-                                                     V const& advantage) noexcept {
-        bool const selects_all =
-            io.mask == nullptr || std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
-        auto const whole = static_cast<int>((end - at) / width);  // registers
-        auto const part = static_cast<std::size_t>(end - at - whole * width);
+    TRM_INLINE register_counts read_as(wanted<Proximal> const& want, V const* advantages) noexcept {
         bool const direct = !checks_all && selects_all && same_type;
-        int j = read_in_range(want, at, 0, whole, selects_all, direct, advantage);
-        register_counts all = counts_of(0, j, selects_all);
-        bool const to_part = j == whole && !checks_all;
-        if (to_part && part > 0) all += read_any(want, at + whole * width, whole, part, advantage);
-        to.in_range = to_part && all.in_range;
-        if (!to.in_range) {
-            if (direct) j = read_in_range(want, at, 0, j, selects_all, false, advantage);  // again, with copies
-            all = read_exceptions(want, at, end, j, selects_all, advantage);
+        int j = read_in_range(want, 0, direct, advantages);
+        register_counts all{0, 0, 0};
+        to.in_range = !checks_all;
+        for (int i = 0; i < to.pieces && to.in_range; ++i) {
+            piece const& p = to.piece_of[i];
+            if (p.part > 0) {
+                all += read_any(want, p.token, p.first, p.part, advantages[p.run]);
+                to.in_range = all.in_range;
+            } else if (p.end > j) {
+                to.in_range = false;
+            } else {
+                int const n = count_of(p);
+                all += {n, n, 0};
+            }
         }
-        to.set_pieces(at, whole, static_cast<int>(part), to.in_range && selects_all, direct);
+        if (!to.in_range && to.piece_of[to.pieces - 1].run == to.piece_of[0].run) {
+            if (direct) j = read_in_range(want, 0, false, advantages);  // again, with copies
+            all = read_exceptions(want, j, advantages);
+        }
+        for (int i = 0; i < to.pieces; ++i) {
+            piece& p = to.piece_of[i];
+            p.clean = to.in_range && selects_all && p.part == 0;
+            p.direct = p.clean && direct;
+        }
         to.in_stage(limits.clamp);
         return all;
     }
-    /// The rest of a tile, after j registers in range.
+    /// The rest of a tile of one run, after j registers in range.
     template <bool Proximal>
-    [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, std::int64_t at, std::int64_t end,
-                                                  int j, bool selects_all, V const& advantage) noexcept {
-        auto const whole = static_cast<int>((end - at) / width);
-        register_counts all = counts_of(0, j, selects_all);
+    [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, int j, V const* advantages) noexcept {
+        piece const &first = to.piece_of[0], &last = to.piece_of[to.pieces - 1];
+        register_counts all = counts_of(0, j);
         to.begin_exceptions(!selects_all);
-        while (at + j * width < end) {
-            std::int64_t const t = at + j * width;
-            auto const n = static_cast<std::size_t>((std::min)(std::int64_t{width}, end - t));
-            all += read_any(want, t, j++, n, advantage);
-            int const next = read_in_range(want, at, j, whole, selects_all, false, advantage);
-            all += counts_of(j, next, selects_all);
+        while (j < to.used) {
+            bool const is_part = last.part > 0 && j == last.first;
+            all += read_any(want, first.token + j * width, j, is_part ? last.part : width, advantages[first.run]);
+            int const next = read_in_range(want, ++j, false, advantages);
+            all += counts_of(j, next);
             j = next;
         }
         return all;
     }
     /// Of registers in range.
-    [[nodiscard]] register_counts counts_of(int from, int stop, bool selects_all) const noexcept {
+    [[nodiscard]] register_counts counts_of(int from, int stop) const noexcept {
         if (selects_all) return {(stop - from) * width, (stop - from) * width, 0};
         int n = 0;
         for (int j = from; j < stop; ++j) n += count(to.active[j]);
         return {n, n, 0};
     }
-    /// Registers j, j + 1, ... of the tile up to `end` or the first one with an exception other than by loss_mask; returns that.
-    /// `at`: the first token of the tile. `direct`: the steps that follow read the streams themselves.
+    /// Registers j, j + 1, ... of the tile's whole ones up to the first with an exception other than by loss_mask; returns that.
+    /// `direct`: the steps that follow read the streams themselves.
     template <bool Proximal>
-    [[nodiscard]] int read_in_range(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool selects_all,
-                                    bool direct, V const& advantage) noexcept {
+    [[nodiscard]] int read_in_range(wanted<Proximal> const& want, int j, bool direct, V const* advantages) noexcept {
         if (checks_all) return j;
         bool const common =
             same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
         if (!selects_all)
-            return common ? read_registers<read_kind::common_masked>(want, at, j, end, direct, advantage)
-                          : read_registers<read_kind::masked>(want, at, j, end, direct, advantage);
-        if (!common || !direct) return read_registers<read_kind::any>(want, at, j, end, direct, advantage);
-        return describe ? read_registers<read_kind::common_described>(want, at, j, end, direct, advantage)
-                        : read_registers<read_kind::common>(want, at, j, end, direct, advantage);
+            return common ? read_registers<read_kind::common_masked>(want, j, direct, advantages)
+                          : read_registers<read_kind::masked>(want, j, direct, advantages);
+        if (!common || !direct) return read_registers<read_kind::any>(want, j, direct, advantages);
+        return describe ? read_registers<read_kind::common_described>(want, j, direct, advantages)
+                        : read_registers<read_kind::common>(want, j, direct, advantages);
     }
     /// `common`: of the other streams there is one advantage per token, nothing else is wanted, and nothing copied, unless it is
     /// masked. `masked`: there is a loss_mask, and nothing is direct.
     enum class read_kind : std::uint8_t { common, common_described, common_masked, any, masked };
     template <read_kind Kind, bool Proximal>
-    [[gnu::noinline]] TRM_FLATTEN int read_registers(wanted<Proximal> const& want, std::int64_t at, int from, int end,
-                                                     bool direct, V const& advantage) noexcept {
+    [[gnu::noinline]] TRM_FLATTEN int read_registers(wanted<Proximal> const& want, int from, bool direct,
+                                                     V const* advantages) noexcept {
         int j = from;
-        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA { j = read_each<Kind>(want, at, from, end, direct, advantage); });
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
+            for (int i = 0; i < to.pieces; ++i) {
+                piece const& p = to.piece_of[i];
+                if (p.part > 0 || p.end <= j) continue;
+                int const end = p.end;
+                j = read_each<Kind>(want, p.token - p.first * width, (std::max)(j, p.first), end, direct,
+                                    advantages[p.run]);
+                if (j < end) break;
+            }
+        });
         return j;
     }
+    /// Registers j, j + 1, ... up to `end` of a piece whose register j starts at token before + j * width; returns the first that has
+    /// not been read.
     template <read_kind Kind, bool Proximal>
-    TRM_INLINE int read_each(wanted<Proximal> const& want, std::int64_t at, int j, int end, bool direct,
+    TRM_INLINE int read_each(wanted<Proximal> const& want, std::int64_t before, int j, int end, bool direct,
                              V advantage) noexcept {
         constexpr bool is_masked = Kind == read_kind::masked || Kind == read_kind::common_masked;
         constexpr bool is_common = Kind != read_kind::any && Kind != read_kind::masked;
@@ -127,7 +169,7 @@ private:
             wants.advantage = true;
         }
         direct = !is_masked && (is_common || direct);
-        stream_pointers<S, T> const streams = streams_at(wants, io, at);
+        stream_pointers<S, T> const streams = streams_at(wants, io, 0);
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = Kind != read_kind::common && describe;
@@ -139,12 +181,12 @@ private:
             raw_tokens<V> raw[n];
             auto in_small = V::mask::everywhere(), in_range = in_small;
             typename V::mask selected[n];
-            if (ahead) prefetch_tokens<n * V::size>(wants, streams, k * width, tile_ahead);
+            if (ahead) prefetch_tokens<n * V::size>(wants, streams, before + k * width, tile_ahead);
             unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
                 if (is_common && streams.advantage == nullptr) __builtin_unreachable();
-                read_register(wants, streams, (k + i) * width, V::size, advantage, raw[i]);
+                read_register(wants, streams, before + (k + i) * width, V::size, advantage, raw[i]);
                 if constexpr (is_masked) {
-                    selected[i] = simd::load_mask<V>(streams.mask + (k + i) * width);
+                    selected[i] = simd::load_mask<V>(streams.mask + before + (k + i) * width);
                     blank_unselected(wants, selected[i], raw[i]);
                 }
                 V const largest = largest_log_ratio(wants, raw[i]);
@@ -180,12 +222,13 @@ private:
         while (j < end && registers(j, std::integral_constant<int, 1>{})) ++j;
         return j;
     }
-    /// Any register, n tokens of it.
+    /// Any register: n tokens of it, which becomes the j-th of the tile.
     template <bool Proximal>
-    [[gnu::noinline]] TRM_FLATTEN register_counts read_any(wanted<Proximal> const& want, std::int64_t at, int j,
-                                                           std::size_t n, V const& advantage) noexcept {
+    [[gnu::noinline]] TRM_FLATTEN register_counts read_any(wanted<Proximal> const& want, std::int64_t at, int j, int n,
+                                                           V const& advantage) noexcept {
         register_counts counted;
-        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA { counted = read_one(want, at, j, n, advantage); });
+        on_unit_of<V>(
+            [&, this]() TRM_INLINE_LAMBDA { counted = read_one(want, at, j, static_cast<std::size_t>(n), advantage); });
         return counted;
     }
     template <bool Proximal>

@@ -28,62 +28,61 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
     to.logp = to.logp + t.logp;
 }
 
-/// Adds loss and writes gradient of registers where nothing else is wanted. Not a member of tile_pass: the loops over tiles that
-/// it is compiled into are the same for every storage type.
-template <class V>
+/// Adds loss and writes gradient of registers where nothing else is wanted, of runs that are kept. Not a member of tile_pass: the
+/// loops over tiles that it is compiled into are the same for every storage type.
+template <class V, class Lanes>
 struct plain_writer {
     using T = typename V::value_type;
     using piece = typename tile<V>::piece;
     /// Must it know which lanes are active? Loss and gradient have `keep`; diagnostics would count the others, too.
     static constexpr bool looks_at_active = false;
-    T* grad;  ///< of the first token of the tile, not null
-    run_registers<V> run;  ///< of a sequence that is kept
-    V* objective;
+    T* grad;  ///< not null
+    run_registers<V> const* runs;
+    Lanes* lanes;
     /// Of a loop over a piece.
     struct place {
         T* to;
         int first;
-        V loss;
+        V scale, loss;
     };
     /// Registers are written whole: part of one goes into `room` first.
     TRM_INLINE void begin(piece const& p, T* room, place& here) const noexcept {
-        here.to = p.part == 0 ? grad + p.first * tile<V>::width : room;
+        here.to = p.part == 0 ? grad + p.token : room;
         here.first = p.first;
-        here.loss = *objective;
+        here.scale = runs[p.run].scale;
+        here.loss = lanes[p.run].objective;
     }
     TRM_INLINE void end(piece const& p, T const* room, place const& here) const noexcept {
-        *objective = here.loss;
-        if (p.part != 0) std::copy_n(room, p.part, grad + p.first * tile<V>::width);
+        lanes[p.run].objective = here.loss;
+        if (p.part != 0) std::copy_n(room, p.part, grad + p.token);
     }
     TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, place& here) const noexcept {
         stream_pointers<T, T> streams;
         streams.grad = here.to;
         if (streams.grad == nullptr) __builtin_unreachable();
-        run_registers<V> kept = run;
-        kept.kept = V::mask::everywhere();  // a constant
+        run_registers<V> const kept(here.scale);
         V unused = here.loss;
         std::int64_t const at = (j - here.first) * tile<V>::width;
         write_gradient(write_traits<false, false>{}, streams, at, V::size, kept, t, here.loss, here.loss, unused);
     }
 };
 /// And its diagnostics, if no square leaves the range of float.
-template <class V>
+template <class V, class Lanes>
 struct described_writer {
     using piece = typename tile<V>::piece;
     static constexpr bool looks_at_active = true;
-    plain_writer<V> plain;
+    plain_writer<V, Lanes> plain;
     bool splits;
-    described_lanes<V>* lanes;
-    struct place : plain_writer<V>::place {
+    struct place : plain_writer<V, Lanes>::place {
         described_lanes<V> lanes;
     };
     TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
         plain.begin(p, room, here);
-        here.lanes = *lanes;
+        here.lanes = plain.lanes[p.run];
     }
     TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
         plain.end(p, room, here);
-        *lanes = here.lanes;
+        static_cast<described_lanes<V>&>(plain.lanes[p.run]) = here.lanes;
     }
     TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const& l, int j, place& here) const noexcept {
         describe_measured(t, l, here.lanes);

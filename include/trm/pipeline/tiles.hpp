@@ -15,15 +15,20 @@ namespace detail {
 template <class V, class Core, class S>
 class tile_pass {
     using T = typename V::value_type;
+    using tally_lanes = lane_tally<V, Core>;
     Core const& core;
     stream_pointers<S, T> io;
     log_ratio_clamps const clamps;
     double const widest;
-    bool const applies, diagnose, splits;
-    lane_tally<V, Core> lanes;
-    token_counts<Core> counted;
+    bool const applies, diagnose, splits, checks_all;
     tile<V> tokens;
     tile_reader<V, S> reader;
+    // of each run in the tile
+    tally_lanes lanes[tile<V>::most_runs];
+    token_counts<Core> counted[tile<V>::most_runs];
+    run_registers<V> now[tile<V>::most_runs];
+    V advantages[tile<V>::most_runs];
+    sequence_constants constants[tile<V>::most_runs];
 
 public:
     TRM_INLINE tile_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call,
@@ -35,71 +40,124 @@ public:
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          reader(core, streams, call,
-                 streams.rejected != nullptr || streams.token_weight != nullptr || (core.needs() & need::marks) != 0,
-                 tokens) {}
+          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr ||
+                     (core.needs() & need::marks) != 0),
+          reader(core, streams, call, checks_all, tokens) {}
 
-    /// Sums and outputs of one run.
-    TRM_INLINE void run(run_work<Core>& work) noexcept {
-        run_registers<V> const now(work.decided, work.advantage, widest);
-        T* const grad = io.grad;
-        bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
-                              io.rejected == nullptr && io.token_weight == nullptr;
-        run_tally<Core>& tally = work.tally;
-        tally.clear(core, diagnose);
-        lanes.clear(core, diagnose);
-        counted.tokens = counted.finite = counted.passing = counted.positive_logp = 0;
-        std::fill_n(counted.rejected, core.criteria(), 0);
-        std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
-        while (at < end) {
-            std::int64_t const stretch_end = (std::min)(end, at + lane_tally<V, Core>::stretch);
-            for (; at < stretch_end; at += tile<V>::tokens)
-                steps(at, (std::min)(stretch_end, at + tile<V>::tokens), now, work);
-            if (at >= end) break;
-            if (may_stop && core.certainly_rejected(lanes.maxima)) {  // the gradient will be zeros
-                io.grad = nullptr;
-                if (!diagnose) end = at;
-            }
-            flush(tally, false);
-            lanes.clear_sums(core, diagnose);
+    /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
+    TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
+        bool const may_share = runs > 1 && !checks_all && (!applies || (is_plain() && describes_surrogate()));
+        while (runs > 0) {
+            int const together = may_share ? in_one_tile(work, runs) : 1;
+            if (together == 1 || !run_together(work, together))
+                for (int i = 0; i < together; ++i) run(work[i]);
+            work += together;
+            runs -= together;
         }
-        flush(tally, true);
-        if (!splits) counted.passing = counted.finite;
-        tally.take(core, counted);
-        io.grad = grad;
     }
 
 private:
-    TRM_INLINE void steps(std::int64_t at, std::int64_t end, run_registers<V> const& now,
-                          run_work<Core> const& work) noexcept {
-        register_counts const here = reader.read(at, end, now.advantage);
-        counted.tokens += here.selected;
-        counted.finite += here.active;
-        counted.positive_logp += here.positive;
-        core.measure(tokens, io.reasons != nullptr, lanes.sums, lanes.maxima, counted.rejected);
+    /// The state of the i-th run of a tile before its first token.
+    TRM_INLINE void begin(int i, run_work<Core>& work) noexcept {
+        now[i] = run_registers<V>(work.decided, work.advantage, widest);
+        advantages[i] = now[i].advantage;
+        constants[i] = work.decided.constants;
+        work.tally.clear(core, diagnose);
+        lanes[i].clear(core, diagnose);
+        counted[i] = {};
+    }
+    TRM_INLINE void end(int i, run_work<Core>& work) noexcept {
+        flush(i, work.tally, true);
+        if (!splits) counted[i].passing = counted[i].finite;
+        work.tally.take(core, counted[i]);
+    }
+    TRM_INLINE void run(run_work<Core>& work) noexcept {
+        T* const grad = io.grad;
+        bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
+                              io.rejected == nullptr && io.token_weight == nullptr;
+        begin(0, work);
+        std::int64_t at = work.where.begin, stop = work.where.begin + work.where.size;
+        while (at < stop) {
+            std::int64_t const stretch_end = (std::min)(stop, at + tally_lanes::stretch);
+            for (; at < stretch_end; at += tile<V>::tokens)
+                steps(at, (std::min)(stretch_end, at + tile<V>::tokens), work);
+            if (at >= stop) break;
+            if (may_stop && core.certainly_rejected(lanes[0].maxima)) {  // the gradient will be zeros
+                io.grad = nullptr;
+                if (!diagnose) stop = at;
+            }
+            flush(0, work.tally, false);
+            lanes[0].clear_sums(core, diagnose);
+        }
+        end(0, work);
+        io.grad = grad;
+    }
+    /// How many of the runs, from the first on, fit into a tile and can share it.
+    [[nodiscard]] TRM_INLINE int in_one_tile(run_work<Core> const* work, int runs) const noexcept {
+        int n = 0;
+        for (std::int64_t used = 0; n < runs && n < tile<V>::most_runs && (!applies || work[n].decided.keep); ++n) {
+            used += (work[n].where.size + tile<V>::width - 1) / tile<V>::width;
+            if (used > static_cast<std::int64_t>(tile<V>::registers)) break;
+        }
+        return (std::max)(n, 1);
+    }
+    /// False, and nothing is done, if a token of them is an exception but by loss_mask.
+    [[nodiscard]] TRM_INLINE bool run_together(run_work<Core>* work, int runs) noexcept {
+        reader.begin();
+        for (int i = 0; i < runs; ++i) {
+            begin(i, work[i]);
+            if (applies && diagnose && now[i].wide) return false;
+            reader.add(i, work[i].where.begin, work[i].where.begin + work[i].where.size);
+        }
+        if (tokens.used > 0) {
+            reader.read(advantages);
+            if (!tokens.in_range) return false;
+            each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
+                int const n = reader.count_of(p);
+                counted[p.run].tokens += n;
+                counted[p.run].finite += n;
+            });
+            measure();
+            if (applies) apply_plain();
+        }
+        for (int i = 0; i < runs; ++i) end(i, work[i]);
+        return true;
+    }
+    TRM_INLINE void steps(std::int64_t at, std::int64_t end, run_work<Core> const& work) noexcept {
+        register_counts const here = reader.read(at, end, advantages[0]);
+        counted[0].tokens += here.selected;
+        counted[0].finite += here.active;
+        counted[0].positive_logp += here.positive;
+        measure();
+        if (!applies) return;
+        if (tokens.in_range && work.decided.keep && is_plain() && describes_surrogate() && !(diagnose && now[0].wide))
+            return apply_plain();
+        core.apply(tokens, work.decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr,
+                   stage_entry());
+        if (diagnose) stage_entry()(stage::mask, core.diagnose_over());
+        write(at, end);
+    }
+    /// Told which log-ratio a stage looks at, makes it as the stage's clamp has it.
+    [[nodiscard]] TRM_INLINE auto stage_entry() noexcept {
+        return [this](stage which, ratio_kind over) {
+            tokens.enter(over, io.proximal != nullptr, clamp_of(clamps, which));
+        };
+    }
+    TRM_INLINE void measure() noexcept {
+        core.measure(tokens, io.reasons != nullptr, lanes, counted);
         if (io.rejected != nullptr)
             for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
         if (splits)
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
-                for (int j = p.first; j < p.end; ++j) counted.passing += count(tokens.keep_of(p)[j - p.first]);
+                for (int j = p.first; j < p.end; ++j) counted[p.run].passing += count(tokens.keep_of(p)[j - p.first]);
             });
-        auto const enter = [this](stage which, ratio_kind over) {
-            tokens.enter(over, io.proximal != nullptr, clamp_of(clamps, which));
-        };
-        core.measure_passing(tokens, lanes.sums, lanes.maxima, clamps.penalty, enter);
-        if (!applies) {
-            if (diagnose) describe_all_measured(enter);
-            return;
-        }
-        if (tokens.in_range && work.decided.keep && is_plain()) {
-            plain_writer<V> const plain{io.grad + at, now, &lanes.objective};
-            if (!diagnose) return core.apply_plain(tokens, work.decided, plain);
-            if (!now.wide && core.describes_ratio_of_surrogate(tokens))
-                return core.apply_plain(tokens, work.decided, described_writer<V>{plain, splits, &lanes});
-        }
-        core.apply(tokens, work.decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr, enter);
-        if (diagnose) enter(stage::mask, core.diagnose_over());
-        write(at, end, now);
+        core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
+        if (!applies && diagnose) describe_all_measured();
+    }
+    TRM_INLINE void apply_plain() noexcept {
+        plain_writer<V, tally_lanes> const plain{io.grad, now, lanes};
+        if (!diagnose) return core.apply_plain(tokens, constants, plain);
+        core.apply_plain(tokens, constants, described_writer<V, tally_lanes>{plain, splits});
     }
     /// Is nothing wanted but the surrogate's loss and gradient, and diagnostics?
     [[nodiscard]] bool is_plain() const noexcept {
@@ -107,45 +165,50 @@ private:
                !core.moves_rejected() && io.token_weight == nullptr && io.weights == nullptr && io.reasons == nullptr &&
                io.keep == nullptr;
     }
+    /// Are the diagnostics, if any, about the log-ratio of the surrogate?
+    [[nodiscard]] bool describes_surrogate() const noexcept {
+        return !diagnose || core.describes_ratio_of_surrogate(tokens);
+    }
     [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
         return static_cast<std::size_t>((std::min)(tile<V>::width, end - at));
     }
-    template <class Enter>
-    void describe_all_measured(Enter const& enter) noexcept {
-        enter(stage::mask, core.diagnose_over());
+    void describe_all_measured() noexcept {
+        stage_entry()(stage::mask, core.diagnose_over());
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
-            described_lanes<V> local = lanes;
-            each_register(tokens, core.diagnose_over(),
-                          [&](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA { describe_measured(t, l, local); });
-            static_cast<described_lanes<V>&>(lanes) = local;
+            each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
+                described_lanes<V> local = lanes[p.run];
+                each_register(tokens, p, core.diagnose_over(),
+                              [&](auto const& t, auto const& l, int)
+                                  TRM_INLINE_LAMBDA { describe_measured(t, l, local); });
+                static_cast<described_lanes<V>&>(lanes[p.run]) = local;
+            });
         });
     }
-    void write(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
+    void write(std::int64_t at, std::int64_t end) noexcept {
         bool const weighted = core.has_weight() || io.token_weight != nullptr || io.weights != nullptr;
         if (core.has_penalties()) {
-            write_as<true, true>(at, end, now);
+            write_as<true, true>(at, end);
         } else if (weighted || io.reasons != nullptr || io.keep != nullptr) {
-            write_as<true, false>(at, end, now);
+            write_as<true, false>(at, end);
         } else {
-            write_as<false, false>(at, end, now);
+            write_as<false, false>(at, end);
         }
     }
     template <bool Weighted, bool Penalised>
-    void write_as(std::int64_t at, std::int64_t end, run_registers<V> const& now) noexcept {
-        diagnose ? write_described<Weighted, Penalised, true>(at, end, now)
-                 : write_described<Weighted, Penalised, false>(at, end, now);
+    void write_as(std::int64_t at, std::int64_t end) noexcept {
+        diagnose ? write_described<Weighted, Penalised, true>(at, end)
+                 : write_described<Weighted, Penalised, false>(at, end);
     }
     template <bool Weighted, bool Penalised, bool Described>
-    [[gnu::noinline]] TRM_FLATTEN void write_described(std::int64_t first, std::int64_t end,
-                                                       run_registers<V> const& now) noexcept {
+    [[gnu::noinline]] TRM_FLATTEN void write_described(std::int64_t first, std::int64_t end) noexcept {
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
             write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient(),
                                                            core.folds_weight(), core.moves_rejected()};
-            V objective = lanes.objective, regulariser = lanes.regulariser;
-            described_lanes<V> local = lanes;
+            V objective = lanes[0].objective, regulariser = lanes[0].regulariser;
+            described_lanes<V> local = lanes[0];
             stream_pointers<S, T> streams = io;  // a copy that stores cannot change
             if constexpr (!Weighted) streams.token_weight = nullptr;
-            run_registers<V> const run = now;
+            run_registers<V> const run = now[0];
             [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
             auto const step = [&, stop = end](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA {
@@ -160,18 +223,18 @@ private:
                 at += tile<V>::width;
             };
             each_register(tokens, core.diagnose_over(), step);
-            if constexpr (Described) static_cast<described_lanes<V>&>(lanes) = local;
-            lanes.objective = objective;
-            lanes.regulariser = regulariser;
+            if constexpr (Described) static_cast<described_lanes<V>&>(lanes[0]) = local;
+            lanes[0].objective = objective;
+            lanes[0].regulariser = regulariser;
         });
     }
-    TRM_INLINE void flush(run_tally<Core>& tally, bool last) const noexcept {
+    TRM_INLINE void flush(int i, run_tally<Core>& tally, bool last) const noexcept {
         if (applies) {
-            last ? lanes.template flush<true>(core, tally, diagnose, splits)
-                 : lanes.template flush_sums<true>(core, tally, diagnose, splits);
+            last ? lanes[i].template flush<true>(core, tally, diagnose, splits)
+                 : lanes[i].template flush_sums<true>(core, tally, diagnose, splits);
         } else {
-            last ? lanes.template flush<false>(core, tally, diagnose, splits)
-                 : lanes.template flush_sums<false>(core, tally, diagnose, splits);
+            last ? lanes[i].template flush<false>(core, tally, diagnose, splits)
+                 : lanes[i].template flush_sums<false>(core, tally, diagnose, splits);
         }
     }
 };
@@ -182,7 +245,7 @@ void run_tiles(Core const& core, stream_pointers<S, T> const& io, call_numbers c
                run_work<Core>* work, int runs) noexcept {
     simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         tile_pass<simd::vec<T, Unit>, Core, S> pass(core, io, call, apply);
-        for (int i = 0; i < runs; ++i) pass.run(work[i]);
+        pass.run(work, runs);
     });
 }
 

@@ -17,6 +17,7 @@ struct run_registers {
     std::uint16_t reasons;  ///< of the sequence
     bool wide;              ///< see has_wide_squares
 
+    run_registers() noexcept = default;
     TRM_INLINE run_registers(decision const& d, double of_sequence, double limit) noexcept
         : scale(simd::broadcast<V>(d.scale)),
           advantage(simd::broadcast<V>(of_sequence)),
@@ -25,6 +26,9 @@ struct run_registers {
           wide(has_wide_squares(limit, d)) {
         if (d.keep) kept = V::mask::everywhere();
     }
+    /// Of a sequence that is kept, whose advantage nobody looks at.
+    TRM_INLINE explicit run_registers(V const& factor) noexcept
+        : scale(factor), advantage(factor), kept(V::mask::everywhere()), reasons(0), wide(false) {}
 };
 
 template <class V>

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Many short sequences: losses chosen at run time, which take several of them through one tile, give the bits of losses composed of
+// types, which take one after the other.
+#include "loss_short.hpp"
+
+#include <trm/loss/any_loss_extern.hpp>
+#include <trm/loss/to_spec.hpp>
+
+using namespace trm;
+using namespace short_sequences;
+
+namespace {
+
+template <class S, class Loss>
+void same_bits(Loss const& loss, batch_view<S> const& view) {
+    any_loss const at_run_time{to_spec(loss)};
+    for (bool const accumulate : {false, true})
+        for (bool const diagnose : {true, false}) {
+            INFO((diagnose ? "with" : "without") << " diagnostics" << (accumulate ? ", added to a gradient" : ""));
+            auto const want = evaluate(loss, view, diagnose, accumulate),
+                       got = evaluate(at_run_time, view, diagnose, accumulate);
+            CHECK(got.r.loss == want.r.loss);
+            CHECK(same(got.grad, want.grad));
+            CHECK(std::memcmp(&got.r.diagnostics, &want.r.diagnostics, sizeof want.r.diagnostics) == 0);
+            CHECK(got.r.loss != 0);
+        }
+}
+masked_loss const with_token_mask{
+    token_mask{ratio{}, within(0.6, 1.7)} && sequence_mask{k1{}, stat::min, at_least(-0.7)}, importance_ratio{},
+    seq_mean_token_mean{}};
+/// Statistics of sequences come first, their constants then go into a second pass.
+masked_loss const in_two_passes{
+    sequence_mask{k1{}, stat::mean, within(-0.3, 0.3)} && token_mask{ratio{}, within(0.4, 2.5)}, gspo{0.2, 0.3},
+    seq_mean_token_mean{}, sequence_weight{stat::mean, truncate_above(1.5)}};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("short sequences that share a tile get the bits of masked_loss", "[loss][parity]", float, double,
+                   bf16) {
+    each_view<TestType>([](batch_view<TestType> const& v) {
+        same_bits(sequences, v);
+        masked_loss by_length = sequences;
+        by_length.aggregate = seq_mean_token_mean{};
+        same_bits(by_length, v);
+        if constexpr (std::is_same_v<TestType, bf16>) return;
+        same_bits(with_token_mask, v);
+        same_bits(tokens, v);
+        same_bits(in_two_passes, v);
+    });
+}
