@@ -58,6 +58,11 @@ def run_program(path, pattern, seconds):
 
 def measure(builds, plan, seconds):
     """[(label, context, {row: {counter: [value of each round]}})] for each build."""
+    for program, _, first, others in plan:  # before the first row is measured
+        for i, build in enumerate(builds):
+            path = os.path.join(build, "bin", program)
+            if (first if i == 0 else others) and not os.path.exists(path):
+                raise SystemExit(f"{path} is missing: build it, or the target report")
     results = [(label_of(b), {}, {}) for b in builds]
     for turn in range(max(rounds for _, rounds, _, _ in plan)):
         for program, rounds, first, others in plan:
@@ -66,8 +71,6 @@ def measure(builds, plan, seconds):
                 pattern = first if i == 0 else others
                 if turn >= (rounds if i == 0 else min(rounds, 2)) or not pattern:
                     continue
-                if not os.path.exists(path):
-                    raise SystemExit(f"{path} is missing: build it, or the target report")
                 start = time.time()
                 rows, context = run_program(path, pattern, seconds)
                 if not rows:

@@ -55,13 +55,13 @@ template <bool Proximal, class S, class T>
 }
 
 /// Asks for the streams `ahead` bytes after token `at`, n tokens of them: the hardware's own prefetching stops at every
-/// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain.
+/// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain. `Level`: of the cache.
 inline constexpr std::size_t prefetch_ahead = 384;
-template <std::size_t n, bool Proximal, class S, class T>
+template <std::size_t n, int Level = 1, bool Proximal, class S, class T>
 TRM_ALWAYS_INLINE inline void prefetch_tokens(wanted<Proximal> const& want, stream_pointers<S, T> const& io,
                                               std::int64_t at, std::size_t ahead) noexcept {
     auto const ask = [&](auto const* from) TRM_ALWAYS_INLINE {
-        for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch(from + at, ahead + i);
+        for (std::size_t i = 0; i < n * sizeof *from; i += 64) simd::prefetch<Level>(from + at, ahead + i);
     };
     ask(io.logp);
     ask(io.rollout);

@@ -178,9 +178,11 @@ TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t
     return total;
 }
 
-/// Ask for the cache line `bytes` after an address, which will be read soon. Only a hint; any address is allowed.
+/// Ask for the cache line `bytes` after an address, which will be read soon, in the cache of this level (1 or 2). Only a hint; any
+/// address is allowed.
+template <int Level = 1>
 TRM_ALWAYS_INLINE inline void prefetch(void const* address, std::size_t bytes) noexcept {
-    __builtin_prefetch(reinterpret_cast<void const*>(reinterpret_cast<std::uintptr_t>(address) + bytes), 0, 3);
+    __builtin_prefetch(reinterpret_cast<void const*>(reinterpret_cast<std::uintptr_t>(address) + bytes), 0, 4 - Level);
 }
 
 }  // namespace simd
