@@ -9,7 +9,7 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The first step: tokens of a run into a tile.
+/// The first step: tokens of runs into a tile. (One class, however long: the forms of one loop, by what a batch has.)
 template <class V, class S>
 class tile_reader {
     using T = typename V::value_type;
@@ -64,10 +64,7 @@ public:
     }
     /// Tokens of a piece that count, once it has been read in range.
     [[nodiscard]] TRM_INLINE int count_of(typename tile<V>::piece const& p) const noexcept {
-        if (selects_all) return p.part > 0 ? p.part : (p.end - p.first) * width;
-        int n = 0;
-        for (int j = p.first; j < p.end; ++j) n += count(to.active[j]);
-        return n;
+        return selects_all && p.part > 0 ? p.part : counts_of(p.first, p.end).selected;
     }
 
 private:
@@ -86,8 +83,7 @@ private:
             } else if (p.end > j) {
                 to.in_range = false;
             } else {
-                int const n = count_of(p);
-                all += {n, n, 0};
+                all += counts_of(p.first, p.end);
             }
         }
         if (!to.in_range && to.piece_of[to.pieces - 1].run == to.piece_of[0].run) {

@@ -12,6 +12,7 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
+/// Runs longer than a tile go through it tile by tile, as the first of its runs; short ones share it.
 template <class V, class Core, class S>
 class tile_pass {
     using T = typename V::value_type;
@@ -169,9 +170,6 @@ private:
     [[nodiscard]] bool describes_surrogate() const noexcept {
         return !diagnose || core.describes_ratio_of_surrogate(tokens);
     }
-    [[nodiscard]] static std::size_t lanes_at(std::int64_t at, std::int64_t end) noexcept {
-        return static_cast<std::size_t>((std::min)(tile<V>::width, end - at));
-    }
     void describe_all_measured() noexcept {
         stage_entry()(stage::mask, core.diagnose_over());
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
@@ -187,20 +185,15 @@ private:
     void write(std::int64_t at, std::int64_t end) noexcept {
         bool const weighted = core.has_weight() || io.token_weight != nullptr || io.weights != nullptr;
         if (core.has_penalties()) {
-            write_as<true, true>(at, end);
+            diagnose ? write_as<true, true, true>(at, end) : write_as<true, true, false>(at, end);
         } else if (weighted || io.reasons != nullptr || io.keep != nullptr) {
-            write_as<true, false>(at, end);
+            diagnose ? write_as<true, false, true>(at, end) : write_as<true, false, false>(at, end);
         } else {
-            write_as<false, false>(at, end);
+            diagnose ? write_as<false, false, true>(at, end) : write_as<false, false, false>(at, end);
         }
     }
-    template <bool Weighted, bool Penalised>
-    void write_as(std::int64_t at, std::int64_t end) noexcept {
-        diagnose ? write_described<Weighted, Penalised, true>(at, end)
-                 : write_described<Weighted, Penalised, false>(at, end);
-    }
     template <bool Weighted, bool Penalised, bool Described>
-    [[gnu::noinline]] TRM_FLATTEN void write_described(std::int64_t first, std::int64_t end) noexcept {
+    [[gnu::noinline]] TRM_FLATTEN void write_as(std::int64_t first, std::int64_t end) noexcept {
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
             write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient(),
                                                            core.folds_weight(), core.moves_rejected()};
@@ -212,7 +205,7 @@ private:
             [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
             auto const step = [&, stop = end](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA {
-                std::size_t const n = lanes_at(at, stop);
+                auto const n = static_cast<std::size_t>((std::min)(tile<V>::width, stop - at));
                 V const factor = Weighted ? token_factor(streams, at, n, t) : t.advantage;
                 if constexpr (Described) {  // before anything is written: an output may be the memory of an input
                     describe_measured(t, l, local);
