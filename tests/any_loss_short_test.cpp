@@ -42,9 +42,10 @@ TEMPLATE_TEST_CASE("short sequences that share a tile get the bits of masked_los
         masked_loss by_length = sequences;
         by_length.aggregate = seq_mean_token_mean{};
         same_bits(by_length, v);
-        if constexpr (std::is_same_v<TestType, bf16>) return;
-        same_bits(with_token_mask, v);
-        same_bits(tokens, v);
-        same_bits(in_two_passes, v);
+        if constexpr (!std::is_same_v<TestType, bf16>) {
+            same_bits(with_token_mask, v);
+            same_bits(tokens, v);
+            same_bits(in_two_passes, v);
+        }
     });
 }

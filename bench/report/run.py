@@ -58,28 +58,23 @@ def run_program(path, pattern, seconds):
 
 def measure(builds, plan, seconds):
     """[(label, context, {row: {counter: [value of each round]}})] for each build."""
-    for program, _, first, others in plan:  # before the first row is measured
-        for i, build in enumerate(builds):
-            path = os.path.join(build, "bin", program)
-            if (first if i == 0 else others) and not os.path.exists(path):
-                raise SystemExit(f"{path} is missing: build it, or the target report")
+    turns = [(turn, program, os.path.join(build, "bin", program), first if i == 0 else others, i)
+             for turn in range(max(rounds for _, rounds, _, _ in plan)) for program, rounds, first, others in plan
+             for i, build in enumerate(builds) if turn < (rounds if i == 0 else min(rounds, 2)) and (first if i == 0 else others)]
+    for _, _, path, _, _ in turns:  # before the first row is measured
+        if not os.path.exists(path):
+            raise SystemExit(f"{path} is missing: build it, or the target report")
     results = [(label_of(b), {}, {}) for b in builds]
-    for turn in range(max(rounds for _, rounds, _, _ in plan)):
-        for program, rounds, first, others in plan:
-            for i, build in enumerate(builds):
-                path = os.path.join(build, "bin", program)
-                pattern = first if i == 0 else others
-                if turn >= (rounds if i == 0 else min(rounds, 2)) or not pattern:
-                    continue
-                start = time.time()
-                rows, context = run_program(path, pattern, seconds)
-                if not rows:
-                    raise SystemExit(f"{program} has no row for {pattern}")
-                say(f"round {turn + 1}: {program} of {results[i][0]}: {len(rows)} rows, {time.time() - start:.0f} s")
-                results[i][1].update(context)
-                for name, counters in rows.items():
-                    for key, value in counters.items():
-                        results[i][2].setdefault(name, {}).setdefault(key, []).append(value)
+    for turn, program, path, pattern, i in turns:
+        start = time.time()
+        rows, context = run_program(path, pattern, seconds)
+        if not rows:
+            raise SystemExit(f"{program} has no row for {pattern}")
+        say(f"round {turn + 1}: {program} of {results[i][0]}: {len(rows)} rows, {time.time() - start:.0f} s")
+        results[i][1].update(context)
+        for name, counters in rows.items():
+            for key, value in counters.items():
+                results[i][2].setdefault(name, {}).setdefault(key, []).append(value)
     return results
 
 

@@ -127,26 +127,6 @@ template <class M, class V>
         });
     });
 }
-/// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token. `slot`: of
-/// the sum in every run's lanes.
-template <class W, class V, class Lanes>
-TRM_FLATTEN void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, Lanes* lanes, int slot) noexcept {
-    if (weight_sums<W> == 0 && !shared) return;
-    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-        if constexpr (weight_sums<W> > 0)
-            each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
-                V sum = lanes[p.run].sums[slot];
-                each_register(t, p, over, [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA {
-                    sum = sum + measured_weight(w, k, l);
-                });
-                lanes[p.run].sums[slot] = sum;
-            });
-        if (shared)
-            each_register(t, over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
-                t.weight.set(j, simd::pin(token_part(w, l) * k.factor));
-            });
-    });
-}
 /// measure(tokens, log-ratio, sums) adds the registers of a tile to `Width` sums of their run, from `slot` on.
 template <int Width, class V, class Lanes, class F>
 TRM_INLINE void add_sums(tile<V> const& t, ratio_kind over, Lanes* lanes, int slot, F const& measure) noexcept {
@@ -155,6 +135,22 @@ TRM_INLINE void add_sums(tile<V> const& t, ratio_kind over, Lanes* lanes, int sl
         for (int k = 0; k < Width; ++k) local[k] = lanes[p.run].sums[slot + k];
         each_register(t, p, over, [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA { measure(k, l, local); });
         for (int k = 0; k < Width; ++k) lanes[p.run].sums[slot + k] = local[k];
+    });
+}
+/// `over`: the pair of policies that the weight looks at. `shared`: the surrogate's sums need the weight of each token. `slot`: of
+/// the sum in every run's lanes.
+template <class W, class V, class Lanes>
+TRM_FLATTEN void measure_weight(W const& w, ratio_kind over, bool shared, tile<V>& t, Lanes* lanes, int slot) noexcept {
+    if (weight_sums<W> == 0 && !shared) return;
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        if constexpr (weight_sums<W> > 0)
+            add_sums<1>(t, over, lanes, slot, [&](auto const& k, auto const& l, V* sums) TRM_INLINE_LAMBDA {
+                sums[0] = sums[0] + measured_weight(w, k, l);
+            });
+        if (shared)
+            each_register(t, over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
+                t.weight.set(j, simd::pin(token_part(w, l) * k.factor));
+            });
     });
 }
 template <class S, class V, class Lanes>

@@ -166,7 +166,7 @@ private:
             wants.advantage = true;
         }
         direct = !is_masked && (is_common || direct);
-        stream_pointers<S, T> const streams = streams_at(wants, io, 0);
+        stream_pointers<S, T> const streams = wanted_streams(wants, io);
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = Kind != read_kind::common && describe;

@@ -39,18 +39,18 @@ struct wanted {
     [[nodiscard]] TRM_INLINE bool current_over_proximal() const noexcept { return Proximal && of_kind[2]; }
 };
 
-/// The streams that are wanted and loss_mask, from a token on.
+/// The streams that are wanted and loss_mask; no others.
 template <bool Proximal, class S, class T>
-[[nodiscard]] TRM_INLINE stream_pointers<S, T> streams_at(wanted<Proximal> const& want, stream_pointers<S, T> const& io,
-                                                          std::int64_t at) noexcept {
+[[nodiscard]] TRM_INLINE stream_pointers<S, T> wanted_streams(wanted<Proximal> const& want,
+                                                              stream_pointers<S, T> const& io) noexcept {
     stream_pointers<S, T> streams;
-    streams.logp = io.logp + at;
-    streams.rollout = io.rollout + at;
-    if (Proximal) streams.proximal = io.proximal + at;
-    if (want.ref) streams.ref = io.ref + at;
-    if (want.given) streams.given = io.given + at;
-    if (io.advantage != nullptr) streams.advantage = io.advantage + at;
-    if (io.mask != nullptr) streams.mask = io.mask + at;
+    streams.logp = io.logp;
+    streams.rollout = io.rollout;
+    if (Proximal) streams.proximal = io.proximal;
+    if (want.ref) streams.ref = io.ref;
+    if (want.given) streams.given = io.given;
+    streams.advantage = io.advantage;
+    streams.mask = io.mask;
     return streams;
 }
 
