@@ -67,6 +67,7 @@ struct tile {
     int used;  ///< registers
     int pieces;
     piece piece_of[2 * most_runs];
+    V advantage_of[most_runs];  ///< of each run, where there is none per token
     bool in_range;  ///< no token is an exception but by loss_mask: the others are active, and no clamp acts
     source logp, ref, given, advantage;
     row own_logp, own_rollout, own_proximal, own_ref, own_given, own_advantage, factor;

@@ -1,84 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/pipeline/tally.hpp>
-#include <trm/pipeline/tile.hpp>
+#include <trm/pipeline/tile_registers.hpp>
 
 #include <cstring>
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// The first step: tokens of runs into a tile. (One class, however long: the forms of one loop, by what a batch has.)
+/// The first step: tokens of runs into a tile.
 template <class V, class S>
 class tile_reader {
     using T = typename V::value_type;
-    static constexpr bool same_type = std::is_same_v<S, T>;
-    static constexpr bool same_reals = std::is_same_v<default_arithmetic_t<S>, T>;
+    using piece = typename tile<V>::piece;
     static constexpr int width = static_cast<int>(V::size);
-    /// Bytes ahead that streams are asked for: a tile. While the steps that follow compute, the memory would be idle. Asked for in L2:
-    /// in L1 there is room for fewer requests than a tile has, and the rest would wait (Zen 4: 1.4 times the time from memory).
-    static constexpr std::size_t tile_ahead = sizeof(S) * tile<V>::tokens;
 
     wanted<false> const want_two;  ///< of current and rollout policy
     wanted<true> const want_three;  ///< if there is a proximal one
-    stream_pointers<S, T> const io;
-    token_limits<V> const limits;
-    bool const checks_all, describe;
+    bool const has_proximal, checks_all;
+    std::uint8_t const* const loss_mask;
+    clamp_range const clamp;
     bool selects_all = true;  ///< loss_mask is 1 in all that has been added
     tile<V>& to;
+    register_reader<V, S> registers;
 
 public:
     template <class Core>
-    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& streams, call_numbers const& call, bool all,
+    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool all,
                            tile<V>& where) noexcept
         : want_two(core),
           want_three(core),
-          io(streams),
-          limits(call),
+          has_proximal(io.proximal != nullptr),
           checks_all(all),
-          describe(call.diagnose),
-          to(where) {
-        io.proximal != nullptr ? connect(want_three) : connect(want_two);
+          loss_mask(io.mask),
+          clamp(call.clamps.mask),
+          to(where),
+          registers(io, call, all, where) {
+        has_proximal ? registers.connect(want_three) : registers.connect(want_two);
     }
 
-    /// Reads [at, end) of a run, at most a tile, and says how many tokens count.
+    /// Reads [at, end) of a run, at most a tile, and says how many tokens count. `advantage`: where there is none per token.
     [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V const& advantage) noexcept {
         begin();
-        add(0, at, end);
-        return read(&advantage);
+        add(0, at, end, advantage);
+        return read();
     }
-    /// Several runs: begin(), add() for each, read(), with the advantages of each, where there is none per token. If one has an
-    /// exception other than by loss_mask, the tile is worth nothing, and says so: `in_range`.
+    /// Several runs: begin(), add() for each, read(). If one has an exception other than by loss_mask, the tile is worth nothing,
+    /// and says so: `in_range`.
     TRM_INLINE void begin() noexcept {
         to.clear();
         selects_all = true;
     }
-    TRM_INLINE void add(int run, std::int64_t at, std::int64_t end) noexcept {
+    TRM_INLINE void add(int run, std::int64_t at, std::int64_t end, V const& advantage) noexcept {
         to.add_pieces(run, at, end - at);
-        if (io.mask != nullptr)
-            selects_all = selects_all && std::memchr(io.mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
+        to.advantage_of[run] = advantage;
+        if (loss_mask != nullptr)
+            selects_all = selects_all && std::memchr(loss_mask + at, 0, static_cast<std::size_t>(end - at)) == nullptr;
     }
-    TRM_INLINE register_counts read(V const* advantages) noexcept {
-        return io.proximal != nullptr ? read_as(want_three, advantages) : read_as(want_two, advantages);
-    }
+    TRM_INLINE register_counts read() noexcept { return has_proximal ? read_as(want_three) : read_as(want_two); }
     /// Tokens of a piece that count, once it has been read in range.
-    [[nodiscard]] TRM_INLINE int count_of(typename tile<V>::piece const& p) const noexcept {
+    [[nodiscard]] TRM_INLINE int count_of(piece const& p) const noexcept {
         return selects_all && p.part > 0 ? p.part : counts_of(p.first, p.end).selected;
     }
 
 private:
-    using piece = typename tile<V>::piece;
     template <bool Proximal>
-    TRM_INLINE register_counts read_as(wanted<Proximal> const& want, V const* advantages) noexcept {
-        bool const direct = !checks_all && selects_all && same_type;
-        int j = read_in_range(want, 0, direct, advantages);
+    TRM_INLINE register_counts read_as(wanted<Proximal> const& want) noexcept {
+        bool const direct = !checks_all && selects_all && std::is_same_v<S, T>;
+        int j = registers.read_in_range(want, 0, selects_all, direct);
         register_counts all{0, 0, 0};
         to.in_range = !checks_all;
         for (int i = 0; i < to.pieces && to.in_range; ++i) {
             piece const& p = to.piece_of[i];
             if (p.part > 0) {
-                all += read_any(want, p.token, p.first, p.part, advantages[p.run]);
+                all += registers.read_any(want, p.token, p.first, p.part, to.advantage_of[p.run]);
                 to.in_range = all.in_range;
             } else if (p.end > j) {
                 to.in_range = false;
@@ -87,27 +82,28 @@ private:
             }
         }
         if (!to.in_range && to.piece_of[to.pieces - 1].run == to.piece_of[0].run) {
-            if (direct) j = read_in_range(want, 0, false, advantages);  // again, with copies
-            all = read_exceptions(want, j, advantages);
+            if (direct) j = registers.read_in_range(want, 0, selects_all, false);  // again, with copies
+            all = read_exceptions(want, j);
         }
         for (int i = 0; i < to.pieces; ++i) {
             piece& p = to.piece_of[i];
             p.clean = to.in_range && selects_all && p.part == 0;
             p.direct = p.clean && direct;
         }
-        to.in_stage(limits.clamp);
+        to.in_stage(clamp);
         return all;
     }
     /// The rest of a tile of one run, after j registers in range.
     template <bool Proximal>
-    [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, int j, V const* advantages) noexcept {
+    [[nodiscard]] register_counts read_exceptions(wanted<Proximal> const& want, int j) noexcept {
         piece const &first = to.piece_of[0], &last = to.piece_of[to.pieces - 1];
         register_counts all = counts_of(0, j);
         to.begin_exceptions(!selects_all);
         while (j < to.used) {
             bool const is_part = last.part > 0 && j == last.first;
-            all += read_any(want, first.token + j * width, j, is_part ? last.part : width, advantages[first.run]);
-            int const next = read_in_range(want, ++j, false, advantages);
+            all += registers.read_any(want, first.token + j * width, j, is_part ? last.part : width,
+                                      to.advantage_of[first.run]);
+            int const next = registers.read_in_range(want, ++j, selects_all, false);
             all += counts_of(j, next);
             j = next;
         }
@@ -119,162 +115,6 @@ private:
         int n = 0;
         for (int j = from; j < stop; ++j) n += count(to.active[j]);
         return {n, n, 0};
-    }
-    /// Registers j, j + 1, ... of the tile's whole ones up to the first with an exception other than by loss_mask; returns that.
-    /// `direct`: the steps that follow read the streams themselves.
-    template <bool Proximal>
-    [[nodiscard]] int read_in_range(wanted<Proximal> const& want, int j, bool direct, V const* advantages) noexcept {
-        if (checks_all) return j;
-        bool const common =
-            same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
-        if (!selects_all)
-            return common ? read_registers<read_kind::common_masked>(want, j, direct, advantages)
-                          : read_registers<read_kind::masked>(want, j, direct, advantages);
-        if (!common || !direct) return read_registers<read_kind::any>(want, j, direct, advantages);
-        return describe ? read_registers<read_kind::common_described>(want, j, direct, advantages)
-                        : read_registers<read_kind::common>(want, j, direct, advantages);
-    }
-    /// `common`: of the other streams there is one advantage per token, nothing else is wanted, and nothing copied, unless it is
-    /// masked. `masked`: there is a loss_mask, and nothing is direct.
-    enum class read_kind : std::uint8_t { common, common_described, common_masked, any, masked };
-    template <read_kind Kind, bool Proximal>
-    [[gnu::noinline]] TRM_FLATTEN int read_registers(wanted<Proximal> const& want, int from, bool direct,
-                                                     V const* advantages) noexcept {
-        int j = from;
-        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
-            for (int i = 0; i < to.pieces; ++i) {
-                piece const& p = to.piece_of[i];
-                if (p.part > 0 || p.end <= j) continue;
-                int const end = p.end;
-                j = read_each<Kind>(want, p.token - p.first * width, (std::max)(j, p.first), end, direct,
-                                    advantages[p.run]);
-                if (j < end) break;
-            }
-        });
-        return j;
-    }
-    /// Registers j, j + 1, ... up to `end` of a piece whose register j starts at token before + j * width; returns the first that has
-    /// not been read.
-    template <read_kind Kind, bool Proximal>
-    TRM_INLINE int read_each(wanted<Proximal> const& want, std::int64_t before, int j, int end, bool direct,
-                             V advantage) noexcept {
-        constexpr bool is_masked = Kind == read_kind::masked || Kind == read_kind::common_masked;
-        constexpr bool is_common = Kind != read_kind::any && Kind != read_kind::masked;
-        wanted<Proximal> wants = want;  // copies that stores into the tile cannot change
-        if (is_common) {
-            wants.ref = wants.given = wants.factor = false;
-            wants.advantage = true;
-        }
-        direct = !is_masked && (is_common || direct);
-        stream_pointers<S, T> const streams = wanted_streams(wants, io);
-        bool const ahead = io.prefetch || !is_masked;
-        V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
-        bool const describes = Kind != read_kind::common && describe;
-        bool const keeps_advantage = is_masked || !(is_common || (direct && same_reals && io.advantage != nullptr));
-        auto& tokens = to;
-        /// Registers k, k + 1, ..., as many as `count` says, if there is no exception in them.
-        auto const registers = [&](int k, auto count) TRM_INLINE_LAMBDA {
-            constexpr std::size_t n = decltype(count)::value;
-            raw_tokens<V> raw[n];
-            auto in_small = V::mask::everywhere(), in_range = in_small;
-            typename V::mask selected[n];
-            if (ahead) prefetch_tokens<n * V::size, 2>(wants, streams, before + k * width, tile_ahead);
-            unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
-                if (is_common && streams.advantage == nullptr) __builtin_unreachable();
-                read_register(wants, streams, before + (k + i) * width, V::size, advantage, raw[i]);
-                if constexpr (is_masked) {
-                    selected[i] = simd::load_mask<V>(streams.mask + before + (k + i) * width);
-                    blank_unselected(wants, selected[i], raw[i]);
-                }
-                V const largest = largest_log_ratio(wants, raw[i]);
-                in_small = in_small & is_within(largest, little);
-                in_range = in_range & is_within(largest, most);
-                if (describes) in_range = in_range & (highest_logp(wants, raw[i]) <= highest);
-            });
-            bool const is_small = all(in_small);
-            if ((describes || !is_small) && !all(in_range)) return false;
-            unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
-                auto const ratio = [&](ratio_kind kind, V target, V behaviour) TRM_INLINE_LAMBDA {
-                    log_ratio<V> l;
-                    set_log_ratio_within(l, target, behaviour, is_small);
-                    tokens.store_ratio(kind, k + i, l);
-                };
-                if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw[i].logp, raw[i].rollout);
-                if (wants.proximal_over_rollout())
-                    ratio(ratio_kind::proximal_over_rollout, raw[i].over, raw[i].rollout);
-                if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw[i].logp, raw[i].under);
-                if constexpr (is_masked) tokens.active[k + i] = tokens.keep[k + i] = selected[i];
-                if (keeps_advantage) tokens.own_advantage.set(k + i, raw[i].advantage);
-                if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k + i, raw[i].given);
-                if (wants.factor) tokens.factor.set(k + i, V(T(1)));
-                if (direct) return;
-                tokens.own_logp.set(k + i, raw[i].logp);
-                tokens.own_rollout.set(k + i, raw[i].rollout);
-                if (Proximal) tokens.own_proximal.set(k + i, raw[i].over);
-                if (wants.ref) tokens.own_ref.set(k + i, raw[i].ref);
-            });
-            return true;
-        };
-        while (j + 1 < end && registers(j, std::integral_constant<int, 2>{})) j += 2;
-        while (j < end && registers(j, std::integral_constant<int, 1>{})) ++j;
-        return j;
-    }
-    /// Any register: n tokens of it, which becomes the j-th of the tile.
-    template <bool Proximal>
-    [[gnu::noinline]] TRM_FLATTEN register_counts read_any(wanted<Proximal> const& want, std::int64_t at, int j, int n,
-                                                           V const& advantage) noexcept {
-        register_counts counted;
-        on_unit_of<V>(
-            [&, this]() TRM_INLINE_LAMBDA { counted = read_one(want, at, j, static_cast<std::size_t>(n), advantage); });
-        return counted;
-    }
-    template <bool Proximal>
-    TRM_INLINE register_counts read_one(wanted<Proximal> const& want, std::int64_t at, int j, std::size_t n,
-                                        V advantage) noexcept {
-        token<V, Proximal> t;
-        register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
-        to.active[j] = to.keep[j] = t.active;
-        to.own_logp.set(j, t.logp);
-        if (want.current_over_rollout()) {
-            to.own_rollout.set(j, t.current_over_rollout.behaviour);
-            to.store_any_ratio(ratio_kind::current_over_rollout, j, t.current_over_rollout);
-        }
-        if (want.proximal_over_rollout()) {
-            to.own_proximal.set(j, t.proximal_over_rollout.target);
-            to.own_rollout.set(j, t.proximal_over_rollout.behaviour);
-            to.store_any_ratio(ratio_kind::proximal_over_rollout, j, t.proximal_over_rollout);
-        }
-        if (want.current_over_proximal()) {
-            to.own_proximal.set(j, t.current_over_proximal.behaviour);
-            to.store_any_ratio(ratio_kind::current_over_proximal, j, t.current_over_proximal);
-        }
-        to.own_advantage.set(j, t.advantage);
-        if (want.ref) to.own_ref.set(j, t.ref_logp);
-        if (want.given) to.own_given.set(j, t.given);
-        if (want.factor) to.factor.set(j, t.factor);
-        if (io.rejected != nullptr) to.allowed[j] = t.allowed;
-        if (want.marks) to.marked[j] = t.marked;
-        return counted;
-    }
-    /// Where the steps that follow find the streams.
-    template <bool Proximal>
-    TRM_INLINE void connect(wanted<Proximal> const& want) noexcept {
-        using source = typename tile<V>::source;
-        auto const source_of = [](auto const& own, [[maybe_unused]] auto const* from) TRM_INLINE_LAMBDA -> source {
-            if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*from)>, T>) return {own.values, from};
-            else return {own.values, nullptr};
-        };
-        source const logp = source_of(to.own_logp, io.logp), rollout = source_of(to.own_rollout, io.rollout),
-                     proximal = source_of(to.own_proximal, io.proximal);
-        to.logp = logp;
-        to.ref = source_of(to.own_ref, io.ref);
-        to.given = source_of(to.own_given, io.given);
-        to.advantage = source_of(to.own_advantage, want.advantage ? io.advantage : nullptr);
-        for (int kind = 0; kind < 3; ++kind) {
-            to.ratio_of[kind] = &to.ratios[Proximal ? kind : 0];
-            to.target_of[kind] = Proximal && kind == 1 ? proximal : logp;
-            to.behaviour_of[kind] = Proximal && kind == 2 ? proximal : rollout;
-        }
     }
 };
 

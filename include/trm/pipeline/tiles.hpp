@@ -28,7 +28,6 @@ class tile_pass {
     tally_lanes lanes[tile<V>::most_runs];
     token_counts<Core> counted[tile<V>::most_runs];
     run_registers<V> now[tile<V>::most_runs];
-    V advantages[tile<V>::most_runs];
     sequence_constants constants[tile<V>::most_runs];
 
 public:
@@ -61,7 +60,6 @@ private:
     /// The state of the i-th run of a tile before its first token.
     TRM_INLINE void begin(int i, run_work<Core>& work) noexcept {
         now[i] = run_registers<V>(work.decided, work.advantage, widest);
-        advantages[i] = now[i].advantage;
         constants[i] = work.decided.constants;
         work.tally.clear(core, diagnose);
         lanes[i].clear(core, diagnose);
@@ -108,10 +106,10 @@ private:
         for (int i = 0; i < runs; ++i) {
             begin(i, work[i]);
             if (applies && diagnose && now[i].wide) return false;
-            reader.add(i, work[i].where.begin, work[i].where.begin + work[i].where.size);
+            reader.add(i, work[i].where.begin, work[i].where.begin + work[i].where.size, now[i].advantage);
         }
         if (tokens.used > 0) {
-            reader.read(advantages);
+            reader.read();
             if (!tokens.in_range) return false;
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
                 int const n = reader.count_of(p);
@@ -125,7 +123,7 @@ private:
         return true;
     }
     TRM_INLINE void steps(std::int64_t at, std::int64_t end, run_work<Core> const& work) noexcept {
-        register_counts const here = reader.read(at, end, advantages[0]);
+        register_counts const here = reader.read(at, end, now[0].advantage);
         counted[0].tokens += here.selected;
         counted[0].finite += here.active;
         counted[0].positive_logp += here.positive;
