@@ -98,13 +98,13 @@ private:
                              V advantage) noexcept {
         constexpr bool is_masked = Kind == read_kind::masked || Kind == read_kind::common_masked;
         constexpr bool is_common = Kind != read_kind::any && Kind != read_kind::masked;
-        wanted<Proximal> wants = want;  // copies that stores into the tile cannot change
+        stream_pointers<S, T> const streams = io;  // copies that stores into the tile cannot change
+        wanted<Proximal> wants = want;
         if (is_common) {
             wants.ref = wants.given = wants.factor = false;
             wants.advantage = true;
         }
         direct = !is_masked && (is_common || direct);
-        stream_pointers<S, T> const streams = wanted_streams(wants, io);
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = Kind != read_kind::common && describe;

@@ -39,21 +39,6 @@ struct wanted {
     [[nodiscard]] TRM_INLINE bool current_over_proximal() const noexcept { return Proximal && of_kind[2]; }
 };
 
-/// The streams that are wanted and loss_mask; no others.
-template <bool Proximal, class S, class T>
-[[nodiscard]] TRM_INLINE stream_pointers<S, T> wanted_streams(wanted<Proximal> const& want,
-                                                              stream_pointers<S, T> const& io) noexcept {
-    stream_pointers<S, T> streams;
-    streams.logp = io.logp;
-    streams.rollout = io.rollout;
-    if (Proximal) streams.proximal = io.proximal;
-    if (want.ref) streams.ref = io.ref;
-    if (want.given) streams.given = io.given;
-    streams.advantage = io.advantage;
-    streams.mask = io.mask;
-    return streams;
-}
-
 /// Asks for the streams `ahead` bytes after token `at`, n tokens of them: the hardware's own prefetching stops at every
 /// page. 384 bytes ahead were the best of 128 to 4096 from memory; in L2 there is nothing to gain. `Level`: of the cache.
 inline constexpr std::size_t prefetch_ahead = 384;
