@@ -5,6 +5,7 @@
 #include "spec_loss.hpp"
 
 #include <trm/loss/any_loss_extern.hpp>
+#include <trm/loss/number_by_stream.hpp>
 
 #include <algorithm>
 #include <cstring>

@@ -141,6 +141,8 @@ TARGETS = [
      lambda r: r("compile/loss/masked_loss.hpp, one loss", "ratio"), 1.5, 1.2, -1),
     ("the same, one any_loss without parse_spec", "x",
      lambda r: r("compile/loss/any_loss.hpp, one loss", "ratio"), 3.0, 2.0, -1),
+    ("the same, compiled in another file", "x",
+     lambda r: r("compile/loss/any_loss_extern.hpp, one loss", "ratio"), 3.0, 2.0, -1),
 ]
 
 

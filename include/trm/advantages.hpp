@@ -2,11 +2,10 @@
 #pragma once
 
 #include <trm/core/batch_view.hpp>
+#include <trm/core/nothrow_array.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <new>
 
 /// \file
 /// From one reward per sequence to one advantage per sequence, by prompt groups, as trainers do it. Sequences that a mask
@@ -218,8 +217,8 @@ template <arithmetic_type T>
     if (!s.status.ok()) return s;
     std::fill(out.begin(), out.end(), T(0));
     std::fill(informative.begin(), informative.end(), std::uint8_t{0});
-    std::unique_ptr<detail::member[]> const memory(new (std::nothrow) detail::member[in.rewards.size() + 1]);
-    if (memory == nullptr) {
+    trm::detail::nothrow_array<detail::member> const memory(in.rewards.size());
+    if (memory.data() == nullptr) {
         s.status = {errc::out_of_memory, -1, -1, "advantages"};
         return s;
     }
@@ -230,9 +229,9 @@ template <arithmetic_type T>
             ++s.nonfinite;
             continue;
         }
-        memory[n++] = {in.group_of[i], static_cast<std::int64_t>(i), 0, 0};
+        memory.data()[n++] = {in.group_of[i], static_cast<std::int64_t>(i), 0, 0};
     }
-    std::span const members(memory.get(), n);
+    std::span const members(memory.data(), n);
     std::sort(members.begin(), members.end(), [](detail::member const& a, detail::member const& b) {
         return a.group != b.group ? a.group < b.group : a.at < b.at;
     });

@@ -1,8 +1,8 @@
-# Passes over tiles are in the object that holds any_loss, and in no other.
+# Passes over tiles, and what finds out what a spec needs, are in the object that holds any_loss, and in no other.
 foreach(i RANGE 1 ${CMAKE_ARGC})
   if(CMAKE_ARGV${i} MATCHES "(shared|spec)_loss\\.cpp\\.o")
     execute_process(COMMAND "${NM}" -C --defined-only "${CMAKE_ARGV${i}}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
-    string(REGEX MATCHALL "tile_pass" found "${symbols}")
+    string(REGEX MATCHALL "tile_pass|::take\\(" found "${symbols}")
     list(LENGTH found n)
     if(CMAKE_ARGV${i} MATCHES "spec_loss")
       set(holder ${n})
@@ -12,5 +12,5 @@ foreach(i RANGE 1 ${CMAKE_ARGC})
   endif()
 endforeach()
 if(NOT holder GREATER 0 OR NOT caller EQUAL 0)
-  message(FATAL_ERROR "passes over tiles: ${holder} symbols in the file that holds any_loss, ${caller} in the one that calls it")
+  message(FATAL_ERROR "passes and specs: ${holder} symbols in the file that holds any_loss, ${caller} in the one that calls it")
 endif()

@@ -26,12 +26,17 @@
         bool, detail::run_work<detail::run_time_composition<>>*, int) noexcept;                                      \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \
         detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, selection_view, \
-        outputs<T> const&, serial_executor const&, workspace&);
+        outputs<T> const&, serial_executor const&, workspace&);                                                      \
+    TRM_ANY_LOSS_TEMPLATE status detail::validate(                                                                   \
+        detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S> const&,          \
+        outputs<T> const&) noexcept;
 
 TRM_NAMESPACE_BEGIN
 TRM_ANY_LOSS_CALL(float, float)
 TRM_ANY_LOSS_CALL(double, double)
 TRM_ANY_LOSS_CALL(bf16, float)
+TRM_ANY_LOSS_TEMPLATE detail::run_time_policies<loss_spec>::run_time_policies(loss_spec const&) noexcept;
+TRM_ANY_LOSS_TEMPLATE status detail::run_time_policies<loss_spec>::validate() const noexcept;
 TRM_ANY_LOSS_TEMPLATE spec_result parse_spec<loss_spec>(std::string_view) noexcept;
 TRM_NAMESPACE_END
 

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <trm/core/batch_view.hpp>
+#include <trm/core/nothrow_array.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <new>
 
 /// \file
 /// Losses that couple the sequences of a prompt: softmaxes over the group instead of advantages. Their gradient is the same for
@@ -146,27 +145,29 @@ template <class Loss, storage_type S>
     if (r.status.ok() && !loss.ok()) r.status = {errc::bad_threshold, -1, -1, "group loss"};
     if (!r.status.ok()) return r;
     std::size_t const all = out.size();
-    std::unique_ptr<group_member[]> const memory(new (std::nothrow) group_member[all + 1]);
-    std::unique_ptr<double[]> const slopes(new (std::nothrow) double[all + 1]);
-    if (memory == nullptr || slopes == nullptr) {
+    detail::nothrow_array<group_member> const memory(all);
+    detail::nothrow_array<double> const slopes(all);
+    group_member* const members = memory.data();
+    double* const slope_of = slopes.data();
+    if (members == nullptr || slope_of == nullptr) {
         r.status = {errc::out_of_memory, -1, -1, "group loss"};
         return r;
     }
-    detail::sum_members(batch, {memory.get(), all});
+    detail::sum_members(batch, {members, all});
     std::fill(out.begin(), out.end(), T(0));
     auto const usable = [&](group_member const& m) {
         bool const finite = is_finite(m.logp) && is_finite(m.behaviour) && is_finite(m.score);
         r.nonfinite += m.tokens > 0 && !finite;
         return m.tokens > 0 && finite;
     };
-    auto* const end = std::partition(memory.get(), memory.get() + all, usable);
-    std::sort(memory.get(), end, [](group_member const& a, group_member const& b) {
+    group_member* const end = std::partition(members, members + all, usable);
+    std::sort(members, end, [](group_member const& a, group_member const& b) {
         return a.group != b.group ? a.group < b.group : a.at < b.at;
     });
-    for (auto *first = memory.get(), *last = first; first < end; first = last) {
+    for (auto *first = members, *last = first; first < end; first = last) {
         while (last < end && last->group == first->group) ++last;
         std::span<group_member const> const group(first, last);
-        std::span<double> const slope(slopes.get() + (first - memory.get()), group.size());
+        std::span<double> const slope(slope_of + (first - members), group.size());
         double value = 0;
         if (!loss(group, slope, value)) {
             std::fill(slope.begin(), slope.end(), 0.0);
@@ -178,8 +179,8 @@ template <class Loss, storage_type S>
     if (r.groups == 0) return r;
     auto const n = static_cast<double>(r.groups);
     r.loss /= n;
-    for (auto* m = memory.get(); m < end; ++m)
-        out[static_cast<std::size_t>(m->at)] = static_cast<T>(-slopes[static_cast<std::size_t>(m - memory.get())] / n);
+    for (auto* m = members; m < end; ++m)
+        out[static_cast<std::size_t>(m->at)] = static_cast<T>(-slope_of[static_cast<std::size_t>(m - members)] / n);
     return r;
 }
 

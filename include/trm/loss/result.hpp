@@ -3,13 +3,13 @@
 
 #include <trm/core/batch_view.hpp>
 #include <trm/core/executor.hpp>
+#include <trm/core/nothrow_array.hpp>
 #include <trm/loss/diagnostics.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <limits>
-#include <new>
 #include <span>
 #include <utility>
 #include <vector>
@@ -118,35 +118,18 @@ public:
     /// n bytes, aligned as operator new aligns them, or null when memory is exhausted. Contents are unspecified; arrays of
     /// plain numbers begin to exist in them when they are used as such ([intro.object]).
     [[nodiscard]] std::byte* reserve(purpose which, std::size_t n) noexcept {
-        buffer& b = buffers_[static_cast<std::size_t>(which)];
-        if (n > b.size) {
-            b = buffer(n);
-        }
-        return b.memory;
+        auto& buffer = buffers_[static_cast<std::size_t>(which)];
+        if (n > buffer.size()) buffer = detail::nothrow_array<std::byte>(n);
+        return buffer.data();
     }
     [[nodiscard]] std::size_t bytes() const noexcept {
         std::size_t n = 0;
-        for (buffer const& b : buffers_) n += b.size;
+        for (auto const& buffer : buffers_) n += buffer.size();
         return n;
     }
 
 private:
-    struct buffer {  // std::unique_ptr without <memory>
-        std::byte* memory = nullptr;
-        std::size_t size = 0;
-
-        buffer() = default;
-        explicit buffer(std::size_t n) noexcept
-            : memory(new(std::nothrow) std::byte[n]), size(memory != nullptr ? n : 0) {}
-        buffer(buffer&& o) noexcept : memory(std::exchange(o.memory, nullptr)), size(std::exchange(o.size, 0)) {}
-        buffer& operator=(buffer&& o) noexcept {
-            std::swap(memory, o.memory);
-            std::swap(size, o.size);
-            return *this;
-        }
-        ~buffer() { delete[] memory; }
-    };
-    buffer buffers_[5];
+    detail::nothrow_array<std::byte> buffers_[5];
 };
 
 TRM_NAMESPACE_END

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/loss/run_time_policies.hpp>
+#include <trm/loss/take_policies.hpp>
 #include <trm/loss/tile_steps.hpp>
 #include <trm/pipeline/tiles.hpp>
 

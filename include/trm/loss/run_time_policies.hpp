@@ -18,79 +18,7 @@ struct run_time_policies {
     static constexpr int max_capacity = max_criteria;
     static constexpr int criteria_capacity = max_criteria;
 
-    explicit run_time_policies(Spec const& s) noexcept : spec(&s) {
-        int sum = 0, max = 0, i = 0;
-        for (any_criterion const& c : s.mask) {
-            if (i == max_criteria) break;
-            std::visit(
-                [&](auto const& m) {
-                    using M = std::remove_cvref_t<decltype(m)>;
-                    places[i] = {sum, max};
-                    sum += M::sums;
-                    max += M::maxima;
-                    sequence_criteria_ = sequence_criteria_ || M::is_sequence;
-                    late_ = late_ || measures_passing<M>;
-                    token_criteria_ = token_criteria_ || !M::is_sequence;
-                    selections_ = selections_ || selects<M>;
-                    if constexpr (requires { m.divergence; }) {
-                        needs_ |= needs_of(m.divergence);
-                        if constexpr (looks_at_ratio<M>) needs_ |= need::ratio(m.divergence.over);
-                        if (i == 0) diagnose_over_ = m.divergence.over;
-                    } else {
-                        if (i == 0) diagnose_over_ = m.over;
-                    }
-                    if constexpr (requires { M::needs(); }) needs_ |= M::needs();
-                },
-                c);
-            ++i;
-        }
-        criteria_ = i;
-        weight_slot = sum;
-        std::visit(
-            [&](auto const& w) {
-                using W = std::remove_cvref_t<decltype(w)>;
-                has_weight_ = !std::is_same_v<W, no_weight>;
-                weight_reads_ratio_ = weight_reads_ratio<W>;
-                normalises_ = is_normalised<W>;
-                sum += weight_sums<W>;
-                two_pass_ = W::sums > 0;
-            },
-            s.weight.policy);
-        if (weight_reads_ratio_) needs_ |= need::ratio(s.weight.over);
-        if (weight_reads_ratio_ && criteria_ == 0) diagnose_over_ = s.weight.over;
-        for (any_weight_factor const& f : s.weight_factors)
-            std::visit([&](auto const& w) { needs_ |= factor_needs(w, f.over); }, f.policy);
-        surrogate_slot = sum;
-        std::visit(
-            [&](auto const& p) {
-                using P = std::remove_cvref_t<decltype(p)>;
-                needs_ |= P::needs();
-                surrogate_reads_ratio_ = !requires { P::reads_ratio; };
-                if (surrogate_reads_ratio_) needs_ |= need::ratio(s.surrogate.over);
-                sum += sequence_sums_of<P>;
-                two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
-                marker_ = requires { p.marker(); };
-                shares_gradient_ = trm::shares_gradient<P>;
-                folds_weight_ = trm::folds_weight<P>;
-                moves_rejected_ = detail::moves_rejected(p);
-            },
-            s.surrogate.policy);
-        penalty_slot = sum;
-        for (any_penalty const& p : s.penalties)
-            std::visit(
-                [&](auto const& q) {
-                    needs_ |= needs_of(q);
-                    if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0) {
-                        sum = penalty_slot + q.sums;
-                        two_pass_ = sequence_penalty_ = true;
-                    }
-                    penalises_all_ = penalises_all_ || q.tokens == sees::all_tokens;
-                },
-                p);
-        late_ = late_ || two_pass_;
-        sum_width_ = sum;
-        max_width_ = max;
-    }
+    explicit run_time_policies(Spec const& s) noexcept;
 
     [[nodiscard]] int criteria() const noexcept { return criteria_; }
     [[nodiscard]] int sum_width() const noexcept { return sum_width_; }
@@ -116,27 +44,7 @@ struct run_time_policies {
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
     [[nodiscard]] unsigned needs() const noexcept { return needs_; }
     [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
-    [[nodiscard]] status validate() const noexcept {
-        if (spec->mask.size() > static_cast<std::size_t>(max_criteria))
-            return {errc::unsupported, -1, -1, "a mask has at most 15 criteria"};
-        status first;
-        auto const check = [&](auto const& policy) {
-            if (first.ok()) first = policy.validate();
-        };
-        std::visit(check, spec->surrogate.policy);
-        std::visit(check, spec->weight.policy);
-        for (any_weight_factor const& f : spec->weight_factors) std::visit(check, f.policy);
-        if (first.ok()) first = check_pair(spec->surrogate, spec->weight);
-        for (any_criterion const& c : spec->mask) std::visit(check, c);
-        int of_sequence = 0;
-        for (any_penalty const& p : spec->penalties) {
-            std::visit(check, p);
-            of_sequence +=
-                std::visit([](auto const& q) { return sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0; }, p);
-        }
-        if (first.ok() && of_sequence > 1) return one_sequence_penalty;
-        return first;
-    }
+    [[nodiscard]] status validate() const noexcept;
 
     template <class F>
     void each_selection(F&& f) const {
@@ -236,6 +144,12 @@ protected:
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
          late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
          penalises_all_ = false, sequence_penalty_ = false;
+
+private:
+    void take(any_criterion const& criterion) noexcept;
+    void take(any_weight const& weight) noexcept;
+    void take(any_surrogate const& surrogate) noexcept;
+    void take(any_penalty const& penalty) noexcept;
 };
 
 }  // namespace detail

@@ -6,11 +6,14 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
-#include <locale>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
+#include <version>
+
+#ifndef __cpp_lib_to_chars
+#include <trm/loss/number_by_stream.hpp>  // takes compilers as long as all of this header
+#endif
 
 /// \file
 /// What text and JSON have in common: a spec as a tree of words and numbers, and the first thing that is wrong with it.
@@ -64,23 +67,6 @@ template <class T>
 [[nodiscard]] std::string spec_number(T v) {
     char buffer[24];
     return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
-}
-/// Where the standard library has no from_chars of floating-point numbers (libc++ before 20): a stream, whatever the locale. `text`
-/// begins with a digit, a point or a minus sign. libc++ refuses subnormal numbers.
-template <class T>
-[[nodiscard]] std::errc to_number_by_stream(std::string_view text, T& v) {
-    bool const is_number = text.find_first_not_of("0123456789.eE+-") == text.npos && !text.empty() &&
-                           text.back() != 'e' && text.back() != 'E' && text.back() != '+' && text.back() != '-' &&
-                           text.front() != '+' && text.find_first_of("0123456789") <= 2;
-    if (!is_number) return std::errc::invalid_argument;
-    std::istringstream stream{std::string(text)};
-    stream.imbue(std::locale::classic());
-    T value{};
-    stream >> value;
-    if (stream.fail()) return std::errc::result_out_of_range;
-    if (stream.peek() != std::istringstream::traits_type::eof()) return std::errc::invalid_argument;
-    v = value;
-    return {};
 }
 /// The whole text as a number; never NaN.
 template <class T>

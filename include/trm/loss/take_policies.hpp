@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/run_time_policies.hpp>
+
+/// \file
+/// What run_time_policies finds out about a spec once. Not in the class, so that any_loss_extern.hpp can say that it is compiled
+/// elsewhere.
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+template <class Spec>
+run_time_policies<Spec>::run_time_policies(Spec const& s) noexcept : spec(&s) {
+    for (any_criterion const& c : s.mask)
+        if (criteria_ < max_criteria) take(c);
+    take(s.weight);
+    for (any_weight_factor const& f : s.weight_factors)
+        std::visit([&](auto const& w) { needs_ |= factor_needs(w, f.over); }, f.policy);
+    take(s.surrogate);
+    penalty_slot = sum_width_;
+    for (any_penalty const& p : s.penalties) take(p);
+    late_ = late_ || two_pass_;
+}
+template <class Spec>
+void run_time_policies<Spec>::take(any_criterion const& criterion) noexcept {
+    bool const is_first = criteria_ == 0;
+    statistics_place& place = places[criteria_++];
+    std::visit(
+        [&](auto const& m) {
+            using M = std::remove_cvref_t<decltype(m)>;
+            place = {sum_width_, max_width_};
+            sum_width_ += M::sums;
+            max_width_ += M::maxima;
+            sequence_criteria_ = sequence_criteria_ || M::is_sequence;
+            late_ = late_ || measures_passing<M>;
+            token_criteria_ = token_criteria_ || !M::is_sequence;
+            selections_ = selections_ || selects<M>;
+            if constexpr (requires { m.divergence; }) {
+                needs_ |= needs_of(m.divergence);
+                if constexpr (looks_at_ratio<M>) needs_ |= need::ratio(m.divergence.over);
+                if (is_first) diagnose_over_ = m.divergence.over;
+            } else {
+                if (is_first) diagnose_over_ = m.over;
+            }
+            if constexpr (requires { M::needs(); }) needs_ |= M::needs();
+        },
+        criterion);
+}
+template <class Spec>
+void run_time_policies<Spec>::take(any_weight const& weight) noexcept {
+    weight_slot = sum_width_;
+    std::visit(
+        [&](auto const& w) {
+            using W = std::remove_cvref_t<decltype(w)>;
+            has_weight_ = !std::is_same_v<W, no_weight>;
+            weight_reads_ratio_ = weight_reads_ratio<W>;
+            normalises_ = is_normalised<W>;
+            sum_width_ += weight_sums<W>;
+            two_pass_ = W::sums > 0;
+        },
+        weight.policy);
+    if (!weight_reads_ratio_) return;
+    needs_ |= need::ratio(weight.over);
+    if (criteria_ == 0) diagnose_over_ = weight.over;
+}
+template <class Spec>
+void run_time_policies<Spec>::take(any_surrogate const& surrogate) noexcept {
+    surrogate_slot = sum_width_;
+    std::visit(
+        [&](auto const& p) {
+            using P = std::remove_cvref_t<decltype(p)>;
+            needs_ |= P::needs();
+            surrogate_reads_ratio_ = !requires { P::reads_ratio; };
+            if (surrogate_reads_ratio_) needs_ |= need::ratio(surrogate.over);
+            sum_width_ += sequence_sums_of<P>;
+            two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
+            marker_ = requires { p.marker(); };
+            shares_gradient_ = trm::shares_gradient<P>;
+            folds_weight_ = trm::folds_weight<P>;
+            moves_rejected_ = detail::moves_rejected(p);
+        },
+        surrogate.policy);
+}
+template <class Spec>
+void run_time_policies<Spec>::take(any_penalty const& penalty) noexcept {
+    std::visit(
+        [&](auto const& p) {
+            needs_ |= needs_of(p);
+            penalises_all_ = penalises_all_ || p.tokens == sees::all_tokens;
+            if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(p)>> > 0) {
+                sum_width_ = penalty_slot + p.sums;  // validate() admits one of them
+                two_pass_ = sequence_penalty_ = true;
+            }
+        },
+        penalty);
+}
+template <class Spec>
+status run_time_policies<Spec>::validate() const noexcept {
+    if (spec->mask.size() > static_cast<std::size_t>(max_criteria))
+        return {errc::unsupported, -1, -1, "a mask has at most 15 criteria"};
+    status first;
+    auto const check = [&](auto const& policy) {
+        if (first.ok()) first = policy.validate();
+    };
+    std::visit(check, spec->surrogate.policy);
+    std::visit(check, spec->weight.policy);
+    for (any_weight_factor const& f : spec->weight_factors) std::visit(check, f.policy);
+    if (first.ok()) first = check_pair(spec->surrogate, spec->weight);
+    for (any_criterion const& c : spec->mask) std::visit(check, c);
+    int of_sequence = 0;
+    for (any_penalty const& p : spec->penalties) {
+        std::visit(check, p);
+        of_sequence +=
+            std::visit([](auto const& q) { return sequence_sums_of<std::remove_cvref_t<decltype(q)>> > 0; }, p);
+    }
+    if (first.ok() && of_sequence > 1) return one_sequence_penalty;
+    return first;
+}
+
+}  // namespace detail
+TRM_NAMESPACE_END
