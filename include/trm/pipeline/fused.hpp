@@ -33,6 +33,9 @@ class fused_pass {
     stage_clamps const clamps;
     double const widest;
     bool const diagnose, splits, checks_all;
+    // Each is one question in the place of several in every round of the loop.
+    bool const has_mask_or_prefetch;
+    bool only_gradient = false;  ///< is the output, overwritten
 
 public:
     TRM_INLINE fused_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call) noexcept
@@ -46,7 +49,8 @@ public:
           widest(call.widest),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks) {}
+          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks),
+          has_mask_or_prefetch(streams.mask != nullptr || streams.prefetch) {}
 
     /// Sums and outputs of one run.
     TRM_INLINE void run(run_work<Core>& work) noexcept {
@@ -56,6 +60,7 @@ public:
         run_registers<V> now(work.decided, work.advantage, widest);
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
+        only_gradient = grad != nullptr && !io.accumulate && io.keep == nullptr;
         run_tally<Core>& tally = work.tally;
         tally.clear(core, diagnose);
         lanes.clear(core, diagnose);
@@ -69,6 +74,7 @@ public:
             if constexpr (Kind == pass_kind::plain) {
                 if (core.certainly_rejected(lanes.maxima)) {  // the gradient will be zeros
                     io.grad = nullptr;
+                    only_gradient = false;
                     if (!diagnose) {
                         if (io.prefetch) prefetch_tokens<prefetch_ahead / sizeof(S)>(want, io, end, 0);
                         end = at;
@@ -126,11 +132,11 @@ private:
     template <bool Masked>
     TRM_INLINE taken pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
                           lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
-        if (!Masked && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
         if (checks_all) return taken::none;
         bool is_whole = true;
         typename V::mask selected[2] = {V::mask::everywhere(), V::mask::everywhere()};
-        if (Masked || io.mask != nullptr) {
+        if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
+        if (Masked || (has_mask_or_prefetch && io.mask != nullptr)) {
             auto const first = simd::load_mask<V>(io.mask + at), second = simd::load_mask<V>(io.mask + at + width);
             is_whole = all(first & second);
             if (!Masked && !is_whole) return taken::none;
@@ -142,7 +148,7 @@ private:
             if constexpr (Masked) blank_unselected(want, selected[j], raw[j]);
         });
         V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
-        bool const are_small = all(is_within(a, limits.most_small) & is_within(b, limits.most_small));
+        bool const are_small = all(is_within(a + b, limits.most_small));  // then both are
         if (!are_small && !all(is_within(a, limits.most) & is_within(b, limits.most))) return taken::none;
         if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
@@ -170,10 +176,15 @@ private:
         if constexpr (applies) {
             core.apply(t, decided, prepared, of_penalties, stages);
             V const factor = token_factor(io, at, n, t);
-            write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
-            if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
-            if constexpr (Kind == pass_kind::plain)
-                if (io.keep != nullptr) simd::store_mask(io.keep + at, t.keep & now.kept, n);
+            if (Kind == pass_kind::plain && only_gradient) {
+                if (io.grad == nullptr || io.accumulate) __builtin_unreachable();
+                write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
+            } else {
+                write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
+                if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
+                if (Kind == pass_kind::plain && io.keep != nullptr)
+                    simd::store_mask(io.keep + at, t.keep & now.kept, n);
+            }
             if (diagnose) describe_tokens(core, t, core.described(t, stages), factor, splits, now.wide, lanes);
         }
     }

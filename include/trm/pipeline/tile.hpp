@@ -94,8 +94,8 @@ struct tile {
         used = pieces = 0;
         tested = false;
     }
-    /// Tokens [at, at + size) of a run are to be read behind what there is. (Inlined as all that runs for each tile: without the
-    /// instructions of its unit it is slow beside it.)
+    /// Tokens [at, at + size) of a run are to be read behind what there is. (Inlined, as everything that runs once per tile, so that it
+    /// is compiled for the unit of V.)
     TRM_INLINE void add_pieces(int run, std::int64_t at, std::int64_t size) noexcept {
         auto const whole = static_cast<int>(size / width), part = static_cast<int>(size % width);
         if (whole > 0) piece_of[pieces++] = {run, used, used + whole, 0, at, false, false};
