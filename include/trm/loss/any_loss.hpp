@@ -7,7 +7,7 @@
 TRM_NAMESPACE_BEGIN
 
 /// A loss whose policies are data: from a configuration file, a flag, a sweep. The same calls as `masked_loss`, the same bits,
-/// and 1.1 to 1.6 times the time while everything is in cache (bench/README.md). `parse_spec` makes a loss_spec from text.
+/// and 1.1 to 1.9 times the time while everything is in cache (bench/README.md). `parse_spec` makes a loss_spec from text.
 template <class Arch = simd::default_arch>
 class basic_any_loss : public loss_calls<basic_any_loss<Arch>, Arch> {
 public:

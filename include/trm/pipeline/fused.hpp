@@ -35,7 +35,7 @@ class fused_pass {
     bool const diagnose, splits, checks_all;
     // Each is one question in the place of several in every round of the loop.
     bool const has_mask_or_prefetch;
-    bool only_gradient = false;  ///< is the output, overwritten
+    bool only_gradient = false;  ///< the gradient is the only output, and overwritten
 
 public:
     TRM_INLINE fused_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call) noexcept
