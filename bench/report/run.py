@@ -58,9 +58,13 @@ def run_program(path, pattern, seconds):
 
 def measure(builds, plan, seconds):
     """[(label, context, {row: {counter: [value of each round]}})] for each build."""
-    turns = [(turn, program, os.path.join(build, "bin", program), first if i == 0 else others, i)
-             for turn in range(max(rounds for _, rounds, _, _ in plan)) for program, rounds, first, others in plan
-             for i, build in enumerate(builds) if turn < (rounds if i == 0 else min(rounds, 2)) and (first if i == 0 else others)]
+    turns = []
+    for turn in range(max(rounds for _, rounds, _, _ in plan)):
+        for program, rounds, first, others in plan:
+            for i, build in enumerate(builds):
+                pattern, times = (first, rounds) if i == 0 else (others, min(rounds, 2))
+                if pattern and turn < times:
+                    turns.append((turn, program, os.path.join(build, "bin", program), pattern, i))
     for _, _, path, _, _ in turns:  # before the first row is measured
         if not os.path.exists(path):
             raise SystemExit(f"{path} is missing: build it, or the target report")

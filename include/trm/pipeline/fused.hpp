@@ -132,10 +132,10 @@ private:
     template <bool Masked>
     TRM_INLINE taken pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
                           lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
+        if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
         if (checks_all) return taken::none;
         bool is_whole = true;
         typename V::mask selected[2] = {V::mask::everywhere(), V::mask::everywhere()};
-        if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
         if (Masked || (has_mask_or_prefetch && io.mask != nullptr)) {
             auto const first = simd::load_mask<V>(io.mask + at), second = simd::load_mask<V>(io.mask + at + width);
             is_whole = all(first & second);
