@@ -2,7 +2,7 @@
 foreach(i RANGE 1 ${CMAKE_ARGC})
   if(CMAKE_ARGV${i} MATCHES "(shared|spec)_loss\\.cpp\\.o")
     execute_process(COMMAND "${NM}" -C --defined-only "${CMAKE_ARGV${i}}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
-    string(REGEX MATCHALL "tile_pass|::take\\(" found "${symbols}")
+    string(REGEX MATCHALL "tile_pass|run_fused|::take\\(" found "${symbols}")
     list(LENGTH found n)
     if(CMAKE_ARGV${i} MATCHES "spec_loss")
       set(holder ${n})

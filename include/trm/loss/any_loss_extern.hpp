@@ -18,12 +18,20 @@
 #else
 #define TRM_ANY_LOSS_TEMPLATE extern template
 #endif
-// The loops over tiles, and the call on the caller's thread with a workspace: no members, into which compilers look even if
-// they are compiled elsewhere.
+// The passes, and the call on the caller's thread with a workspace: no members, into which compilers look even if they are compiled
+// elsewhere.
+#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal)                                                         \
+    TRM_ANY_LOSS_TEMPLATE void detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal>( \
+        detail::frequent_policies const&, detail::stream_pointers<S, T>, detail::call_numbers const&,    \
+        detail::run_work<detail::run_time_composition<>>*, int) noexcept;
 #define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
     TRM_ANY_LOSS_TEMPLATE void detail::run_tiles<simd::default_arch>(                                                \
         detail::run_time_composition<> const&, detail::stream_pointers<S, T> const&, detail::call_numbers const&,    \
         bool, detail::run_work<detail::run_time_composition<>>*, int) noexcept;                                      \
+    TRM_ANY_LOSS_FUSED(S, T, plain, false)                                                                           \
+    TRM_ANY_LOSS_FUSED(S, T, plain, true)                                                                            \
+    TRM_ANY_LOSS_FUSED(S, T, measure, false)                                                                         \
+    TRM_ANY_LOSS_FUSED(S, T, measure, true)                                                                          \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \
         detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, selection_view, \
         outputs<T> const&, serial_executor const&, workspace&);                                                      \
@@ -41,4 +49,5 @@ TRM_ANY_LOSS_TEMPLATE spec_result parse_spec<loss_spec>(std::string_view) noexce
 TRM_NAMESPACE_END
 
 #undef TRM_ANY_LOSS_CALL
+#undef TRM_ANY_LOSS_FUSED
 #undef TRM_ANY_LOSS_TEMPLATE

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <trm/loss/any_policies.hpp>
+#include <trm/loss/frequent_policies.hpp>
 #include <trm/loss/policy_steps.hpp>
 #include <trm/pipeline/decide.hpp>
 #include <trm/pipeline/weigh.hpp>
@@ -23,6 +24,10 @@ struct run_time_policies {
     [[nodiscard]] int criteria() const noexcept { return criteria_; }
     [[nodiscard]] int sum_width() const noexcept { return sum_width_; }
     [[nodiscard]] int max_width() const noexcept { return max_width_; }
+    [[nodiscard]] bool surrogate_reads_ratio() const noexcept { return surrogate_reads_ratio_; }
+    [[nodiscard]] statistics_place place_of(int criterion) const noexcept { return places[criterion]; }
+    /// Null if another policy is among them.
+    [[nodiscard]] frequent_policies const* frequent() const noexcept { return is_frequent_ ? &frequent_ : nullptr; }
     [[nodiscard]] bool has_token_criteria() const noexcept { return token_criteria_; }
     [[nodiscard]] bool has_sequence_criteria() const noexcept { return sequence_criteria_; }
     [[nodiscard]] bool has_selections() const noexcept { return selections_; }
@@ -71,6 +76,7 @@ struct run_time_policies {
 
     [[nodiscard]] sequence_verdict judge(double const* sums, double const* maxima, double finite, double passing,
                                          double epsilon) const noexcept {
+        if (is_frequent_) return frequent_.judge(sums, maxima, finite, passing, epsilon);
         sequence_verdict verdict;
         for (int i = 0; i < criteria_; ++i)
             visit_taken(
@@ -143,7 +149,8 @@ protected:
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
          late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
-         penalises_all_ = false, sequence_penalty_ = false;
+         penalises_all_ = false, sequence_penalty_ = false, is_frequent_ = false;
+    frequent_policies frequent_;
 
 private:
     void take(any_criterion const& criterion) noexcept;

@@ -21,6 +21,7 @@ run_time_policies<Spec>::run_time_policies(Spec const& s) noexcept : spec(&s) {
     penalty_slot = sum_width_;
     for (any_penalty const& p : s.penalties) take(p);
     late_ = late_ || two_pass_;
+    is_frequent_ = frequent_.take(s, *this);
 }
 template <class Spec>
 void run_time_policies<Spec>::take(any_criterion const& criterion) noexcept {
@@ -94,6 +95,51 @@ void run_time_policies<Spec>::take(any_penalty const& penalty) noexcept {
             }
         },
         penalty);
+}
+template <class All>
+bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
+    if (spec.mask.size() > static_cast<std::size_t>(most_criteria) || !spec.penalties.empty()) return false;
+    fits_proximal_ = is_same_pair(corrected::over, all.diagnose_over()) &&
+                     is_same_pair(moved::over, spec.surrogate.over) && all.surrogate_reads_ratio();
+    for (any_criterion const& c : spec.mask)
+        if (!take(c, all.place_of(criteria_))) return false;
+    if (!weight_.take(spec.weight.policy) || !surrogate_.take(spec.surrogate.policy)) return false;
+    token_criteria_ = all.has_token_criteria();
+    reads_given_ = (all.needs() & need::given) != 0;
+    weighted_ = all.has_weight();
+    if (weighted_) fits_proximal_ = fits_proximal_ && is_same_pair(corrected::over, spec.weight.over);
+    if (!all.two_pass()) return true;
+    weight_place_ = all.sum_width() - 1;  // the weight of a sequence follows from its sum of x
+    return !token_criteria_;
+}
+inline bool frequent_policies::take(any_criterion const& any, statistics_place place) noexcept {
+    criterion& c = all_[criteria_++];
+    bool taken = false;
+    visit_taken(
+        [&]<class M>(M const& m) -> void
+            requires(is_simple_criterion<M>)
+        {
+            c.type = index_in<M>(criteria_list{});
+            c.keep = m.keep;
+            c.place = place;
+            at_type(catalogue::divergences{}, m.divergence.index,
+                    [&]<class D>(std::type_identity<D>) { c.divergence = number<D>; });
+            taken = c.divergence < divergences::size;
+            fits_proximal_ =
+                fits_proximal_ && (c.divergence == number<given> || is_same_pair(corrected::over, m.divergence.over));
+        },
+        any);
+    bool const x = c.divergence == number<k1>;
+    if (!taken || c.is_token()) return taken;
+    if (c.adds()) return x || c.divergence == number<k3>;
+    bool const is_largest = c.type == index_in<sequence_mask<any_divergence, stat::max_t>>(criteria_list{});
+    bool const is_size = c.divergence == number<k2> || c.divergence == number<abs_log_ratio>;
+    direction here = direction::none;
+    if (x) here = is_largest ? direction::down : direction::up;
+    if (is_largest && is_size) here = direction::size;
+    if (is_largest && c.divergence == number<given>) here = direction::given;
+    if (direction_ == direction::none) direction_ = here;
+    return here != direction::none && here == direction_;
 }
 template <class Spec>
 status run_time_policies<Spec>::validate() const noexcept {

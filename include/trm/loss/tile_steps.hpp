@@ -15,7 +15,7 @@ namespace detail {
 
 /// Sets the divergence of each token of a tile, ahead of a policy that looks at one chosen at run time.
 template <class V>
-void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
+[[gnu::noinline]] void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
     at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) TRM_FLATTEN {
         on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
             each_register(t, d.over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
@@ -24,17 +24,6 @@ void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
         });
     });
 }
-/// Criteria and divergences that are so simple that they are compiled together. Others meet in memory.
-template <class M>
-inline constexpr bool is_simple_criterion = false;
-template <>
-inline constexpr bool is_simple_criterion<token_mask<any_divergence>> = true;
-template <class Stat>
-inline constexpr bool is_simple_criterion<sequence_mask<any_divergence, Stat>> = true;
-template <class D>
-inline constexpr bool is_simple_divergence =
-    is_estimator<D>::value || std::is_same_v<D, ratio> || std::is_same_v<D, given>;
-
 /// The log-ratio that a criterion chosen at run time looks at.
 template <class M>
 [[nodiscard]] ratio_kind kind_looked_at(M const& criterion) noexcept {
@@ -44,73 +33,47 @@ template <class M>
         return criterion.over;
     }
 }
-/// f(type of the divergence, or void; is it worth a loop for clean pieces?) for a criterion: the divergences of others are rows by
-/// then.
-template <class M, class V, class F>
-void with_divergence(M const& criterion, tile<V>& t, F&& f) noexcept {
-    bool done = false;
-    if constexpr (is_simple_criterion<M>)
-        at_type(catalogue::divergences{}, criterion.divergence.index, [&]<class D>(std::type_identity<D> type) {
-            if constexpr (is_simple_divergence<D>) {
-                done = true;
-                f(type, std::true_type{});
-            }
-        });
-    if (done) return;
-    if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
-    f(std::type_identity<void>{}, std::false_type{});
-}
-template <class D, class M, class V>
-TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, log_ratio<V> const& l,
-                                token<V, true>& k) noexcept {
-    if constexpr (!std::is_void_v<D>) {
-        k.divergence = listed_divergence<D>(k, l);
-    } else if constexpr (requires { criterion.divergence; }) {
-        k.divergence = t.divergence[j];
-    }
+/// What a criterion finds in a token: its divergence, which is a row by then.
+template <class M, class V>
+TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, token<V, true>& k) noexcept {
+    if constexpr (requires { criterion.divergence; }) k.divergence = t.divergence[j];
 }
 template <class M, class V, class Counts>
-void test_tile(M const& criterion, int bit, bool reasons, tile<V>& t, Counts* counted) noexcept {
-    with_divergence(
-        criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) TRM_FLATTEN {
-            on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-                each_piece<Tells>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
-                    int failed = 0;
-                    each_register<decltype(clean)::value>(t, p, kind_looked_at(criterion),
-                                                          [&, policy = criterion, number = bit, writes = reasons](
-                                                              auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
-                                                              take_divergence<D>(policy, t, j, l, k);
-                                                              failed += test_tokens(policy, number, k);
-                                                              t.keep[j] = k.keep;
-                                                              if (writes) t.reasons.set(j, k.reasons);
-                                                          });
-                    counted[p.run].rejected[bit] += failed;
-                });
-                t.tested = true;
-            });
+TRM_FLATTEN void test_tile(M const& criterion, int bit, bool reasons, tile<V>& t, Counts* counted) noexcept {
+    if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+            int failed = 0;
+            each_register(t, p, kind_looked_at(criterion),
+                          [&, policy = criterion, number = bit, writes = reasons](auto& k, auto const&, int j)
+                              TRM_INLINE_LAMBDA {
+                                  take_divergence(policy, t, j, k);
+                                  failed += test_tokens(policy, number, k);
+                                  t.keep[j] = k.keep;
+                                  if (writes) t.reasons.set(j, k.reasons);
+                              });
+            counted[p.run].rejected[bit] += failed;
         });
+        t.tested = true;
+    });
 }
 /// `place`: of the criterion's first sum and first maximum.
 template <class M, class V, class Lanes>
-void measure_tile(M const& criterion, tile<V>& t, Lanes* lanes, statistics_place place) noexcept {
-    with_divergence(
-        criterion, t, [&]<class D, bool Tells>(std::type_identity<D>, std::bool_constant<Tells>) TRM_FLATTEN {
-            on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-                each_piece<Tells>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
-                    constexpr bool is_clean = decltype(clean)::value;
-                    V &sum = lanes[p.run].sums[place.sum], &max = lanes[p.run].maxima[place.max];
-                    V s = sum, even = max, odd = even;  // two maxima: neither waits for the other
-                    each_register<is_clean, is_clean>(
-                        t, p, kind_looked_at(criterion),
-                        [&, policy = criterion](auto& k, auto const& l, int j, auto... is_odd) TRM_INLINE_LAMBDA {
-                            take_divergence<D>(policy, t, j, l, k);
-                            policy.measure(k, &s, (is_odd || ...) ? &odd : &even);
-                        });
-                    if constexpr (M::sums > 0) sum = s;
-                    if constexpr (M::maxima > 0) max = (simd::max)(even, odd);
-                });
-            });
+TRM_FLATTEN void measure_tile(M const& criterion, tile<V>& t, Lanes* lanes, statistics_place place) noexcept {
+    if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+            V &sum = lanes[p.run].sums[place.sum], &max = lanes[p.run].maxima[place.max];
+            V s = sum, most = max;
+            each_register(t, p, kind_looked_at(criterion),
+                          [&, policy = criterion](auto& k, auto const&, int j) TRM_INLINE_LAMBDA {
+                              take_divergence(policy, t, j, k);
+                              policy.measure(k, &s, &most);
+                          });
+            if constexpr (M::sums > 0) sum = s;
+            if constexpr (M::maxima > 0) max = most;
         });
+    });
 }
 /// Scores of the n tokens of a tile, for a selection.
 template <class M, class V>

@@ -53,7 +53,8 @@ public:
           has_mask_or_prefetch(streams.mask != nullptr || streams.prefetch) {}
 
     /// Sums and outputs of one run.
-    TRM_INLINE void run(run_work<Core>& work) noexcept {
+    template <class Work>
+    TRM_INLINE void run(Work& work) noexcept {
         lane_tally<V, Core> lanes;  // locals, so that the compiler may keep them in registers
         lanes.wide_r_squared = lanes.wide_weight_squared = 0;  // or g++ 12 warns of reading them unset
         token_counts<Core> counted{};
@@ -61,7 +62,7 @@ public:
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
         only_gradient = grad != nullptr && !io.accumulate && io.keep == nullptr;
-        run_tally<Core>& tally = work.tally;
+        auto& tally = work.tally;
         tally.clear(core, diagnose);
         lanes.clear(core, diagnose);
         std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
@@ -132,7 +133,9 @@ private:
     template <bool Masked>
     TRM_INLINE taken pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
                           lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
-        if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(want, io, at, prefetch_ahead);
+        wanted<Proximal> reads = want;
+        if constexpr (requires { core.restrict(reads); }) core.restrict(reads);
+        if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(reads, io, at, prefetch_ahead);
         if (checks_all) return taken::none;
         bool is_whole = true;
         typename V::mask selected[2] = {V::mask::everywhere(), V::mask::everywhere()};
@@ -144,18 +147,18 @@ private:
         }
         raw_tokens<V> raw[2];
         unrolled<2>([&](auto j) TRM_INLINE_LAMBDA {
-            read_register(want, io, at + j * width, V::size, now.advantage, raw[j]);
-            if constexpr (Masked) blank_unselected(want, selected[j], raw[j]);
+            read_register(reads, io, at + j * width, V::size, now.advantage, raw[j]);
+            if constexpr (Masked) blank_unselected(reads, selected[j], raw[j]);
         });
-        V const a = largest_log_ratio(want, raw[0]), b = largest_log_ratio(want, raw[1]);
+        V const a = largest_log_ratio(reads, raw[0]), b = largest_log_ratio(reads, raw[1]);
         bool const are_small = all(is_within(a + b, limits.most_small));  // then both are
         if (!are_small && !all(is_within(a, limits.most) & is_within(b, limits.most))) return taken::none;
-        if (diagnose && any((simd::max)(highest_logp(want, raw[0]), highest_logp(want, raw[1])) >
+        if (diagnose && any((simd::max)(highest_logp(reads, raw[0]), highest_logp(reads, raw[1])) >
                             simd::broadcast<V>(positive_tolerance<S>)))
             return taken::none;
         unrolled<2>([&](auto j) TRM_INLINE_LAMBDA {
             token<V, Proximal> t;
-            set_tokens(want, raw[j], selected[j], are_small, t);
+            set_tokens(reads, raw[j], selected[j], are_small, t);
             steps(t, at + j * width, V::size, now, decided, same_clamps{}, lanes, counted);
         });
         return is_whole ? taken::whole : taken::some;
@@ -185,14 +188,17 @@ private:
                 if (Kind == pass_kind::plain && io.keep != nullptr)
                     simd::store_mask(io.keep + at, t.keep & now.kept, n);
             }
-            if (diagnose) describe_tokens(core, t, core.described(t, stages), factor, splits, now.wide, lanes);
+            if (diagnose) {
+                if constexpr (requires { core.set_clipped(t, prepared, stages); })
+                    core.set_clipped(t, prepared, stages);
+                describe_tokens(core, t, core.described(t, stages), factor, splits, now.wide, lanes);
+            }
         }
     }
 };
 
-template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T>
-void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, run_work<Core>* work,
-               int runs) noexcept {
+template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T, class Work>
+void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, Work* work, int runs) noexcept {
     simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
         if constexpr (Kind == pass_kind::plain) {

@@ -20,12 +20,14 @@ struct token_counts {
     std::int64_t rejected[Core::criteria_capacity + 1];
 
     /// Takes over the counts of a pass, one by one: a wide copy would wait for the narrow stores before it.
-    TRM_INLINE void take(Core const& core, token_counts const& o) noexcept {
+    template <class Other>
+    TRM_INLINE void take(Other const& core, token_counts<Other> const& o) noexcept {
         tokens = o.tokens;
         finite = o.finite;
         passing = o.passing;
         positive_logp = o.positive_logp;
-        for (int k = 0; k < core.criteria(); ++k) rejected[k] = o.rejected[k];
+        int const criteria = Other::is_static ? Other::criteria_capacity : core.criteria();
+        for (int k = 0; k < criteria; ++k) rejected[k] = o.rejected[k];
     }
 };
 
@@ -40,10 +42,15 @@ struct run_tally : token_counts<Core> {
     double positive, negative, clipped_positive, clipped_negative;
     double max_x, max_negative_x, max_weight;
 
-    TRM_INLINE void clear(Core const& core, bool diagnose) noexcept {
+    template <class Other>
+    TRM_INLINE void clear(Other const& core, bool diagnose) noexcept {
         constexpr double lowest = -std::numeric_limits<double>::infinity();
-        for (int i = 0; i < core.sum_width(); ++i) sums[i] = 0;
-        for (int i = 0; i < core.max_width(); ++i) maxima[i] = lowest;
+        if constexpr (requires { core.clear_statistics(sums, maxima); }) {
+            core.clear_statistics(sums, maxima);
+        } else {
+            for (int i = 0; i < core.sum_width(); ++i) sums[i] = 0;
+            for (int i = 0; i < core.max_width(); ++i) maxima[i] = lowest;
+        }
         objective = regulariser = 0;
         if (!diagnose) return;
         x = logp = k3 = r_squared = passing_x = passing_k3 = weight = weight_squared = 0;
@@ -139,10 +146,14 @@ struct lane_tally : described_lanes<V> {
         if (diagnose) this->clear_extrema();
     }
     /// `splits`: a token of a kept sequence can be rejected.
-    template <bool Apply>
-    TRM_INLINE void flush_sums(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
-        each_slot<Core, Core::sum_capacity>(core.sum_width(),
-                                            [&](int i) TRM_INLINE_LAMBDA { to.sums[i] += simd::sum(sums[i]); });
+    template <bool Apply, class Tally>
+    TRM_INLINE void flush_sums(Core const& core, Tally& to, bool diagnose, bool splits) const noexcept {
+        if constexpr (requires { core.flush_sums(sums, to.sums); }) {
+            core.flush_sums(sums, to.sums);
+        } else {
+            each_slot<Core, Core::sum_capacity>(core.sum_width(),
+                                                [&](int i) TRM_INLINE_LAMBDA { to.sums[i] += simd::sum(sums[i]); });
+        }
         if constexpr (Apply) {
             to.objective += simd::sum(objective);
             if (core.has_penalties()) to.regulariser += simd::sum(regulariser);
@@ -167,12 +178,16 @@ struct lane_tally : described_lanes<V> {
             }
         }
     }
-    template <bool Apply>
-    TRM_INLINE void flush(Core const& core, run_tally<Core>& to, bool diagnose, bool splits) const noexcept {
+    template <bool Apply, class Tally>
+    TRM_INLINE void flush(Core const& core, Tally& to, bool diagnose, bool splits) const noexcept {
         flush_sums<Apply>(core, to, diagnose, splits);
-        each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA {
-            to.maxima[i] = (std::max)(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
-        });
+        if constexpr (requires { core.flush_maxima(maxima, to.maxima); }) {
+            core.flush_maxima(maxima, to.maxima);
+        } else {
+            each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA {
+                to.maxima[i] = (std::max)(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
+            });
+        }
         if (!Apply || !diagnose) return;
         to.max_x = (std::max)(to.max_x, static_cast<double>(simd::reduce_max(this->max_x)));
         to.max_negative_x = (std::max)(to.max_negative_x, static_cast<double>(simd::reduce_max(-this->min_x)));

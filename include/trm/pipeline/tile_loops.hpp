@@ -15,14 +15,13 @@ TRM_INLINE void say_unclamped(token<V, true>& t, log_ratio<V>& l) noexcept {
     l.unclamped = t.current_over_rollout.unclamped = t.proximal_over_rollout.unclamped =
         t.current_over_proximal.unclamped = V::mask::everywhere();
 }
-/// f(tokens, l, j) for every register j of a piece, l being the log-ratio `over`. `Clean`: what piece::clean says is known. `Pairs`:
-/// the loop is written out twice, and f is told by its type which of two registers it has: f(tokens, l, j, is the second).
-template <bool Clean = false, bool Pairs = false, class V, class F>
+/// f(tokens, l, j) for every register j of a piece, l being the log-ratio `over`. `Clean`: what piece::clean says is known.
+template <bool Clean = false, class V, class F>
 TRM_INLINE void each_register(tile<V> const& from, typename tile<V>::piece const& p, ratio_kind over, F&& f) noexcept {
     auto const columns = from.columns(p);
     auto const chosen = from.ratio_at(static_cast<int>(resolve(over, true)), p);  // once, not for every register
     int const first = p.first, n = p.end - p.first;
-    auto const one = [&](int k, auto odd) TRM_INLINE_LAMBDA {
+    for (int k = 0; k < n; ++k) {
         token<V, true> t;
         log_ratio<V> l;
         columns.load(k, t);
@@ -31,19 +30,8 @@ TRM_INLINE void each_register(tile<V> const& from, typename tile<V>::piece const
             t.active = V::mask::everywhere();
             say_unclamped(t, l);
         }
-        if constexpr (Pairs) {
-            f(t, l, first + k, odd);
-        } else {
-            f(t, l, first + k);
-        }
-    };
-    int k = 0;
-    if constexpr (Pairs)
-        for (; k + 1 < n; k += 2) {
-            one(k, std::false_type{});
-            one(k + 1, std::true_type{});
-        }
-    for (; k < n; ++k) one(k, std::false_type{});
+        f(t, l, first + k);
+    }
 }
 /// f(piece), told by a type, where `Tells`, whether it is clean.
 template <bool Tells, class V, class F>

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/core/type_list.hpp>
+
+#include <cstddef>
+#include <tuple>
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+/// f(std::type_identity<T>{}) for the type at `index` of a list, the last if there is none: a question for each in the place of a call.
+/// In a loop whose answers never change, processors foresee them, and values stay in registers. The first is expected.
+template <class T, class... Ts, class F>
+TRM_ALWAYS_INLINE inline void with_type(type_list<T, Ts...>, std::size_t index, F&& f) {
+    if constexpr (sizeof...(Ts) == 0) {
+        f(std::type_identity<T>{});
+    } else if (index == 0) [[likely]] {
+        f(std::type_identity<T>{});
+    } else {
+        with_type(type_list<Ts...>{}, index - 1, f);
+    }
+}
+
+/// One of several policies, chosen at run time.
+template <class... Ps>
+class one_of {
+    using list = type_list<Ps...>;
+    std::tuple<Ps...> policies_{};
+    std::size_t index_ = 0;
+
+public:
+    /// False if `any` holds something else.
+    template <class Variant>
+    [[nodiscard]] bool take(Variant const& any) noexcept {
+        bool taken = false;
+        visit_taken(
+            [&]<class P>(P const& p) -> void
+                requires(index_in<P>(list{}) < list::size)
+            {
+                std::get<P>(policies_) = p;
+                index_ = index_in<P>(list{});
+                taken = true;
+            },
+            any);
+        return taken;
+    }
+    template <class P>
+    [[nodiscard]] TRM_INLINE P const& get() const noexcept {
+        return std::get<P>(policies_);
+    }
+    /// f(the policy), as with_type.
+    template <class F>
+    TRM_ALWAYS_INLINE inline void visit(F&& f) const noexcept {
+        with_type(list{}, index_, [&]<class P>(std::type_identity<P>) TRM_ALWAYS_INLINE { f(std::get<P>(policies_)); });
+    }
+};
+
+}  // namespace detail
+TRM_NAMESPACE_END
