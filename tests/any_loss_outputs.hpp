@@ -46,11 +46,12 @@ inline std::array<std::string, 8> const surrogates{"ppo_clip(eps_low=0.1, eps_hi
                                                    "sapo",
                                                    "gspo",
                                                    "dro(beta=0.1)"};
-inline std::array<std::string, 7> const weights{"none",
+inline std::array<std::string, 8> const weights{"none",
                                                 "token(truncate_above=1.2)",
                                                 "constant(factor=0.5)",
                                                 "product(truncate_above=2)",
                                                 "geometric(zero_outside=[0.9, 1.1])",
+                                                "product(truncate_above=2, ratios=kept)",
                                                 "token@current_over_rollout(zero_outside=[0.5, 2])",
                                                 "normalised_token(clamp=[0.5, 2])"};
 
@@ -59,8 +60,8 @@ inline std::string spec_text(std::string const& mask, std::size_t number) {
     std::string text = "weight: " + weights[number % weights.size()] +
                        "; surrogate: " + surrogates[number / weights.size() % surrogates.size()] +
                        "; aggregate: " + (number % 3 == 0 ? "token_mean" : "seq_mean_token_mean");
-    if (mask != "none") text += "; mask: " + mask;
     if (number % 5 == 4) text += "; penalty: kl(k3, beta=0.1)";
+    if (mask != "none") text += "; mask: " + mask;
     return text;
 }
 
@@ -70,7 +71,8 @@ struct outcome {
     std::vector<T> grad;
 };
 template <class T, class S>
-outcome<T> evaluate(trm::any_loss const& loss, trm::batch_view<S> const& view, bool every_output) {
+outcome<T> evaluate(trm::any_loss const& loss, trm::batch_view<S> const& view, trm::selection_view const& chosen,
+                    bool every_output) {
     auto const n = static_cast<std::size_t>(view.layout.extent());
     outcome<T> o{{}, std::vector<T>(n, T(7))};
     std::vector<std::uint8_t> keep(n);
@@ -79,7 +81,7 @@ outcome<T> evaluate(trm::any_loss const& loss, trm::batch_view<S> const& view, b
     trm::outputs<T> out;
     out.grad = o.grad;
     if (every_output) out.keep = keep, out.reasons = reasons, out.weights = weight;
-    o.result = loss(view, out);
+    o.result = loss(view, chosen, out);
     REQUIRE(o.result.status.ok());
     return o;
 }
@@ -90,23 +92,39 @@ void check_same(outcome<T> const& a, outcome<T> const& b) {
     CHECK(std::memcmp(&a.result.diagnostics, &b.result.diagnostics, sizeof a.result.diagnostics) == 0);
 }
 
-/// With and without a proximal policy, loss_mask and diagnostics.
+/// The same loss with a criterion more, which all tokens pass and the fused loop does not know.
+inline std::string through_tiles(std::string const& text) {
+    auto const of_correction = text.find("@correction") != std::string::npos;
+    return text + (of_correction ? " && jensen_shannon@correction <= 1000" : " && jensen_shannon <= 1000");
+}
+/// With and without a proximal policy, loss_mask, diagnostics, and tokens that were rejected beforehand. The text ends with the mask,
+/// if it has one.
 template <class T>
 void same_both_ways(std::string const& text, batches::ragged<T> const& b) {
     trm::any_loss loss{trm::parse_spec(text)};
+    bool const has_mask = !loss.spec.mask.empty();
+    trm::any_loss tiles{trm::parse_spec(has_mask ? through_tiles(text) : text)};
     INFO(text);
+    std::vector<std::uint16_t> rejected(b.tokens());
+    for (std::size_t t = 0; t < rejected.size(); ++t) rejected[t] = t % 9 == 4;
     for (bool const with_proximal : {false, true})
         for (bool const with_mask : {false, true})
-            for (bool const diagnose : {false, true}) {
-                INFO((with_proximal ? "proximal " : "")
-                     << (with_mask ? "mask " : "") << (diagnose ? "diagnostics" : ""));
-                auto view = b.view();
-                view.token_weights = {};
-                if (!with_proximal) view.proximal_logp = {};
-                if (!with_mask) view.loss_mask = {};
-                loss.diagnose = diagnose;
-                check_same(evaluate<T>(loss, view, false), evaluate<T>(loss, view, true));
-            }
+            for (bool const diagnose : {false, true})
+                for (bool const rejects : {false, true}) {
+                    INFO((with_proximal ? "proximal " : "")
+                         << (with_mask ? "mask " : "") << (diagnose ? "diagnostics " : "")
+                         << (rejects ? "rejected" : ""));
+                    auto view = b.view();
+                    view.token_weights = {};
+                    if (!with_proximal) view.proximal_logp = {};
+                    if (!with_mask) view.loss_mask = {};
+                    trm::selection_view chosen;
+                    if (rejects) chosen.reasons = rejected;
+                    loss.diagnose = tiles.diagnose = diagnose;
+                    auto const alone = evaluate<T>(loss, view, chosen, false);
+                    check_same(alone, evaluate<T>(loss, view, chosen, true));
+                    if (has_mask) check_same(alone, evaluate<T>(tiles, view, chosen, false));
+                }
 }
 
 }  // namespace all_or_gradient

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A loss chosen at run time that only wants a gradient gives the bits of one that wants every output: the first may go through the
-// fused loop of frequent policies, the second goes through tiles.
+// A loss chosen at run time that only wants a gradient gives the bits of one that wants every output, and of one with a criterion
+// more: the first may go through the fused loop of frequent policies, the others go through tiles.
 #include "any_loss_outputs.hpp"
 
 using namespace all_or_gradient;
@@ -22,5 +22,5 @@ TEST_CASE("the same where stages clamp log-ratios differently", "[loss][parity]"
     auto const criteria = every_criterion();
     auto const b = batches::make<double>({{5, 70, 1, 300, 16, 1100}, true, 0.5, 0.02}, 4);
     for (std::size_t i = 0; i < criteria.size(); ++i)
-        same_both_ways(spec_text(criteria[i], i) + "; log_ratio_clamp: 3; weight_clamp: 1; surrogate_clamp: 0.5", b);
+        same_both_ways("log_ratio_clamp: 3; weight_clamp: 1; surrogate_clamp: 0.5; " + spec_text(criteria[i], i), b);
 }

@@ -20,9 +20,10 @@ inline constexpr bool is_simple_criterion<sequence_mask<any_divergence, Stat>> =
 
 /// The policies that most losses are made of, chosen at run time, as the steps that `fused_pass` takes with a register of tokens. The
 /// bits are those of `composition`, of which it keeps what makes that fast: values stay in registers, and every question has the same
-/// answer for all tokens. So the statistics of sequences are few: sums of x and of k3, and one maximum, of |x|, x, -x or the given
-/// divergence. Squares follow from sizes. Criteria and weights look at the ratio `correction`, the surrogate at `surrogate`; without proximal_logp all are
-/// the same. Losses with other policies go through tiles.
+/// answer for all tokens. So the statistics of criteria are few: sums of x and of k3, and one maximum, of |x|, x, -x or the given
+/// divergence. Squares follow from sizes. The weight of a sequence has a sum of its own, since its stage may clamp x otherwise.
+/// Criteria and weights look at the ratio `correction`, the surrogate at `surrogate`; without proximal_logp both are the same. Losses
+/// with other policies go through tiles.
 class frequent_policies {
     using criteria_list =
         type_list<token_mask<any_divergence>, sequence_mask<any_divergence, stat::sum_t>,
@@ -66,7 +67,7 @@ class frequent_policies {
 
 public:
     static constexpr bool is_static = true;
-    static constexpr int sum_capacity = 2, max_capacity = 1, criteria_capacity = most_criteria;
+    static constexpr int sum_capacity = 3, max_capacity = 1, criteria_capacity = most_criteria;
 
     /// Takes over the policies of a spec; `all` are the same with what they need. False if there are others among them.
     template <class All>
@@ -117,7 +118,15 @@ public:
             test(t, l, rejected);
     }
     template <class V, bool P, class Clamps>
-    static TRM_INLINE void measure_passing(token<V, P>&, V*, V*, penalty_clamp<V> const&, Clamps const&) noexcept {}
+    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V*, penalty_clamp<V> const&,
+                                    Clamps const& clamps) const noexcept {
+        if (weight_place_ < 0) [[likely]]
+            return;
+        clamps.template enter<stage::weight>(corrected{}, t);
+        weight_.visit([&]<class W>(W const& w) TRM_ALWAYS_INLINE {
+            if constexpr (weight_sums<W> > 0) sums[2] = sums[2] + measured_weight(w, t, ratio_of(corrected{}, t));
+        });
+    }
     template <class V>
     [[nodiscard]] TRM_INLINE auto prepare() const noexcept {
         return surrogate_.template get<ppo_clip>().template prepare<V>();
@@ -168,7 +177,7 @@ public:
         double const x = simd::sum(lanes[0]), k3 = simd::sum(lanes[1]);
         for (int i = 0; i < criteria_; ++i)
             if (all_[i].adds()) sums[all_[i].place.sum] += all_[i].divergence == number<trm::k3> ? k3 : -x;
-        if (weight_place_ >= 0) sums[weight_place_] += x;
+        if (weight_place_ >= 0) sums[weight_place_] += simd::sum(lanes[2]);
     }
     template <class V>
     TRM_INLINE void flush_maxima(V const* lanes, double* maxima) const noexcept {

@@ -108,9 +108,8 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     reads_given_ = (all.needs() & need::given) != 0;
     weighted_ = all.has_weight();
     if (weighted_) fits_proximal_ = fits_proximal_ && is_same_pair(corrected::over, spec.weight.over);
-    if (!all.two_pass()) return true;
-    weight_place_ = all.sum_width() - 1;  // the weight of a sequence follows from its sum of x
-    return !token_criteria_;
+    if (all.two_pass()) weight_place_ = all.sum_width() - 1;
+    return true;
 }
 inline bool frequent_policies::take(any_criterion const& any, statistics_place place) noexcept {
     criterion& c = all_[criteria_++];
