@@ -6,8 +6,8 @@
 #include <trm/pipeline/write.hpp>
 
 /// \file
-/// The pass over runs of tokens for policies chosen at compile time: all steps of the pipeline in one loop, so that a token
-/// is read once and stays in registers.
+/// The pass over runs of tokens for policies chosen at compile time, and for frequent ones chosen at run time: all steps of the
+/// pipeline in one loop, so that a token is read once and stays in registers.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {

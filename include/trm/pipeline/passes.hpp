@@ -4,7 +4,8 @@
 #include <trm/pipeline/fused.hpp>
 
 /// \file
-/// Runs of tokens through the right pass: fused for policies chosen by types, tile by tile for policies chosen at run time.
+/// Runs of tokens through the right pass: fused for policies chosen by types and for frequent ones chosen at run time, tile by tile
+/// for others.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
