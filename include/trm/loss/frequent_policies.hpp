@@ -32,7 +32,7 @@ class frequent_policies {
     using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
     template <class D>
     static constexpr std::size_t number = index_in<D>(divergences{});
-    static constexpr int most_criteria = 3;
+    static constexpr int most_criteria = 3;  // see `test`
     enum class direction : std::uint8_t { none, size, up, down, given };
     using corrected = over_ratio<ratio_kind::correction, no_weight>;
     using moved = over_ratio<ratio_kind::surrogate, no_weight>;
@@ -213,19 +213,23 @@ private:
         return resolve(a, true) == resolve(b, true);
     }
 
-    /// Criteria of tokens, from the i-th on: by constants, or all counts of the pass would be in memory.
-    template <int i = 0, class V, bool P>
+    /// Criteria of tokens.
+    template <class V, bool P>
     TRM_INLINE void test(token<V, P>& t, log_ratio<V> const& l, std::int64_t* rejected) const noexcept {
-        if (i >= criteria_) return;
-        if (all_[i].is_token()) {
+        int failed[most_criteria] = {};
+        for (int i = 0; i < criteria_; ++i) {
+            if (!all_[i].is_token()) continue;
             with_type(divergences{}, all_[i].divergence, [&]<class D>(std::type_identity<D>) TRM_ALWAYS_INLINE {
                 t.divergence = listed_divergence<D>(t, l);
             });
             token_mask<any_divergence> policy{};
             policy.keep = all_[i].keep;
-            rejected[i] += test_tokens(policy, i, t);
+            failed[i] = test_tokens(policy, i, t);
         }
-        if constexpr (i + 1 < most_criteria) test<i + 1>(t, l, rejected);
+        // Written out: a count at an index that is no constant would keep all counts of the pass in memory.
+        rejected[0] += failed[0];
+        rejected[1] += failed[1];
+        rejected[2] += failed[2];
     }
     template <class S, class V, bool P, class Prepared>
     static TRM_INLINE surrogate_terms<V> terms_of(S const& s, token<V, P> const& t,

@@ -170,7 +170,8 @@ private:
                           token_counts<Core>& counted) noexcept {
         core.measure(t, lanes.sums, lanes.maxima, counted.rejected);
         t.keep = t.keep & t.allowed;
-        if (splits) counted.passing += count(t.keep);
+        if (splits) [[unlikely]]
+            counted.passing += count(t.keep);
         core.measure_passing(t, lanes.sums, lanes.maxima, of_penalties, stages);
         if (diagnose) {
             lanes.x = lanes.x + core.described(t, stages).value;
