@@ -1,9 +1,132 @@
 // SPDX-License-Identifier: Apache-2.0
 // A loss chosen at run time that only wants a gradient gives the bits of one that wants every output, and of one with a criterion
 // more: the first may go through the fused loop of frequent policies, the others go through tiles.
-#include "any_loss_outputs.hpp"
+#include "catch.hpp"
+#include "loss_batch.hpp"
 
-using namespace all_or_gradient;
+#include <trm/loss/any_loss_extern.hpp>
+
+#include <array>
+#include <bit>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace {
+
+/// Tokens and sequences by every divergence and statistic that the fused loop takes, and some that it does not.
+std::vector<std::string> every_criterion() {
+    return {"k1 in [-0.6, 0.5]",
+            "ratio in [0.6, 1.7]",
+            "k3 <= 0.1",
+            "abs_log_ratio <= 0.6",
+            "k2 <= 0.2",
+            "given <= 0.9",
+            "binary_tv <= 0.2",
+            "seq_sum_k1 in [-4, 3]",
+            "seq_mean_k1 in [-0.05, 0.06]",
+            "seq_mean_k3 <= 0.045",
+            "seq_sum_k3 <= 5",
+            "seq_max_k1 <= 0.8",
+            "seq_min_k1 >= -0.9",
+            "seq_max_k2 <= 0.4",
+            "seq_max_abs_log_ratio <= 0.9",
+            "seq_max_given <= 0.99",
+            "seq_mean_k2 <= 0.05",
+            "seq_max_ratio <= 2",
+            "seq_mean_k1@correction in [-0.05, 0.06]",
+            "seq_max_k2@correction <= 0.4"};
+}
+std::array<std::string, 8> const surrogates{"ppo_clip(eps_low=0.1, eps_high=0.3, dual_clip=3)",
+                                            "importance_ratio",
+                                            "policy_gradient",
+                                            "cispo(lower=0.5, upper=1.5)",
+                                            "ppo_clip@current_over_rollout",
+                                            "sapo",
+                                            "gspo",
+                                            "dro(beta=0.1)"};
+std::array<std::string, 8> const weights{"none",
+                                         "token(truncate_above=1.2)",
+                                         "constant(factor=0.5)",
+                                         "product(truncate_above=2)",
+                                         "geometric(zero_outside=[0.9, 1.1])",
+                                         "product(truncate_above=2, ratios=kept)",
+                                         "token@current_over_rollout(zero_outside=[0.5, 2])",
+                                         "normalised_token(clamp=[0.5, 2])"};
+
+/// Each number pairs another surrogate with another weight and penalty.
+std::string spec_text(std::string const& mask, std::size_t number) {
+    std::string text = "weight: " + weights[number % weights.size()] +
+                       "; surrogate: " + surrogates[number / weights.size() % surrogates.size()] +
+                       "; aggregate: " + (number % 3 == 0 ? "token_mean" : "seq_mean_token_mean");
+    if (number % 5 == 4) text += "; penalty: kl(k3, beta=0.1)";
+    if (mask != "none") text += "; mask: " + mask;
+    return text;
+}
+
+template <class T>
+struct outcome {
+    trm::result result;
+    std::vector<T> grad;
+};
+template <class T, class S>
+outcome<T> evaluate(trm::any_loss const& loss, trm::batch_view<S> const& view, trm::selection_view const& chosen,
+                    bool every_output) {
+    auto const n = static_cast<std::size_t>(view.layout.extent());
+    outcome<T> o{{}, std::vector<T>(n, T(7))};
+    std::vector<std::uint8_t> keep(n);
+    std::vector<std::uint16_t> reasons(n);
+    std::vector<T> weight(n);
+    trm::outputs<T> out;
+    out.grad = o.grad;
+    if (every_output) out.keep = keep, out.reasons = reasons, out.weights = weight;
+    o.result = loss(view, chosen, out);
+    REQUIRE(o.result.status.ok());
+    return o;
+}
+template <class T>
+void check_same(outcome<T> const& a, outcome<T> const& b) {
+    CHECK(std::bit_cast<std::uint64_t>(a.result.loss) == std::bit_cast<std::uint64_t>(b.result.loss));
+    CHECK(std::memcmp(a.grad.data(), b.grad.data(), a.grad.size() * sizeof(T)) == 0);
+    CHECK(std::memcmp(&a.result.diagnostics, &b.result.diagnostics, sizeof a.result.diagnostics) == 0);
+}
+
+/// The same loss with a criterion more, which all tokens pass and the fused loop does not know.
+std::string through_tiles(std::string const& text) {
+    auto const of_correction = text.find("@correction") != std::string::npos;
+    return text + (of_correction ? " && jensen_shannon@correction <= 1000" : " && jensen_shannon <= 1000");
+}
+/// With and without a proximal policy, loss_mask, diagnostics, and tokens that were rejected beforehand. The text ends with the mask,
+/// if it has one.
+template <class T>
+void same_both_ways(std::string const& text, batches::ragged<T> const& b) {
+    trm::any_loss loss{trm::parse_spec(text)};
+    bool const has_mask = !loss.spec.mask.empty();
+    trm::any_loss tiles{trm::parse_spec(has_mask ? through_tiles(text) : text)};
+    INFO(text);
+    std::vector<std::uint16_t> rejected(b.tokens());
+    for (std::size_t t = 0; t < rejected.size(); ++t) rejected[t] = t % 9 == 4;
+    for (bool const with_proximal : {false, true})
+        for (bool const with_mask : {false, true})
+            for (bool const diagnose : {false, true})
+                for (bool const rejects : {false, true}) {
+                    INFO((with_proximal ? "proximal " : "")
+                         << (with_mask ? "mask " : "") << (diagnose ? "diagnostics " : "")
+                         << (rejects ? "rejected" : ""));
+                    auto view = b.view();
+                    view.token_weights = {};
+                    if (!with_proximal) view.proximal_logp = {};
+                    if (!with_mask) view.loss_mask = {};
+                    trm::selection_view chosen;
+                    if (rejects) chosen.reasons = rejected;
+                    loss.diagnose = tiles.diagnose = diagnose;
+                    auto const alone = evaluate<T>(loss, view, chosen, false);
+                    check_same(alone, evaluate<T>(loss, view, chosen, true));
+                    if (has_mask) check_same(alone, evaluate<T>(tiles, view, chosen, false));
+                }
+}
+
+}  // namespace
 
 TEST_CASE("the gradient alone has the bits of a call with every output", "[loss][parity]") {
     auto const criteria = every_criterion();

@@ -10,14 +10,6 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Criteria whose divergence is chosen at run time and nothing else.
-template <class M>
-inline constexpr bool is_simple_criterion = false;
-template <>
-inline constexpr bool is_simple_criterion<token_mask<any_divergence>> = true;
-template <class Stat>
-inline constexpr bool is_simple_criterion<sequence_mask<any_divergence, Stat>> = true;
-
 /// The policies that most losses are made of, chosen at run time, as the steps that `fused_pass` takes with a register of tokens. The
 /// bits are those of `composition`, of which it keeps what makes that fast: values stay in registers, and every question has the same
 /// answer for all tokens. So the statistics of criteria are few: sums of x and of k3, and one maximum, of |x|, x, -x or the given
@@ -26,13 +18,16 @@ inline constexpr bool is_simple_criterion<sequence_mask<any_divergence, Stat>> =
 /// with other policies go through tiles.
 class frequent_policies {
     using criteria_list =
-        type_list<token_mask<any_divergence>, sequence_mask<any_divergence, stat::sum_t>,
-                  sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::max_t>,
-                  sequence_mask<any_divergence, stat::min_t>>;
+        lists_joined<type_list<token_mask<any_divergence>>, catalogue::of_statistics<sequence_mask, any_divergence>>;
+    template <class M>
+    static constexpr std::size_t type_of = index_in<M>(criteria_list{});
+    template <class Stat>
+    static constexpr std::size_t type_by = type_of<sequence_mask<any_divergence, Stat>>;
     using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
     template <class D>
     static constexpr std::size_t number = index_in<D>(divergences{});
-    static constexpr int most_criteria = 3;  // see `test`
+    static constexpr int most_criteria = 3;
+    static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2;  // in the lanes of a run
     enum class direction : std::uint8_t { none, size, up, down, given };
     using corrected = over_ratio<ratio_kind::correction, no_weight>;
     using moved = over_ratio<ratio_kind::surrogate, no_weight>;
@@ -52,9 +47,11 @@ class frequent_policies {
                 f(policy);
             });
         }
-        [[nodiscard]] bool is_token() const noexcept { return type == 0; }
-        [[nodiscard]] bool adds() const noexcept { return type == 1 || type == 2; }
-        [[nodiscard]] bool is_extremum() const noexcept { return type > 2; }
+        [[nodiscard]] bool is_token() const noexcept { return type == type_of<token_mask<any_divergence>>; }
+        [[nodiscard]] bool adds() const noexcept {
+            return type == type_by<stat::sum_t> || type == type_by<stat::mean_t>;
+        }
+        [[nodiscard]] bool is_extremum() const noexcept { return type >= type_by<stat::max_t>; }
         /// The divergence of the largest |x|, if not that itself. Lanes without a token have -infinity.
         template <class V>
         [[nodiscard]] TRM_INLINE V extremum(V const& most) const noexcept {
@@ -106,8 +103,8 @@ public:
         t.keep = t.active;
         t.reasons = zero<V>();
         log_ratio<V> const& l = ratio_of(corrected{}, t);
-        sums[0] = sums[0] + l.value;
-        sums[1] = sums[1] + l.k3;
+        sums[sum_of_x] = sums[sum_of_x] + l.value;
+        sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
         if (direction_ <= direction::size) [[likely]] {
             *maxima = max_where(t.active, *maxima, abs(l.value));
         } else {
@@ -124,7 +121,8 @@ public:
             return;
         clamps.template enter<stage::weight>(corrected{}, t);
         weight_.visit([&]<class W>(W const& w) TRM_ALWAYS_INLINE {
-            if constexpr (weight_sums<W> > 0) sums[2] = sums[2] + measured_weight(w, t, ratio_of(corrected{}, t));
+            if constexpr (weight_sums<W> > 0)
+                sums[sum_of_weight] = sums[sum_of_weight] + measured_weight(w, t, ratio_of(corrected{}, t));
         });
     }
     template <class V>
@@ -174,10 +172,10 @@ public:
     }
     template <class V>
     TRM_INLINE void flush_sums(V const* lanes, double* sums) const noexcept {
-        double const x = simd::sum(lanes[0]), k3 = simd::sum(lanes[1]);
+        double const x = simd::sum(lanes[sum_of_x]), k3 = simd::sum(lanes[sum_of_k3]);
         for (int i = 0; i < criteria_; ++i)
             if (all_[i].adds()) sums[all_[i].place.sum] += all_[i].divergence == number<trm::k3> ? k3 : -x;
-        if (weight_place_ >= 0) sums[weight_place_] += simd::sum(lanes[2]);
+        if (weight_place_ >= 0) sums[weight_place_] += simd::sum(lanes[sum_of_weight]);
     }
     template <class V>
     TRM_INLINE void flush_maxima(V const* lanes, double* maxima) const noexcept {
@@ -226,6 +224,7 @@ private:
             policy.keep = all_[i].keep;
             failed[i] = test_tokens(policy, i, t);
         }
+        static_assert(most_criteria == 3);
         // Written out: a count at an index that is no constant would keep all counts of the pass in memory.
         rejected[0] += failed[0];
         rejected[1] += failed[1];

@@ -116,9 +116,9 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
     bool taken = false;
     visit_taken(
         [&]<class M>(M const& m) -> void
-            requires(is_simple_criterion<M>)
+            requires(type_of<M> < criteria_list::size)
         {
-            c.type = index_in<M>(criteria_list{});
+            c.type = type_of<M>;
             c.keep = m.keep;
             c.place = place;
             at_type(catalogue::divergences{}, m.divergence.index,
@@ -131,7 +131,7 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
     bool const x = c.divergence == number<k1>;
     if (!taken || c.is_token()) return taken;
     if (c.adds()) return x || c.divergence == number<k3>;
-    bool const is_largest = c.type == index_in<sequence_mask<any_divergence, stat::max_t>>(criteria_list{});
+    bool const is_largest = c.type == type_by<stat::max_t>;
     bool const is_size = c.divergence == number<k2> || c.divergence == number<abs_log_ratio>;
     direction here = direction::none;
     if (x) here = is_largest ? direction::down : direction::up;

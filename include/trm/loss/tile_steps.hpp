@@ -83,7 +83,7 @@ template <class M, class V>
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         each_register(t, [&, policy = criterion, to = where, n = tokens](auto& k, int j) TRM_INLINE_LAMBDA {
             std::int64_t const at = j * tile<V>::width;
-            if constexpr (requires { policy.divergence; }) k.divergence = t.divergence[j];
+            take_divergence(policy, t, j, k);
             V out[M::channels];
             policy.score(k, out);
             write_scores<M::channels>(k, out, at, static_cast<std::size_t>((std::min)(tile<V>::width, n - at)), to);
