@@ -60,17 +60,6 @@ void visit_taken(F&& f, std::variant<Ts...> const& v) {
 
 namespace detail {
 
-template <class... Lists>
-struct list_join {
-    using type = type_list<>;
-};
-template <class... As>
-struct list_join<type_list<As...>> {
-    using type = type_list<As...>;
-};
-template <class... As, class... Bs, class... Rest>
-struct list_join<type_list<As...>, type_list<Bs...>, Rest...> : list_join<type_list<As..., Bs...>, Rest...> {};
-
 template <template <class> class Keep, class Kept, class... Ts>
 struct list_filter {
     using type = Kept;
@@ -88,9 +77,6 @@ type_list<Ts...> list_from(std::variant<Ts...> const&);
 
 }  // namespace detail
 
-/// The types of all lists, in order.
-template <class... Lists>
-using lists_joined = typename detail::list_join<Lists...>::type;
 /// The types for which Keep<T>::value, in order.
 template <template <class> class Keep, class List>
 using list_filtered = decltype(detail::filtered<Keep>(List{}));

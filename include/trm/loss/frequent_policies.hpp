@@ -18,7 +18,9 @@ namespace detail {
 /// with other policies go through tiles.
 class frequent_policies {
     using criteria_list =
-        lists_joined<type_list<token_mask<any_divergence>>, catalogue::of_statistics<sequence_mask, any_divergence>>;
+        type_list<token_mask<any_divergence>, sequence_mask<any_divergence, stat::sum_t>,
+                  sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::max_t>,
+                  sequence_mask<any_divergence, stat::min_t>>;
     template <class M>
     static constexpr std::size_t type_of = index_in<M>(criteria_list{});
     template <class Stat>

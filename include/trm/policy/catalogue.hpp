@@ -40,25 +40,25 @@ using estimators = list_filtered<is_estimator, divergences>;
 
 using statistics = type_list<stat::sum_t, stat::mean_t, stat::max_t, stat::min_t>;
 
-/// A criterion of sequences with each of the statistics.
-template <template <divergence_policy, class> class Mask, divergence_policy D>
-using of_statistics =
-    type_list<Mask<D, stat::sum_t>, Mask<D, stat::mean_t>, Mask<D, stat::max_t>, Mask<D, stat::min_t>>;
-
-/// Criteria of a mask that look at a divergence of type D, or at none. The first is what an empty `any_criterion` holds.
+/// Criteria of a mask that look at a divergence of type D, or at none; those of sequences with each statistic. The first is what an
+/// empty `any_criterion` holds. (Written out: where a template takes constrained templates, such as sequence_mask, as arguments,
+/// g++ 12 may from then on take every type for a divergence.)
+template <divergence_policy D, class... Ss>
+type_list<token_mask<D>,  // tokens
+          sequence_mask<D, Ss>...,  // sequences
+          passing_sequence_mask<D, Ss>...,  // sequences, by what token criteria leave
+          advantage_signed<D>,  // tokens that move away
+          likely_signed<D>,  // of these, those that were likely
+          prefix_mask<D>,  // selections from here on
+          group_mask<D, Ss>...,  //
+          signed_sequence_mask<D, Ss>...,  //
+          quantile_mask<D>, top_mean_mask<D>, budget_mask<D>, top_share_mask<D>,  //
+          clip_cov, length_neutral_mask, segment_mask<D, Ss>...,  //
+          away_sequence_mask<D, Ss>...,  //
+          away_budget_mask<D>, running_budget_mask<D>>
+    criteria_by(type_list<Ss...>);
 template <divergence_policy D>
-using criteria = lists_joined<type_list<token_mask<D>>,  // tokens
-                              of_statistics<sequence_mask, D>,  // sequences
-                              of_statistics<passing_sequence_mask, D>,  // sequences, by what token criteria leave
-                              type_list<advantage_signed<D>>,  // tokens that move away
-                              type_list<likely_signed<D>>,  // of these, those that were likely
-                              type_list<prefix_mask<D>>,  // selections from here on
-                              of_statistics<group_mask, D>,  //
-                              of_statistics<signed_sequence_mask, D>,  //
-                              type_list<quantile_mask<D>, top_mean_mask<D>, budget_mask<D>, top_share_mask<D>>,
-                              type_list<clip_cov, length_neutral_mask>, of_statistics<segment_mask, D>,  //
-                              of_statistics<away_sequence_mask, D>,  //
-                              type_list<away_budget_mask<D>, running_budget_mask<D>>>;
+using criteria = decltype(criteria_by<D>(statistics{}));
 
 using weights = type_list<no_weight, token_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>,
                           normalised<token_weight>, normalised<sequence_weight<stat::sum_t>>,
