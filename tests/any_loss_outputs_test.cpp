@@ -37,14 +37,17 @@ std::vector<std::string> every_criterion() {
             "seq_mean_k1@correction in [-0.05, 0.06]",
             "seq_max_k2@correction <= 0.4"};
 }
-std::array<std::string, 8> const surrogates{"ppo_clip(eps_low=0.1, eps_high=0.3, dual_clip=3)",
-                                            "importance_ratio",
-                                            "policy_gradient",
-                                            "cispo(lower=0.5, upper=1.5)",
-                                            "ppo_clip@current_over_rollout",
-                                            "sapo",
-                                            "gspo",
-                                            "dro(beta=0.1)"};
+std::array<std::string, 11> const surrogates{"ppo_clip(eps_low=0.1, eps_high=0.3, dual_clip=3)",
+                                             "importance_ratio",
+                                             "policy_gradient",
+                                             "cispo(lower=0.5, upper=1.5)",
+                                             "ppo_clip@current_over_rollout",
+                                             "sapo",
+                                             "gspo(eps_low=0.02, eps_high=0.03)",
+                                             "gspo(eps_low=0.02, eps_high=0.03, ratios=all)",
+                                             "gspo_token(dual_clip=1.01)",
+                                             "gspo_token@current_over_rollout(ratios=all)",
+                                             "dro(beta=0.1)"};
 std::array<std::string, 8> const weights{"none",
                                          "token(truncate_above=1.2)",
                                          "constant(factor=0.5)",
@@ -53,13 +56,19 @@ std::array<std::string, 8> const weights{"none",
                                          "product(truncate_above=2, ratios=kept)",
                                          "token@current_over_rollout(zero_outside=[0.5, 2])",
                                          "normalised_token(clamp=[0.5, 2])"};
+std::array<std::string, 6> const penalties{"kl(k3, beta=0.1)",
+                                           "kl(abs_log_ratio, beta=-0.2, sees=kept)",
+                                           "squared_log_ratio(0.3)",
+                                           "reference_kl(k2, beta=0.3, input_clamp=0.4)",
+                                           "reference_kl(k1, beta=0.1, gradient=score_function, output_clamp=0.2)",
+                                           "reference_kl(k3, beta=0.1, gradient=importance)"};
 
 /// Each number pairs another surrogate with another weight and penalty.
 std::string spec_text(std::string const& mask, std::size_t number) {
     std::string text = "weight: " + weights[number % weights.size()] +
                        "; surrogate: " + surrogates[number / weights.size() % surrogates.size()] +
                        "; aggregate: " + (number % 3 == 0 ? "token_mean" : "seq_mean_token_mean");
-    if (number % 5 == 4) text += "; penalty: kl(k3, beta=0.1)";
+    if (number % 5 == 4) text += "; penalty: " + penalties[number / 5 % penalties.size()];
     if (mask != "none") text += "; mask: " + mask;
     return text;
 }

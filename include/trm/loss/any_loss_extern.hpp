@@ -20,10 +20,14 @@
 #endif
 // The passes, and the call on the caller's thread with a workspace: no members, into which compilers look even if they are compiled
 // elsewhere.
-#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal)                                                         \
+#define TRM_ANY_LOSS_STEPS(S, T, kind, proximal, policies)                                               \
     TRM_ANY_LOSS_TEMPLATE void detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal>( \
-        detail::frequent_policies const&, detail::stream_pointers<S, T>, detail::call_numbers const&,    \
-        detail::run_work<detail::run_time_composition<>>*, int) noexcept;
+        detail::frequent_steps<detail::frequent_kind::policies> const&, detail::stream_pointers<S, T>,   \
+        detail::call_numbers const&, detail::run_work<detail::run_time_composition<>>*, int) noexcept;
+#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal)      \
+    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, plain)   \
+    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, summing) \
+    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, penalised)
 #define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
     TRM_ANY_LOSS_TEMPLATE void detail::run_tiles<simd::default_arch>(                                                \
         detail::run_time_composition<> const&, detail::stream_pointers<S, T> const&, detail::call_numbers const&,    \
@@ -50,4 +54,5 @@ TRM_NAMESPACE_END
 
 #undef TRM_ANY_LOSS_CALL
 #undef TRM_ANY_LOSS_FUSED
+#undef TRM_ANY_LOSS_STEPS
 #undef TRM_ANY_LOSS_TEMPLATE

@@ -30,6 +30,11 @@ class one_of {
     std::size_t index_ = 0;
 
 public:
+    /// Is the policy one of these, with which the list begins?
+    template <class First>
+    [[nodiscard]] bool is_among(First) const noexcept {
+        return index_ < First::size;
+    }
     /// False if `any` holds something else.
     template <class Variant>
     [[nodiscard]] bool take(Variant const& any) noexcept {
@@ -49,10 +54,11 @@ public:
     [[nodiscard]] TRM_INLINE P const& get() const noexcept {
         return std::get<P>(policies_);
     }
-    /// f(the policy), as with_type.
-    template <class F>
+    /// f(the policy), as with_type. `First`: the first policies of the list, one of which it is.
+    template <class First = type_list<Ps...>, class F>
     TRM_ALWAYS_INLINE inline void visit(F&& f) const noexcept {
-        with_type(list{}, index_, [&]<class P>(std::type_identity<P>) TRM_ALWAYS_INLINE { f(std::get<P>(policies_)); });
+        with_type(First{}, index_,
+                  [&]<class P>(std::type_identity<P>) TRM_ALWAYS_INLINE { f(std::get<P>(policies_)); });
     }
 };
 

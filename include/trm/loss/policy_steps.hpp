@@ -23,6 +23,10 @@ struct sequence_verdict {
 struct statistics_place {
     int sum = 0, max = 0;
 };
+/// Which of the sums of a loss are its weight's, and which its surrogate's: the first of each.
+struct sums_place {
+    int weight = 0, surrogate = 0;
+};
 
 template <class S>
 inline constexpr int sequence_sums_of = [] {

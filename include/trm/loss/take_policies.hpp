@@ -98,7 +98,7 @@ void run_time_policies<Spec>::take(any_penalty const& penalty) noexcept {
 }
 template <class All>
 bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
-    if (spec.mask.size() > static_cast<std::size_t>(most_criteria) || !spec.penalties.empty()) return false;
+    if (spec.mask.size() > static_cast<std::size_t>(most_criteria) || spec.penalties.size() > 1) return false;
     fits_proximal_ = is_same_pair(corrected::over, all.diagnose_over()) &&
                      is_same_pair(moved::over, spec.surrogate.over) && all.surrogate_reads_ratio();
     for (any_criterion const& c : spec.mask)
@@ -108,7 +108,31 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     reads_given_ = (all.needs() & need::given) != 0;
     weighted_ = all.has_weight();
     if (weighted_) fits_proximal_ = fits_proximal_ && is_same_pair(corrected::over, spec.weight.over);
-    if (all.two_pass()) weight_place_ = all.sum_width() - 1;
+    for (any_penalty const& p : spec.penalties) {
+        if (!penalty_.take(p)) return false;
+        kind_ = frequent_kind::penalised;
+        penalty_.visit([&](auto const& taken) { penalty_needs_ = needs_of(taken); });
+    }
+    place_ = all.place_of_sums();
+    weight_.visit([&]<class W>(W const& w) {
+        if constexpr (weight_sums<W> > 0) {
+            summed_weight_.ratios = w.ratios;
+            weight_sums_ = true;
+        }
+    });
+    visit_taken(
+        [&]<class S>(S const& s) -> void
+            requires(std::is_same_v<S, gspo> || std::is_same_v<S, gspo_token>)
+        {
+            summed_.ratios = s.ratios;
+            surrogate_sums_ = true;
+        },
+        spec.surrogate.policy);
+    shares_gradient_ = all.shares_gradient();
+    if (all.two_pass() && kind_ == frequent_kind::penalised) return false;
+    if (all.two_pass()) kind_ = frequent_kind::summing;
+    measures_exp_ = measures_exp_ || token_criteria_ || (shares_gradient_ && weighted_);
+    moves_rejected_ = all.moves_rejected();
     return true;
 }
 inline bool frequent_policies::take(any_criterion const& any, statistics_place place) noexcept {
@@ -122,21 +146,24 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
             c.keep = m.keep;
             c.place = place;
             at_type(catalogue::divergences{}, m.divergence.index,
-                    [&]<class D>(std::type_identity<D>) { c.divergence = number<D>; });
+                    [&]<class D>(std::type_identity<D>) { c.divergence = divergence_number<D>; });
             taken = c.divergence < divergences::size;
-            fits_proximal_ =
-                fits_proximal_ && (c.divergence == number<given> || is_same_pair(corrected::over, m.divergence.over));
+            fits_proximal_ = fits_proximal_ && (c.divergence == divergence_number<given> ||
+                                                is_same_pair(corrected::over, m.divergence.over));
         },
         any);
-    bool const x = c.divergence == number<k1>;
+    bool const x = c.divergence == divergence_number<k1>;
     if (!taken || c.is_token()) return taken;
-    if (c.adds()) return x || c.divergence == number<k3>;
+    if (c.adds()) {
+        measures_exp_ = measures_exp_ || c.divergence == divergence_number<k3>;
+        return x || c.divergence == divergence_number<k3>;
+    }
     bool const is_largest = c.type == type_by<stat::max_t>;
-    bool const is_size = c.divergence == number<k2> || c.divergence == number<abs_log_ratio>;
+    bool const is_size = c.divergence == divergence_number<k2> || c.divergence == divergence_number<abs_log_ratio>;
     direction here = direction::none;
     if (x) here = is_largest ? direction::down : direction::up;
     if (is_largest && is_size) here = direction::size;
-    if (is_largest && c.divergence == number<given>) here = direction::given;
+    if (is_largest && c.divergence == divergence_number<given>) here = direction::given;
     if (direction_ == direction::none) direction_ = here;
     return here != direction::none && here == direction_;
 }

@@ -22,6 +22,7 @@ class fused_pass {
     using T = typename V::value_type;
     static constexpr auto width = static_cast<std::int64_t>(V::size);
     static constexpr bool applies = Kind != pass_kind::measure;
+    static constexpr bool measures = !applies || !Core::two_pass();  // else a pass before this one has
     static constexpr bool in_pairs = Kind != pass_kind::general;  // two registers without exceptions at a time
 
     Core const core;  // a copy: nothing aliases it, thresholds stay in registers
@@ -72,7 +73,7 @@ public:
             std::int64_t const stretch_end = (std::min)(end, at + lane_tally<V, Core>::stretch);
             at = stretch(at, stretch_end, now, work.decided, lanes, counted);
             if (at >= end) break;
-            if constexpr (Kind == pass_kind::plain) {
+            if constexpr (Kind == pass_kind::plain && measures) {
                 if (core.certainly_rejected(lanes.maxima)) {  // the gradient will be zeros
                     io.grad = nullptr;
                     only_gradient = false;
@@ -82,10 +83,10 @@ public:
                     }
                 }
             }
-            lanes.template flush_sums<applies>(core, tally, diagnose, splits);
+            lanes.template flush_sums<measures, applies>(core, tally, diagnose, splits);
             lanes.clear_sums(core, diagnose);
         }
-        lanes.template flush<applies>(core, tally, diagnose, splits);
+        lanes.template flush<measures, applies>(core, tally, diagnose, splits);
         counted.tokens = selected;
         counted.finite += selected;  // all of them, but for those found not to be
         if (!splits) counted.passing = counted.finite;
@@ -134,7 +135,7 @@ private:
     TRM_INLINE taken pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
                           lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
         wanted<Proximal> reads = want;
-        if constexpr (requires { core.restrict(reads); }) core.restrict(reads);
+        if constexpr (requires { core.template restrict<applies>(reads); }) core.template restrict<applies>(reads);
         if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(reads, io, at, prefetch_ahead);
         if (checks_all) return taken::none;
         bool is_whole = true;
@@ -172,7 +173,7 @@ private:
         t.keep = t.keep & t.allowed;
         if (splits) [[unlikely]]
             counted.passing += count(t.keep);
-        core.measure_passing(t, lanes.sums, lanes.maxima, of_penalties, stages);
+        if constexpr (measures) core.measure_passing(t, lanes.sums, lanes.maxima, of_penalties, stages);
         if (diagnose) {
             lanes.x = lanes.x + core.described(t, stages).value;
             lanes.logp = lanes.logp + t.logp;
@@ -190,8 +191,8 @@ private:
                     simd::store_mask(io.keep + at, t.keep & now.kept, n);
             }
             if (diagnose) {
-                if constexpr (requires { core.set_clipped(t, prepared, stages); })
-                    core.set_clipped(t, prepared, stages);
+                if constexpr (requires { core.set_clipped(t, decided, prepared, stages); })
+                    core.set_clipped(t, decided, prepared, stages);
                 describe_tokens(core, t, core.described(t, stages), factor, splits, now.wide, lanes);
             }
         }

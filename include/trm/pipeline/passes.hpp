@@ -16,10 +16,14 @@ void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* 
     if constexpr (!Core::is_static) {
         if constexpr (Kind != pass_kind::general) {
             auto const* const policies = call.core.frequent();
-            if (policies != nullptr && io.proximal == nullptr)
-                return run_fused<A, Kind, false>(*policies, io, call.numbers, work, runs);
-            if (policies != nullptr && policies->fits_proximal())
-                return run_fused<A, Kind, true>(*policies, io, call.numbers, work, runs);
+            if (policies != nullptr && (io.proximal == nullptr || policies->fits_proximal()))
+                return policies->visit([&](auto const& steps) {
+                    if (io.proximal == nullptr) {
+                        run_fused<A, Kind, false>(steps, io, call.numbers, work, runs);
+                    } else {
+                        run_fused<A, Kind, true>(steps, io, call.numbers, work, runs);
+                    }
+                });
         }
         run_tiles<A>(call.core, io, call.numbers, Kind != pass_kind::measure, work, runs);
     } else if (Kind == pass_kind::plain && io.proximal == nullptr) {

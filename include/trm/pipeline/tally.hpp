@@ -145,10 +145,11 @@ struct lane_tally : described_lanes<V> {
         each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA { maxima[i] = lowest; });
         if (diagnose) this->clear_extrema();
     }
-    /// `splits`: a token of a kept sequence can be rejected.
-    template <bool Apply, class Tally>
+    /// `Measure`: with the statistics of sequences. `splits`: a token of a kept sequence can be rejected.
+    template <bool Measure, bool Apply, class Tally>
     TRM_INLINE void flush_sums(Core const& core, Tally& to, bool diagnose, bool splits) const noexcept {
-        if constexpr (requires { core.flush_sums(sums, to.sums); }) {
+        if constexpr (!Measure) {
+        } else if constexpr (requires { core.flush_sums(sums, to.sums); }) {
             core.flush_sums(sums, to.sums);
         } else {
             each_slot<Core, Core::sum_capacity>(core.sum_width(),
@@ -178,10 +179,11 @@ struct lane_tally : described_lanes<V> {
             }
         }
     }
-    template <bool Apply, class Tally>
+    template <bool Measure, bool Apply, class Tally>
     TRM_INLINE void flush(Core const& core, Tally& to, bool diagnose, bool splits) const noexcept {
-        flush_sums<Apply>(core, to, diagnose, splits);
-        if constexpr (requires { core.flush_maxima(maxima, to.maxima); }) {
+        flush_sums<Measure, Apply>(core, to, diagnose, splits);
+        if constexpr (!Measure) {
+        } else if constexpr (requires { core.flush_maxima(maxima, to.maxima); }) {
             core.flush_maxima(maxima, to.maxima);
         } else {
             each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA {

@@ -150,7 +150,7 @@ private:
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
                 for (int j = p.first; j < p.end; ++j) counted[p.run].passing += count(tokens.keep_of(p)[j - p.first]);
             });
-        core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
+        if (!applies || !core.two_pass()) core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
         if (!applies && diagnose) describe_all_measured();
     }
     TRM_INLINE void apply_plain() noexcept {
@@ -221,11 +221,11 @@ private:
     }
     TRM_INLINE void flush(int i, run_tally<Core>& tally, bool last) const noexcept {
         if (applies) {
-            last ? lanes[i].template flush<true>(core, tally, diagnose, splits)
-                 : lanes[i].template flush_sums<true>(core, tally, diagnose, splits);
+            last ? lanes[i].template flush<true, true>(core, tally, diagnose, splits)
+                 : lanes[i].template flush_sums<true, true>(core, tally, diagnose, splits);
         } else {
-            last ? lanes[i].template flush<false>(core, tally, diagnose, splits)
-                 : lanes[i].template flush_sums<false>(core, tally, diagnose, splits);
+            last ? lanes[i].template flush<true, false>(core, tally, diagnose, splits)
+                 : lanes[i].template flush_sums<true, false>(core, tally, diagnose, splits);
         }
     }
 };

@@ -15,6 +15,7 @@ template <bool Proximal>
 struct wanted {
     bool ref, given, advantage, marks;
     bool factor;  ///< do the surrogate's sums over a sequence include the batch's token_weights?
+    bool exp;  ///< more of log-ratios than their value, where no lane is an exception
     bool of_kind[3];  ///< by ratio_kind, if Proximal
 
     /// By the policies of a loss and the log-ratio of its diagnostics.
@@ -25,6 +26,7 @@ struct wanted {
           advantage((core.needs() & need::advantage) != 0),
           marks((core.needs() & need::marks) != 0),
           factor(core.shares_gradient() || core.folds_weight()),
+          exp(true),
           of_kind{true, false, false} {
         if (Proximal)
             for (unsigned kind = 0; kind < 3; ++kind) {

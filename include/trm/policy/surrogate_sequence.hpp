@@ -23,7 +23,8 @@ namespace detail {
 /// *sum += x and sum[1] += 1, over the tokens whose mean the policy takes.
 template <class V, bool P>
 TRM_INLINE void measure_mean(sees ratios, token<V, P> const& t, log_ratio<V> const& l, V* sum) noexcept {
-    auto const which = ratios == sees::all_tokens ? t.active : t.keep;
+    auto which = t.keep;
+    if (ratios == sees::all_tokens) which = t.active;
     add_where(which, l.value, sum);
     add_where(which, simd::broadcast<V>(1), sum + 1);
 }

@@ -78,14 +78,17 @@ TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V
 }
 
 /// The same where no lane is an exception: x = target - behaviour is finite and within the clamp. `small`: |x| <=
-/// simd::small_exponent in every lane.
+/// simd::small_exponent in every lane. `with_exp`: with what is made of e^x.
 template <class V>
-TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, bool is_small) noexcept {
+TRM_INLINE void set_log_ratio_within(log_ratio<V>& l, V target, V behaviour, bool is_small,
+                                     bool with_exp = true) noexcept {
     l.target = target;
     l.behaviour = behaviour;
     l.value = target - behaviour;
     l.unclamped = V::mask::everywhere();
-    if (is_small) {
+    if (!with_exp) {
+        l.exp = l.expm1 = l.k3 = V(typename V::value_type(0));
+    } else if (is_small) {
         auto const e = simd::exp_k3_small(l.value);
         l.exp = e.exp;
         l.expm1 = e.expm1;

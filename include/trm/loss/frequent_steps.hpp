@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <trm/loss/frequent_policies.hpp>
+#include <trm/pipeline/stages.hpp>
+
+TRM_NAMESPACE_BEGIN
+namespace detail {
+
+template <frequent_kind Kind>
+class frequent_steps;
+/// Steps of one kind are those of the kind before, so that all three share the policies.
+template <frequent_kind Kind>
+struct of_kind_before {
+    using type = frequent_steps<static_cast<frequent_kind>(static_cast<int>(Kind) - 1)>;
+};
+template <>
+struct of_kind_before<frequent_kind::plain> {
+    using type = frequent_policies;
+};
+
+/// Frequent policies as the steps that `fused_pass` takes with a register of tokens. The bits are those of `composition`, of which it
+/// keeps what makes that fast: values stay in registers, and every question has the same answer for all tokens. So the statistics of
+/// criteria are few: sums of x and of k3, and one maximum, of |x|, x, -x or the given divergence. Squares follow from sizes. Weights
+/// and surrogates of sequences have sums of their own, since their stages may clamp x otherwise. Each kind of loss has a loop that
+/// asks no questions about the others.
+template <frequent_kind Kind>
+class frequent_steps : public of_kind_before<Kind>::type {
+protected:
+    using base = typename of_kind_before<Kind>::type;
+    static constexpr bool sums_sequences = Kind == frequent_kind::summing, penalises = Kind == frequent_kind::penalised;
+    using corrected = frequent_policies::corrected;
+    using moved = frequent_policies::moved;
+    using direction = frequent_policies::direction;
+    using divergences = frequent_policies::divergences;
+    using frequent_policies::all_;
+    using frequent_policies::criteria_;
+    using frequent_policies::direction_;
+    using frequent_policies::most_criteria;
+    using frequent_policies::place_;
+    using frequent_policies::shares_gradient_;
+    using frequent_policies::surrogate_;
+    using frequent_policies::token_criteria_;
+    using frequent_policies::weight_;
+    using frequent_policies::weighted_;
+    static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2,
+                         sums_of_surrogate = 3;  // in the lanes of a run
+
+public:
+    static constexpr bool is_static = true;
+    static constexpr int sum_capacity = sums_sequences ? sums_of_surrogate + gspo::sums : sum_of_weight,
+                         max_capacity = 1, criteria_capacity = most_criteria;
+
+    /// f(the steps of the kind that the policies are of).
+    template <class F>
+    void visit(F&& f) const {
+        if constexpr (Kind != frequent_kind::plain)
+            if (this->kind_ != Kind) return base::visit(f);
+        f(*this);
+    }
+
+    [[nodiscard]] TRM_INLINE int criteria() const noexcept { return criteria_; }
+    [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }
+    [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
+    [[nodiscard]] TRM_INLINE bool has_token_criteria() const noexcept { return token_criteria_; }
+    [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weighted_; }
+    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return penalises; }
+    [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return sums_sequences && shares_gradient_; }
+    [[nodiscard]] static constexpr bool two_pass() noexcept { return sums_sequences; }
+    [[nodiscard]] static constexpr bool folds_weight() noexcept { return false; }
+    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return sums_sequences && this->moves_rejected_; }
+    [[nodiscard]] TRM_INLINE unsigned needs() const noexcept {
+        return need::advantage | need::ratio(corrected::over) | need::ratio(moved::over) |
+               (this->reads_given_ ? need::given : 0u) | (penalises ? this->penalty_needs_ : 0u);
+    }
+    [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept { return corrected::over; }
+    /// Says what is known of `needs` once more, in the loop: then compilers ask no question about it.
+    template <bool Applies, class Wanted>
+    TRM_INLINE void restrict(Wanted& reads) const noexcept {
+        reads.marks = false;
+        if (!penalises) reads.ref = false;
+        reads.advantage = reads.factor = true;
+        if (sums_sequences && !Applies) reads.exp = this->measures_exp_;
+    }
+
+    template <class V, bool P, class Clamps>
+    static TRM_INLINE log_ratio<V> const& described(token<V, P>& t, Clamps const& clamps) noexcept {
+        clamps.template enter<stage::mask>(corrected{}, t);
+        return ratio_of(corrected{}, t);
+    }
+    template <class V, bool P>
+    TRM_INLINE void measure(token<V, P>& t, V* sums, V* maxima, std::int64_t* rejected) const noexcept {
+        t.keep = t.active;
+        t.reasons = zero<V>();
+        log_ratio<V> const& l = ratio_of(corrected{}, t);
+        sums[sum_of_x] = sums[sum_of_x] + l.value;
+        sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
+        if (direction_ <= direction::size) [[likely]] {
+            *maxima = max_where(t.active, *maxima, abs(l.value));
+        } else {
+            V const here = direction_ == direction::up ? l.value : direction_ == direction::down ? -l.value : t.given;
+            *maxima = max_where(t.active, *maxima, here);
+        }
+        if (token_criteria_) [[unlikely]]
+            test(t, l, rejected);
+    }
+    template <class V, bool P, class Clamps>
+    TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V*, penalty_clamp<V> const&,
+                                    Clamps const& clamps) const noexcept {
+        if constexpr (sums_sequences) {
+            log_ratio<V> const& l = ratio_of(corrected{}, t);
+            if (weighted_) clamps.template enter<stage::weight>(corrected{}, t);
+            if (this->weight_sums_) sums[sum_of_weight] = sums[sum_of_weight] + this->summed_weight_.measured(t, l);
+            if (!this->surrogate_sums_) return;
+            t.weight = t.factor;
+            if (shares_gradient_ && weighted_)
+                weight_.visit([&](auto const& w) TRM_ALWAYS_INLINE {
+                    t.weight = simd::pin(token_part(w, ratio_of(corrected{}, t)) * t.factor);
+                });
+            clamps.template enter<stage::surrogate>(moved{}, t);
+            this->summed_.measure(t, ratio_of(moved{}, t), sums + sums_of_surrogate);
+        }
+    }
+    template <class V>
+    [[nodiscard]] TRM_INLINE auto prepare() const noexcept {
+        return surrogate_.template get<ppo_clip>().template prepare<V>();
+    }
+    template <class V, bool P, class Decision, class Prepared, class Clamps>
+    TRM_INLINE void apply(token<V, P>& t, Decision const& decided, Prepared const& prepared,
+                          penalty_clamp<V> const& of_penalties, Clamps const& clamps) const noexcept {
+        t.weight = V(typename V::value_type(1));
+        if (weighted_) [[unlikely]] {
+            clamps.template enter<stage::weight>(corrected{}, t);
+            each_weight([&](auto const& w) TRM_ALWAYS_INLINE {
+                t.weight = weight_of(w, ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
+            });
+        }
+        clamps.template enter<stage::surrogate>(moved{}, t);
+        each_surrogate([&](auto const& s) TRM_ALWAYS_INLINE {
+            auto const terms = terms_of(s, t, decided, prepared);
+            t.value = terms.value;
+            t.slope = terms.slope;
+        });
+        if constexpr (penalises) {
+            t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
+            this->penalty_.visit([&]<class Penalty>(Penalty const& p) TRM_ALWAYS_INLINE {
+                if constexpr ((needs_of(Penalty{}) & need::any_ratio) != 0) clamps.template enter<stage::penalty>(p, t);
+                add_penalty(p, t, of_penalties, decided.penalty);
+            });
+        }
+    }
+    /// `clipped`, which apply leaves out: compilers would work it out even where nobody asks.
+    template <class V, bool P, class Decision, class Prepared, class Clamps>
+    TRM_INLINE void set_clipped(token<V, P>& t, Decision const& decided, Prepared const& prepared,
+                                Clamps const& clamps) const noexcept {
+        clamps.template enter<stage::surrogate>(moved{}, t);
+        each_surrogate([&](auto const& s) TRM_ALWAYS_INLINE { t.clipped = terms_of(s, t, decided, prepared).clipped; });
+    }
+    /// Do the extrema of a part of a sequence already reject it?
+    template <class V>
+    [[nodiscard]] TRM_INLINE bool certainly_rejected(V const* maxima) const noexcept {
+        bool rejected = false;
+        for (int i = 0; i < criteria_ && !rejected; ++i)
+            if (all_[i].is_extremum()) {
+                auto const most = static_cast<double>(simd::reduce_max(all_[i].extremum(*maxima)));
+                all_[i].visit([&](auto const& m) TRM_INLINE_LAMBDA {
+                    if constexpr (requires { m.certainly_rejects(most); }) rejected = m.certainly_rejects(most);
+                });
+            }
+        return rejected;
+    }
+    /// Statistics of a run before its first token: of as many as there may be, which takes less than to count them.
+    static TRM_INLINE void clear_statistics(double* sums, double* maxima) noexcept {
+        for (int i = 0; i < most_criteria + (sums_sequences ? 1 + gspo::sums : 0); ++i) sums[i] = 0;
+        for (int i = 0; i < most_criteria; ++i) maxima[i] = -std::numeric_limits<double>::infinity();
+    }
+    template <class V>
+    TRM_INLINE void flush_sums(V const* lanes, double* sums) const noexcept {
+        double const x = simd::sum(lanes[sum_of_x]), k3 = simd::sum(lanes[sum_of_k3]);
+        for (int i = 0; i < criteria_; ++i)
+            if (all_[i].adds())
+                sums[all_[i].place.sum] +=
+                    all_[i].divergence == frequent_policies::divergence_number<trm::k3> ? k3 : -x;
+        if (!sums_sequences) return;
+        // Places beyond those that a policy has are nobody's.
+        sums[place_.surrogate] += simd::sum(lanes[sums_of_surrogate]);
+        sums[place_.surrogate + 1] += simd::sum(lanes[sums_of_surrogate + 1]);
+        sums[place_.surrogate + 2] += simd::sum(lanes[sums_of_surrogate + 2]);
+        sums[place_.surrogate + 3] += simd::sum(lanes[sums_of_surrogate + 3]);
+        sums[place_.weight] += simd::sum(lanes[sum_of_weight]);
+    }
+    template <class V>
+    TRM_INLINE void flush_maxima(V const* lanes, double* maxima) const noexcept {
+        for (int i = 0; i < criteria_; ++i) {
+            if (!all_[i].is_extremum()) continue;
+            double& most = maxima[all_[i].place.max];
+            most = (std::max)(most, static_cast<double>(simd::reduce_max(all_[i].extremum(*lanes))));
+        }
+    }
+
+private:
+    template <class F>
+    TRM_ALWAYS_INLINE inline void each_weight(F&& f) const noexcept {
+        if constexpr (sums_sequences) {
+            weight_.visit(f);
+        } else {
+            weight_.template visit<frequent_policies::common_weights>(f);
+        }
+    }
+    template <class F>
+    TRM_ALWAYS_INLINE inline void each_surrogate(F&& f) const noexcept {
+        if constexpr (sums_sequences) {
+            surrogate_.visit(f);
+        } else {
+            surrogate_.template visit<frequent_policies::common_surrogates>(f);
+        }
+    }
+    /// Criteria of tokens.
+    template <class V, bool P>
+    TRM_INLINE void test(token<V, P>& t, log_ratio<V> const& l, std::int64_t* rejected) const noexcept {
+        int failed[most_criteria] = {};
+        for (int i = 0; i < criteria_; ++i) {
+            if (!all_[i].is_token()) continue;
+            with_type(divergences{}, all_[i].divergence, [&]<class D>(std::type_identity<D>) TRM_ALWAYS_INLINE {
+                t.divergence = listed_divergence<D>(t, l);
+            });
+            token_mask<any_divergence> policy{};
+            policy.keep = all_[i].keep;
+            failed[i] = test_tokens(policy, i, t);
+        }
+        static_assert(most_criteria == 3);
+        // Written out: a count at an index that is no constant would keep all counts of the pass in memory.
+        rejected[0] += failed[0];
+        rejected[1] += failed[1];
+        rejected[2] += failed[2];
+    }
+    template <class S, class V, bool P, class Decision, class Prepared>
+    static TRM_INLINE surrogate_terms<V> terms_of(S const& s, token<V, P> const& t,
+                                                  [[maybe_unused]] Decision const& decided,
+                                                  [[maybe_unused]] Prepared const& prepared) noexcept {
+        if constexpr (sequence_sums_of<S> > 0) {
+            return s(t, ratio_of(moved{}, t), decided.constants);
+        } else if constexpr (requires { s(t, ratio_of(moved{}, t), prepared); }) {
+            return s(t, ratio_of(moved{}, t), prepared);
+        } else {
+            return s(t, ratio_of(moved{}, t));
+        }
+    }
+};
+
+}  // namespace detail
+TRM_NAMESPACE_END
