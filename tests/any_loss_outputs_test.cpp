@@ -23,6 +23,7 @@ std::vector<std::string> every_criterion() {
             "k2 <= 0.2",
             "given <= 0.9",
             "binary_tv <= 0.2",
+            "probability_change >= -0.1",
             "seq_sum_k1 in [-4, 3]",
             "seq_mean_k1 in [-0.05, 0.06]",
             "seq_mean_k3 <= 0.045",

@@ -25,13 +25,18 @@ protected:
     static constexpr std::size_t type_of = index_in<M>(criteria_list{});
     template <class Stat>
     static constexpr std::size_t type_by = type_of<sequence_mask<any_divergence, Stat>>;
-    using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
+    using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given, binary_tv, probability_change>;
     template <class D>
     static constexpr std::size_t divergence_number = index_in<D>(divergences{});
     static constexpr int most_criteria = 3;
-    // The first of each list are those of losses whose tokens need nothing of their sequence.
+    // The first of each list. The others are for one kind of losses: divergences for those with a penalty, weights and surrogates
+    // for those with sums.
+    using common_divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
     using common_weights = type_list<no_weight, token_weight, constant_weight>;
     using common_surrogates = type_list<ppo_clip, importance_ratio, policy_gradient, cispo>;
+    using weight_choice =
+        one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>>;
+    using surrogate_choice = one_of<ppo_clip, importance_ratio, policy_gradient, cispo, gspo, gspo_token>;
     enum class direction : std::uint8_t { none, size, up, down, given };
     using corrected = over_ratio<ratio_kind::correction, no_weight>;
     using moved = over_ratio<ratio_kind::surrogate, no_weight>;
@@ -88,9 +93,8 @@ public:
 
 protected:
     criterion all_[most_criteria];
-    one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>>
-        weight_;
-    one_of<ppo_clip, importance_ratio, policy_gradient, cispo, gspo, gspo_token> surrogate_;
+    weight_choice weight_;
+    surrogate_choice surrogate_;
     one_of<squared_log_ratio, kl_penalty<any_estimator>, reference_kl<any_estimator>,
            reference_kl<any_estimator, kl_gradient::score_function>>
         penalty_;

@@ -32,7 +32,12 @@ protected:
     using corrected = frequent_policies::corrected;
     using moved = frequent_policies::moved;
     using direction = frequent_policies::direction;
-    using divergences = frequent_policies::divergences;
+    using divergences =
+        std::conditional_t<penalises, frequent_policies::divergences, frequent_policies::common_divergences>;
+    using weights =
+        std::conditional_t<sums_sequences, frequent_policies::weight_choice::list, frequent_policies::common_weights>;
+    using surrogates = std::conditional_t<sums_sequences, frequent_policies::surrogate_choice::list,
+                                          frequent_policies::common_surrogates>;
     using frequent_policies::all_;
     using frequent_policies::criteria_;
     using frequent_policies::direction_;
@@ -43,8 +48,7 @@ protected:
     using frequent_policies::token_criteria_;
     using frequent_policies::weight_;
     using frequent_policies::weighted_;
-    static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2,
-                         sums_of_surrogate = 3;  // in the lanes of a run
+    static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2, sums_of_surrogate = 3;  // of a run
 
 public:
     static constexpr bool is_static = true;
@@ -131,12 +135,12 @@ public:
         t.weight = V(typename V::value_type(1));
         if (weighted_) [[unlikely]] {
             clamps.template enter<stage::weight>(corrected{}, t);
-            each_weight([&](auto const& w) TRM_ALWAYS_INLINE {
+            weight_.template visit<weights>([&](auto const& w) TRM_ALWAYS_INLINE {
                 t.weight = weight_of(w, ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
             });
         }
         clamps.template enter<stage::surrogate>(moved{}, t);
-        each_surrogate([&](auto const& s) TRM_ALWAYS_INLINE {
+        surrogate_.template visit<surrogates>([&](auto const& s) TRM_ALWAYS_INLINE {
             auto const terms = terms_of(s, t, decided, prepared);
             t.value = terms.value;
             t.slope = terms.slope;
@@ -154,7 +158,8 @@ public:
     TRM_INLINE void set_clipped(token<V, P>& t, Decision const& decided, Prepared const& prepared,
                                 Clamps const& clamps) const noexcept {
         clamps.template enter<stage::surrogate>(moved{}, t);
-        each_surrogate([&](auto const& s) TRM_ALWAYS_INLINE { t.clipped = terms_of(s, t, decided, prepared).clipped; });
+        surrogate_.template visit<surrogates>(
+            [&](auto const& s) TRM_ALWAYS_INLINE { t.clipped = terms_of(s, t, decided, prepared).clipped; });
     }
     /// Do the extrema of a part of a sequence already reject it?
     template <class V>
@@ -199,22 +204,6 @@ public:
     }
 
 private:
-    template <class F>
-    TRM_ALWAYS_INLINE inline void each_weight(F&& f) const noexcept {
-        if constexpr (sums_sequences) {
-            weight_.visit(f);
-        } else {
-            weight_.template visit<frequent_policies::common_weights>(f);
-        }
-    }
-    template <class F>
-    TRM_ALWAYS_INLINE inline void each_surrogate(F&& f) const noexcept {
-        if constexpr (sums_sequences) {
-            surrogate_.visit(f);
-        } else {
-            surrogate_.template visit<frequent_policies::common_surrogates>(f);
-        }
-    }
     /// Criteria of tokens.
     template <class V, bool P>
     TRM_INLINE void test(token<V, P>& t, log_ratio<V> const& l, std::int64_t* rejected) const noexcept {

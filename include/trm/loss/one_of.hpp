@@ -25,16 +25,11 @@ TRM_ALWAYS_INLINE inline void with_type(type_list<T, Ts...>, std::size_t index, 
 /// One of several policies, chosen at run time.
 template <class... Ps>
 class one_of {
-    using list = type_list<Ps...>;
     std::tuple<Ps...> policies_{};
     std::size_t index_ = 0;
 
 public:
-    /// Is the policy one of these, with which the list begins?
-    template <class First>
-    [[nodiscard]] bool is_among(First) const noexcept {
-        return index_ < First::size;
-    }
+    using list = type_list<Ps...>;
     /// False if `any` holds something else.
     template <class Variant>
     [[nodiscard]] bool take(Variant const& any) noexcept {

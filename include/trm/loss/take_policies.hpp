@@ -101,8 +101,6 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     if (spec.mask.size() > static_cast<std::size_t>(most_criteria) || spec.penalties.size() > 1) return false;
     fits_proximal_ = is_same_pair(corrected::over, all.diagnose_over()) &&
                      is_same_pair(moved::over, spec.surrogate.over) && all.surrogate_reads_ratio();
-    for (any_criterion const& c : spec.mask)
-        if (!take(c, all.place_of(criteria_))) return false;
     if (!weight_.take(spec.weight.policy) || !surrogate_.take(spec.surrogate.policy)) return false;
     token_criteria_ = all.has_token_criteria();
     reads_given_ = (all.needs() & need::given) != 0;
@@ -113,6 +111,8 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
         kind_ = frequent_kind::penalised;
         penalty_.visit([&](auto const& taken) { penalty_needs_ = needs_of(taken); });
     }
+    for (any_criterion const& c : spec.mask)
+        if (!take(c, all.place_of(criteria_))) return false;
     place_ = all.place_of_sums();
     weight_.visit([&]<class W>(W const& w) {
         if constexpr (weight_sums<W> > 0) {
@@ -153,7 +153,8 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
         },
         any);
     bool const x = c.divergence == divergence_number<k1>;
-    if (!taken || c.is_token()) return taken;
+    if (!taken) return false;
+    if (c.is_token()) return c.divergence < common_divergences::size || kind_ == frequent_kind::penalised;
     if (c.adds()) {
         measures_exp_ = measures_exp_ || c.divergence == divergence_number<k3>;
         return x || c.divergence == divergence_number<k3>;

@@ -108,7 +108,8 @@ private:
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
         bool const describes = Kind != read_kind::common && describe;
-        bool const keeps_advantage = is_masked || !(is_common || (direct && same_reals && io.advantage != nullptr));
+        bool const keeps_advantage =
+            is_masked || !(is_common || (direct && same_reals && wants.advantage && io.advantage != nullptr));
         auto& tokens = to;
         /// Registers k, k + 1, ..., as many as `count` says, if there is no exception in them.
         auto const registers = [&](int k, auto count) TRM_INLINE_LAMBDA {
