@@ -24,15 +24,16 @@
     TRM_ANY_LOSS_TEMPLATE void detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal>( \
         detail::frequent_steps<detail::frequent_kind::policies> const&, detail::stream_pointers<S, T>,   \
         detail::call_numbers const&, detail::run_work<detail::run_time_composition<>>*, int) noexcept;
-#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal)      \
-    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, plain)   \
-    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, summing) \
-    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, penalised)
+#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal)    \
+    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, plain) \
+    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, summing)
 #define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
     TRM_ANY_LOSS_TEMPLATE void detail::run_tiles<simd::default_arch>(                                                \
         detail::run_time_composition<> const&, detail::stream_pointers<S, T> const&, detail::call_numbers const&,    \
         bool, detail::run_work<detail::run_time_composition<>>*, int) noexcept;                                      \
     TRM_ANY_LOSS_FUSED(S, T, plain, false)                                                                           \
+    TRM_ANY_LOSS_STEPS(S, T, plain, false, penalised)                                                                \
+    TRM_ANY_LOSS_STEPS(S, T, plain, true, penalised)                                                                 \
     TRM_ANY_LOSS_FUSED(S, T, plain, true)                                                                            \
     TRM_ANY_LOSS_FUSED(S, T, measure, false)                                                                         \
     TRM_ANY_LOSS_FUSED(S, T, measure, true)                                                                          \

@@ -68,7 +68,7 @@ public:
     [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
     [[nodiscard]] TRM_INLINE bool has_token_criteria() const noexcept { return token_criteria_; }
     [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weighted_; }
-    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return penalises; }
+    [[nodiscard]] static constexpr bool has_penalties() noexcept { return penalises; }
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return sums_sequences && shares_gradient_; }
     [[nodiscard]] static constexpr bool two_pass() noexcept { return sums_sequences; }
     [[nodiscard]] static constexpr bool folds_weight() noexcept { return false; }

@@ -17,8 +17,11 @@ void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* 
         if constexpr (Kind != pass_kind::general) {
             auto const* const policies = call.core.frequent();
             if (policies != nullptr && (io.proximal == nullptr || policies->fits_proximal()))
-                return policies->visit([&](auto const& steps) {
-                    if (io.proximal == nullptr) {
+                return policies->visit([&]<class Steps>(Steps const& steps) {
+                    if constexpr (Kind == pass_kind::measure &&
+                                  Steps::has_penalties()) {  // too rare to be compiled for
+                        run_tiles<A>(call.core, io, call.numbers, false, work, runs);
+                    } else if (io.proximal == nullptr) {
                         run_fused<A, Kind, false>(steps, io, call.numbers, work, runs);
                     } else {
                         run_fused<A, Kind, true>(steps, io, call.numbers, work, runs);
