@@ -29,8 +29,8 @@ protected:
     template <class D>
     static constexpr std::size_t divergence_number = index_in<D>(divergences{});
     static constexpr int most_criteria = 3;
-    // The first of each list. The others are for one kind of losses: divergences for those with a penalty, weights and surrogates
-    // for those with sums.
+    // The first of each list, for losses of every kind. Further divergences are for those with a penalty, further weights and
+    // surrogates for those with sums.
     using common_divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
     using common_weights = type_list<no_weight, token_weight, constant_weight>;
     using common_surrogates = type_list<ppo_clip, importance_ratio, policy_gradient, cispo>;

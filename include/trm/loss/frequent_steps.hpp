@@ -116,7 +116,8 @@ public:
             if (weighted_) clamps.template enter<stage::weight>(corrected{}, t);
             if (this->weight_sums_) sums[sum_of_weight] = sums[sum_of_weight] + this->summed_weight_.measured(t, l);
             if (!this->surrogate_sums_) return;
-            t.weight = t.factor;
+            t.weight = V(typename V::value_type(1));
+            if (shares_gradient_) t.weight = t.factor;
             if (shares_gradient_ && weighted_)
                 weight_.visit([&](auto const& w) TRM_ALWAYS_INLINE {
                     t.weight = simd::pin(token_part(w, ratio_of(corrected{}, t)) * t.factor);
