@@ -20,23 +20,25 @@
 #endif
 // The passes, and the call on the caller's thread with a workspace: no members, into which compilers look even if they are compiled
 // elsewhere.
-#define TRM_ANY_LOSS_STEPS(S, T, kind, proximal, policies)                                               \
-    TRM_ANY_LOSS_TEMPLATE void detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal>( \
-        detail::frequent_steps<detail::frequent_kind::policies> const&, detail::stream_pointers<S, T>,   \
-        detail::call_numbers const&, detail::run_work<detail::run_time_composition<>>*, int) noexcept;
-#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal)    \
-    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, plain) \
-    TRM_ANY_LOSS_STEPS(S, T, kind, proximal, summing)
+#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal, policies)                                                 \
+    TRM_ANY_LOSS_TEMPLATE void detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal,    \
+                                                 detail::frequent_steps<detail::frequent_kind::policies>>( \
+        detail::frequent_policies const&, detail::stream_pointers<S, T>, detail::call_numbers const&,      \
+        detail::run_work<detail::run_time_composition<>>*, int) noexcept;
 #define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
     TRM_ANY_LOSS_TEMPLATE void detail::run_tiles<simd::default_arch>(                                                \
         detail::run_time_composition<> const&, detail::stream_pointers<S, T> const&, detail::call_numbers const&,    \
         bool, detail::run_work<detail::run_time_composition<>>*, int) noexcept;                                      \
-    TRM_ANY_LOSS_FUSED(S, T, plain, false)                                                                           \
-    TRM_ANY_LOSS_STEPS(S, T, plain, false, penalised)                                                                \
-    TRM_ANY_LOSS_STEPS(S, T, plain, true, penalised)                                                                 \
-    TRM_ANY_LOSS_FUSED(S, T, plain, true)                                                                            \
-    TRM_ANY_LOSS_FUSED(S, T, measure, false)                                                                         \
-    TRM_ANY_LOSS_FUSED(S, T, measure, true)                                                                          \
+    TRM_ANY_LOSS_FUSED(S, T, plain, false, plain)                                                                    \
+    TRM_ANY_LOSS_FUSED(S, T, plain, true, plain)                                                                     \
+    TRM_ANY_LOSS_FUSED(S, T, plain, false, summing)                                                                  \
+    TRM_ANY_LOSS_FUSED(S, T, plain, true, summing)                                                                   \
+    TRM_ANY_LOSS_FUSED(S, T, plain, false, penalised)                                                                \
+    TRM_ANY_LOSS_FUSED(S, T, plain, true, penalised)                                                                 \
+    TRM_ANY_LOSS_FUSED(S, T, measure, false, plain)                                                                  \
+    TRM_ANY_LOSS_FUSED(S, T, measure, true, plain)                                                                   \
+    TRM_ANY_LOSS_FUSED(S, T, measure, false, summing)                                                                \
+    TRM_ANY_LOSS_FUSED(S, T, measure, true, summing)                                                                 \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \
         detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, selection_view, \
         outputs<T> const&, serial_executor const&, workspace&);                                                      \
@@ -55,5 +57,4 @@ TRM_NAMESPACE_END
 
 #undef TRM_ANY_LOSS_CALL
 #undef TRM_ANY_LOSS_FUSED
-#undef TRM_ANY_LOSS_STEPS
 #undef TRM_ANY_LOSS_TEMPLATE

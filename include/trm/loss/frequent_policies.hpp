@@ -29,14 +29,14 @@ protected:
     template <class D>
     static constexpr std::size_t divergence_number = index_in<D>(divergences{});
     static constexpr int most_criteria = 3;
-    // The first of each list, for losses of every kind. Further divergences are for those with a penalty, further weights and
-    // surrogates for those with sums.
-    using common_divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
-    using common_weights = type_list<no_weight, token_weight, constant_weight>;
-    using common_surrogates = type_list<ppo_clip, importance_ratio, policy_gradient, cispo>;
     using weight_choice =
         one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>>;
     using surrogate_choice = one_of<ppo_clip, importance_ratio, policy_gradient, cispo, gspo, gspo_token>;
+    // So many of each list are for losses of every kind. Further divergences are for those with a penalty, further weights and
+    // surrogates for those with sums.
+    static constexpr std::size_t common_divergences = divergence_number<binary_tv>;
+    static constexpr std::size_t common_weights = index_in<sequence_weight<stat::sum_t>>(weight_choice::list{});
+    static constexpr std::size_t common_surrogates = index_in<gspo>(surrogate_choice::list{});
     enum class direction : std::uint8_t { none, size, up, down, given };
     using corrected = over_ratio<ratio_kind::correction, no_weight>;
     using moved = over_ratio<ratio_kind::surrogate, no_weight>;
@@ -76,6 +76,7 @@ public:
     template <class All>
     [[nodiscard]] bool take(loss_spec const& spec, All const& all) noexcept;
 
+    [[nodiscard]] frequent_kind kind() const noexcept { return kind_; }
     /// Does the loss look at the two ratios named above where there is a proximal policy, and at no other?
     [[nodiscard]] bool fits_proximal() const noexcept { return fits_proximal_; }
 

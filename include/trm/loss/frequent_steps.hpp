@@ -7,47 +7,17 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-template <frequent_kind Kind>
-class frequent_steps;
-/// Steps of one kind are those of the kind before, so that all three share the policies.
-template <frequent_kind Kind>
-struct of_kind_before {
-    using type = frequent_steps<static_cast<frequent_kind>(static_cast<int>(Kind) - 1)>;
-};
-template <>
-struct of_kind_before<frequent_kind::plain> {
-    using type = frequent_policies;
-};
-
 /// Frequent policies as the steps that `fused_pass` takes with a register of tokens. The bits are those of `composition`, of which it
 /// keeps what makes that fast: values stay in registers, and every question has the same answer for all tokens. So the statistics of
 /// criteria are few: sums of x and of k3, and one maximum, of |x|, x, -x or the given divergence. Squares follow from sizes. Weights
 /// and surrogates of sequences have sums of their own, since their stages may clamp x otherwise. Each kind of loss has a loop that
 /// asks no questions about the others.
 template <frequent_kind Kind>
-class frequent_steps : public of_kind_before<Kind>::type {
-protected:
-    using base = typename of_kind_before<Kind>::type;
+class frequent_steps : public frequent_policies {
     static constexpr bool sums_sequences = Kind == frequent_kind::summing, penalises = Kind == frequent_kind::penalised;
-    using corrected = frequent_policies::corrected;
-    using moved = frequent_policies::moved;
-    using direction = frequent_policies::direction;
-    using divergences =
-        std::conditional_t<penalises, frequent_policies::divergences, frequent_policies::common_divergences>;
-    using weights =
-        std::conditional_t<sums_sequences, frequent_policies::weight_choice::list, frequent_policies::common_weights>;
-    using surrogates = std::conditional_t<sums_sequences, frequent_policies::surrogate_choice::list,
-                                          frequent_policies::common_surrogates>;
-    using frequent_policies::all_;
-    using frequent_policies::criteria_;
-    using frequent_policies::direction_;
-    using frequent_policies::most_criteria;
-    using frequent_policies::place_;
-    using frequent_policies::shares_gradient_;
-    using frequent_policies::surrogate_;
-    using frequent_policies::token_criteria_;
-    using frequent_policies::weight_;
-    using frequent_policies::weighted_;
+    static constexpr std::size_t some_divergences = penalises ? divergences::size : common_divergences,
+                                 some_weights = sums_sequences ? weight_choice::list::size : common_weights,
+                                 some_surrogates = sums_sequences ? surrogate_choice::list::size : common_surrogates;
     static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2, sums_of_surrogate = 3;  // of a run
 
 public:
@@ -55,13 +25,7 @@ public:
     static constexpr int sum_capacity = sums_sequences ? sums_of_surrogate + gspo::sums : sum_of_weight,
                          max_capacity = 1, criteria_capacity = most_criteria;
 
-    /// f(the steps of the kind that the policies are of).
-    template <class F>
-    void visit(F&& f) const {
-        if constexpr (Kind != frequent_kind::plain)
-            if (this->kind_ != Kind) return base::visit(f);
-        f(*this);
-    }
+    explicit frequent_steps(frequent_policies const& policies) noexcept : frequent_policies(policies) {}
 
     [[nodiscard]] TRM_INLINE int criteria() const noexcept { return criteria_; }
     [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }
@@ -72,10 +36,10 @@ public:
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return sums_sequences && shares_gradient_; }
     [[nodiscard]] static constexpr bool two_pass() noexcept { return sums_sequences; }
     [[nodiscard]] static constexpr bool folds_weight() noexcept { return false; }
-    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return sums_sequences && this->moves_rejected_; }
+    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return sums_sequences && moves_rejected_; }
     [[nodiscard]] TRM_INLINE unsigned needs() const noexcept {
         return need::advantage | need::ratio(corrected::over) | need::ratio(moved::over) |
-               (this->reads_given_ ? need::given : 0u) | (penalises ? this->penalty_needs_ : 0u);
+               (reads_given_ ? need::given : 0u) | (penalises ? penalty_needs_ : 0u);
     }
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept { return corrected::over; }
     /// Says what is known of `needs` once more, in the loop: then compilers ask no question about it.
@@ -84,7 +48,7 @@ public:
         reads.marks = false;
         if (!penalises) reads.ref = false;
         reads.advantage = reads.factor = true;
-        if (sums_sequences && !Applies) reads.exp = this->measures_exp_;
+        if (sums_sequences && !Applies) reads.exp = measures_exp_;
     }
 
     template <class V, bool P, class Clamps>
@@ -114,8 +78,8 @@ public:
         if constexpr (sums_sequences) {
             log_ratio<V> const& l = ratio_of(corrected{}, t);
             if (weighted_) clamps.template enter<stage::weight>(corrected{}, t);
-            if (this->weight_sums_) sums[sum_of_weight] = sums[sum_of_weight] + this->summed_weight_.measured(t, l);
-            if (!this->surrogate_sums_) return;
+            if (weight_sums_) sums[sum_of_weight] = sums[sum_of_weight] + summed_weight_.measured(t, l);
+            if (!surrogate_sums_) return;
             t.weight = V(typename V::value_type(1));
             if (shares_gradient_) t.weight = t.factor;
             if (shares_gradient_ && weighted_)
@@ -123,7 +87,7 @@ public:
                     t.weight = simd::pin(token_part(w, ratio_of(corrected{}, t)) * t.factor);
                 });
             clamps.template enter<stage::surrogate>(moved{}, t);
-            this->summed_.measure(t, ratio_of(moved{}, t), sums + sums_of_surrogate);
+            summed_.measure(t, ratio_of(moved{}, t), sums + sums_of_surrogate);
         }
     }
     template <class V>
@@ -136,19 +100,19 @@ public:
         t.weight = V(typename V::value_type(1));
         if (weighted_) [[unlikely]] {
             clamps.template enter<stage::weight>(corrected{}, t);
-            weight_.template visit<weights>([&](auto const& w) TRM_ALWAYS_INLINE {
+            weight_.template visit<some_weights>([&](auto const& w) TRM_ALWAYS_INLINE {
                 t.weight = weight_of(w, ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
             });
         }
         clamps.template enter<stage::surrogate>(moved{}, t);
-        surrogate_.template visit<surrogates>([&](auto const& s) TRM_ALWAYS_INLINE {
+        surrogate_.template visit<some_surrogates>([&](auto const& s) TRM_ALWAYS_INLINE {
             auto const terms = terms_of(s, t, decided, prepared);
             t.value = terms.value;
             t.slope = terms.slope;
         });
         if constexpr (penalises) {
             t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
-            this->penalty_.visit([&]<class Penalty>(Penalty const& p) TRM_ALWAYS_INLINE {
+            penalty_.visit([&]<class Penalty>(Penalty const& p) TRM_ALWAYS_INLINE {
                 if constexpr ((needs_of(Penalty{}) & need::any_ratio) != 0) clamps.template enter<stage::penalty>(p, t);
                 add_penalty(p, t, of_penalties, decided.penalty);
             });
@@ -159,7 +123,7 @@ public:
     TRM_INLINE void set_clipped(token<V, P>& t, Decision const& decided, Prepared const& prepared,
                                 Clamps const& clamps) const noexcept {
         clamps.template enter<stage::surrogate>(moved{}, t);
-        surrogate_.template visit<surrogates>(
+        surrogate_.template visit<some_surrogates>(
             [&](auto const& s) TRM_ALWAYS_INLINE { t.clipped = terms_of(s, t, decided, prepared).clipped; });
     }
     /// Do the extrema of a part of a sequence already reject it?
@@ -184,9 +148,7 @@ public:
     TRM_INLINE void flush_sums(V const* lanes, double* sums) const noexcept {
         double const x = simd::sum(lanes[sum_of_x]), k3 = simd::sum(lanes[sum_of_k3]);
         for (int i = 0; i < criteria_; ++i)
-            if (all_[i].adds())
-                sums[all_[i].place.sum] +=
-                    all_[i].divergence == frequent_policies::divergence_number<trm::k3> ? k3 : -x;
+            if (all_[i].adds()) sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
         if (!sums_sequences) return;
         // Places beyond those that a policy has are nobody's.
         sums[place_.surrogate] += simd::sum(lanes[sums_of_surrogate]);
@@ -211,9 +173,9 @@ private:
         int failed[most_criteria] = {};
         for (int i = 0; i < criteria_; ++i) {
             if (!all_[i].is_token()) continue;
-            with_type(divergences{}, all_[i].divergence, [&]<class D>(std::type_identity<D>) TRM_ALWAYS_INLINE {
-                t.divergence = listed_divergence<D>(t, l);
-            });
+            with_type<some_divergences>(divergences{}, all_[i].divergence,
+                                        [&]<class D>(std::type_identity<D>)
+                                            TRM_ALWAYS_INLINE { t.divergence = listed_divergence<D>(t, l); });
             token_mask<any_divergence> policy{};
             policy.keep = all_[i].keep;
             failed[i] = test_tokens(policy, i, t);
@@ -237,6 +199,16 @@ private:
         }
     }
 };
+
+/// f(std::type_identity) of the steps of policies.
+template <class F>
+auto with_steps(frequent_policies const& policies, F&& f) {
+    if (policies.kind() == frequent_kind::summing)
+        return f(std::type_identity<frequent_steps<frequent_kind::summing>>{});
+    if (policies.kind() == frequent_kind::penalised)
+        return f(std::type_identity<frequent_steps<frequent_kind::penalised>>{});
+    return f(std::type_identity<frequent_steps<frequent_kind::plain>>{});
+}
 
 }  // namespace detail
 TRM_NAMESPACE_END

@@ -9,16 +9,17 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// f(std::type_identity<T>{}) for the type at `index` of a list, the last if there is none: a question for each in the place of a call.
-/// In a loop whose answers never change, processors foresee them, and values stay in registers. The first is expected.
-template <class T, class... Ts, class F>
+/// f(std::type_identity<T>{}) for the type at `index` among the first n of a list, the last of them if there is none: a question for each
+/// in the place of a call. In a loop whose answers never change, processors foresee them, and values stay in registers. The first is
+/// expected.
+template <std::size_t n, class T, class... Ts, class F>
 TRM_ALWAYS_INLINE inline void with_type(type_list<T, Ts...>, std::size_t index, F&& f) {
-    if constexpr (sizeof...(Ts) == 0) {
+    if constexpr (n == 1) {
         f(std::type_identity<T>{});
     } else if (index == 0) [[likely]] {
         f(std::type_identity<T>{});
     } else {
-        with_type(type_list<Ts...>{}, index - 1, f);
+        with_type<n - 1>(type_list<Ts...>{}, index - 1, f);
     }
 }
 
@@ -49,11 +50,11 @@ public:
     [[nodiscard]] TRM_INLINE P const& get() const noexcept {
         return std::get<P>(policies_);
     }
-    /// f(the policy), as with_type. `First`: the first policies of the list, one of which it is.
-    template <class First = type_list<Ps...>, class F>
+    /// f(the policy), as with_type; it is one of the first n.
+    template <std::size_t n = sizeof...(Ps), class F>
     TRM_ALWAYS_INLINE inline void visit(F&& f) const noexcept {
-        with_type(First{}, index_,
-                  [&]<class P>(std::type_identity<P>) TRM_ALWAYS_INLINE { f(std::get<P>(policies_)); });
+        with_type<n>(list{}, index_,
+                     [&]<class P>(std::type_identity<P>) TRM_ALWAYS_INLINE { f(std::get<P>(policies_)); });
     }
 };
 

@@ -28,9 +28,7 @@ struct run_time_policies {
     [[nodiscard]] statistics_place place_of(int criterion) const noexcept { return places[criterion]; }
     [[nodiscard]] sums_place place_of_sums() const noexcept { return {weight_slot, surrogate_slot}; }
     /// Null if another policy is among them.
-    [[nodiscard]] frequent_steps<frequent_kind::penalised> const* frequent() const noexcept {
-        return is_frequent_ ? &frequent_ : nullptr;
-    }
+    [[nodiscard]] frequent_policies const* frequent() const noexcept { return is_frequent_ ? &frequent_ : nullptr; }
     [[nodiscard]] bool has_token_criteria() const noexcept { return token_criteria_; }
     [[nodiscard]] bool has_sequence_criteria() const noexcept { return sequence_criteria_; }
     [[nodiscard]] bool has_selections() const noexcept { return selections_; }
@@ -153,7 +151,7 @@ protected:
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
          late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
          penalises_all_ = false, sequence_penalty_ = false, is_frequent_ = false;
-    frequent_steps<frequent_kind::penalised> frequent_;
+    frequent_policies frequent_;
 
 private:
     void take(any_criterion const& criterion) noexcept;

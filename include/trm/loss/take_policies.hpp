@@ -120,14 +120,12 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
             weight_sums_ = true;
         }
     });
-    visit_taken(
-        [&]<class S>(S const& s) -> void
-            requires(std::is_same_v<S, gspo> || std::is_same_v<S, gspo_token>)
-        {
+    surrogate_.visit([&]<class S>(S const& s) {
+        if constexpr (sequence_sums_of<S> > 0) {
             summed_.ratios = s.ratios;
             surrogate_sums_ = true;
-        },
-        spec.surrogate.policy);
+        }
+    });
     shares_gradient_ = all.shares_gradient();
     if (all.two_pass() && kind_ == frequent_kind::penalised) return false;
     if (all.two_pass()) kind_ = frequent_kind::summing;
@@ -154,7 +152,7 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
         any);
     bool const x = c.divergence == divergence_number<k1>;
     if (!taken) return false;
-    if (c.is_token()) return c.divergence < common_divergences::size || kind_ == frequent_kind::penalised;
+    if (c.is_token()) return c.divergence < common_divergences || kind_ == frequent_kind::penalised;
     if (c.adds()) {
         measures_exp_ = measures_exp_ || c.divergence == divergence_number<k3>;
         return x || c.divergence == divergence_number<k3>;

@@ -39,7 +39,9 @@ class fused_pass {
     bool only_gradient = false;  ///< the gradient is the only output, and overwritten
 
 public:
-    TRM_INLINE fused_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call) noexcept
+    template <class Policies>
+    TRM_INLINE fused_pass(Policies const& policies, stream_pointers<S, T> const& streams,
+                          call_numbers const& call) noexcept
         : core(policies),
           io(streams),
           want(core),
@@ -199,15 +201,17 @@ private:
     }
 };
 
-template <class A, pass_kind Kind, bool Proximal, class Core, class S, class T, class Work>
-void run_fused(Core const& core, stream_pointers<S, T> io, call_numbers const& call, Work* work, int runs) noexcept {
+/// `Core`: the steps, made of `policies`.
+template <class A, pass_kind Kind, bool Proximal, class Core, class Policies, class S, class T, class Work>
+void run_fused(Policies const& policies, stream_pointers<S, T> io, call_numbers const& call, Work* work,
+               int runs) noexcept {
     simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
         // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
         if constexpr (Kind == pass_kind::plain) {
             if (Proximal && io.proximal == nullptr) __builtin_unreachable();
             if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
         }
-        fused_pass<simd::vec<T, Unit>, Kind, Proximal, Core, S> pass(core, io, call);
+        fused_pass<simd::vec<T, Unit>, Kind, Proximal, Core, S> pass(policies, io, call);
         for (int i = 0; i < runs; ++i) pass.run(work[i]);
     });
 }

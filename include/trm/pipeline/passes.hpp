@@ -10,29 +10,34 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
+/// False, and nothing is done, if the loss has other policies than frequent ones.
+template <pass_kind Kind, class Call, class S, class T, class Core>
+[[nodiscard]] bool run_frequent(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work,
+                                int runs) noexcept {
+    using A = typename Call::arch;
+    auto const* const policies = call.core.frequent();
+    if (policies == nullptr || (io.proximal != nullptr && !policies->fits_proximal())) return false;
+    return with_steps(*policies, [&]<class Steps>(std::type_identity<Steps>) {
+        if constexpr (Kind == pass_kind::measure && Steps::has_penalties()) {
+            return false;  // too rare to be compiled for
+        } else {
+            io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, call.numbers, work, runs)
+                                   : run_fused<A, Kind, true, Steps>(*policies, io, call.numbers, work, runs);
+            return true;
+        }
+    });
+}
 template <pass_kind Kind, class Call, class S, class T, class Core>
 void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
     using A = typename Call::arch;
     if constexpr (!Core::is_static) {
-        if constexpr (Kind != pass_kind::general) {
-            auto const* const policies = call.core.frequent();
-            if (policies != nullptr && (io.proximal == nullptr || policies->fits_proximal()))
-                return policies->visit([&]<class Steps>(Steps const& steps) {
-                    if constexpr (Kind == pass_kind::measure &&
-                                  Steps::has_penalties()) {  // too rare to be compiled for
-                        run_tiles<A>(call.core, io, call.numbers, false, work, runs);
-                    } else if (io.proximal == nullptr) {
-                        run_fused<A, Kind, false>(steps, io, call.numbers, work, runs);
-                    } else {
-                        run_fused<A, Kind, true>(steps, io, call.numbers, work, runs);
-                    }
-                });
-        }
+        if constexpr (Kind != pass_kind::general)
+            if (run_frequent<Kind>(call, io, work, runs)) return;
         run_tiles<A>(call.core, io, call.numbers, Kind != pass_kind::measure, work, runs);
     } else if (Kind == pass_kind::plain && io.proximal == nullptr) {
-        run_fused<A, Kind, false>(call.core, io, call.numbers, work, runs);
+        run_fused<A, Kind, false, Core>(call.core, io, call.numbers, work, runs);
     } else {
-        run_fused<A, Kind, true>(call.core, io, call.numbers, work, runs);
+        run_fused<A, Kind, true, Core>(call.core, io, call.numbers, work, runs);
     }
 }
 

@@ -148,13 +148,7 @@ struct lane_tally : described_lanes<V> {
     /// `Measure`: with the statistics of sequences. `splits`: a token of a kept sequence can be rejected.
     template <bool Measure, bool Apply, class Tally>
     TRM_INLINE void flush_sums(Core const& core, Tally& to, bool diagnose, bool splits) const noexcept {
-        if constexpr (!Measure) {
-        } else if constexpr (requires { core.flush_sums(sums, to.sums); }) {
-            core.flush_sums(sums, to.sums);
-        } else {
-            each_slot<Core, Core::sum_capacity>(core.sum_width(),
-                                                [&](int i) TRM_INLINE_LAMBDA { to.sums[i] += simd::sum(sums[i]); });
-        }
+        if constexpr (Measure) add_sums(core, to.sums);
         if constexpr (Apply) {
             to.objective += simd::sum(objective);
             if (core.has_penalties()) to.regulariser += simd::sum(regulariser);
@@ -182,18 +176,30 @@ struct lane_tally : described_lanes<V> {
     template <bool Measure, bool Apply, class Tally>
     TRM_INLINE void flush(Core const& core, Tally& to, bool diagnose, bool splits) const noexcept {
         flush_sums<Measure, Apply>(core, to, diagnose, splits);
-        if constexpr (!Measure) {
-        } else if constexpr (requires { core.flush_maxima(maxima, to.maxima); }) {
-            core.flush_maxima(maxima, to.maxima);
-        } else {
-            each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA {
-                to.maxima[i] = (std::max)(to.maxima[i], static_cast<double>(simd::reduce_max(maxima[i])));
-            });
-        }
+        if constexpr (Measure) add_maxima(core, to.maxima);
         if (!Apply || !diagnose) return;
         to.max_x = (std::max)(to.max_x, static_cast<double>(simd::reduce_max(this->max_x)));
         to.max_negative_x = (std::max)(to.max_negative_x, static_cast<double>(simd::reduce_max(-this->min_x)));
         if (core.has_weight()) to.max_weight = static_cast<double>(simd::reduce_max(this->max_weight));
+    }
+
+private:
+    TRM_INLINE void add_sums(Core const& core, double* to) const noexcept {
+        if constexpr (requires { core.flush_sums(sums, to); }) {
+            core.flush_sums(sums, to);
+        } else {
+            each_slot<Core, Core::sum_capacity>(core.sum_width(),
+                                                [&](int i) TRM_INLINE_LAMBDA { to[i] += simd::sum(sums[i]); });
+        }
+    }
+    TRM_INLINE void add_maxima(Core const& core, double* to) const noexcept {
+        if constexpr (requires { core.flush_maxima(maxima, to); }) {
+            core.flush_maxima(maxima, to);
+        } else {
+            each_slot<Core, Core::max_capacity>(core.max_width(), [&](int i) TRM_INLINE_LAMBDA {
+                to[i] = (std::max)(to[i], static_cast<double>(simd::reduce_max(maxima[i])));
+            });
+        }
     }
 };
 
