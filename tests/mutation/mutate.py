@@ -36,7 +36,7 @@ CXX = os.environ.get("TRM_MUTATION_CXX", "clang++-14")
 PROFDATA, COV = (shutil.which(CXX.replace("clang++", tool)) for tool in ("llvm-profdata", "llvm-cov"))
 COUNTS = ["-fprofile-instr-generate", "-fcoverage-mapping"] if PROFDATA and COV and PROFDATA != COV else []
 # One vector unit, and functions that are not inlined: a tenth of the time to compile. Indices past the end are noticed.
-FLAGS = "-std=c++20 -O0 -w -DTRM_DISPATCH=0 -Dalways_inline=unused -D_GLIBCXX_ASSERTIONS -DTRM_TEST_CMAKE_VERSION=\"0\" -isystem /usr/include/eigen3".split()
+FLAGS = "-std=c++20 -O0 -w -DTRM_DISPATCH=0 -D_GLIBCXX_ASSERTIONS -DTRM_TEST_CMAKE_VERSION=\"0\" -isystem /usr/include/eigen3".split()
 # Address space of a test, in bytes: a fault may make a loop that allocates endless.
 MEMORY = 8 << 30
 # Seen by tests/compile alone.

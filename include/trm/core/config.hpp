@@ -122,14 +122,20 @@
 ///
 /// g++ optimises an always_inline function once for every function around it, which takes a third of the time to compile a loss; so
 /// there a function that enters a kernel takes in all that it calls, at once. Do not mix the two: what an always_inline function calls
-/// may then stay a call. Without optimisation, only always_inline inlines. `TRM_ALWAYS_INLINE` is for functions that only prefetch:
-/// those have no effect, and g++ drops calls of them.
+/// may then stay a call. `TRM_ALWAYS_INLINE` is for functions that only prefetch: those have no effect, and g++ drops calls of them.
+/// Without optimisation nothing is inlined: compilers would take minutes for code that is slow all the same.
+#if !defined(__OPTIMIZE__)
+#define TRM_ALWAYS_INLINE
+#define TRM_INLINE inline
+#define TRM_INLINE_LAMBDA
+#define TRM_FLATTEN
+#elif defined(__GNUC__) && !defined(__clang__)
 #define TRM_ALWAYS_INLINE __attribute__((always_inline))
-#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
 #define TRM_INLINE inline
 #define TRM_INLINE_LAMBDA
 #define TRM_FLATTEN __attribute__((flatten))
 #else
+#define TRM_ALWAYS_INLINE __attribute__((always_inline))
 #define TRM_INLINE inline TRM_ALWAYS_INLINE
 #define TRM_INLINE_LAMBDA TRM_ALWAYS_INLINE
 #define TRM_FLATTEN

@@ -51,7 +51,7 @@
 
 // <immintrin.h> takes fifteen times as long as <emmintrin.h>.
 TRM_SIMD_QUIET_BEGIN
-#if defined(__AVX__) || TRM_DISPATCH
+#if defined(__AVX__) || (TRM_DISPATCH && defined(__OPTIMIZE__))
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
@@ -74,9 +74,15 @@ TRM_SIMD_QUIET_BEGIN
 #endif
 TRM_SIMD_QUIET_END
 
-// Units that code can be generated for: those of the flags and, where kernels are dispatched, all.
-#define TRM_SIMD_HAS_AVX2 (TRM_SIMD_AVX2 || TRM_DISPATCH)
-#define TRM_SIMD_HAS_AVX512 (TRM_SIMD_AVX512 || TRM_DISPATCH)
+// Units that code can be generated for: those of the flags and, where kernels are dispatched, all. But not without optimisation:
+// then functions are called that do not know the units, and registers cannot be passed between them.
+#if TRM_DISPATCH && defined(__OPTIMIZE__)
+#define TRM_SIMD_ALL 1
+#else
+#define TRM_SIMD_ALL 0
+#endif
+#define TRM_SIMD_HAS_AVX2 (TRM_SIMD_AVX2 || TRM_SIMD_ALL)
+#define TRM_SIMD_HAS_AVX512 (TRM_SIMD_AVX512 || TRM_SIMD_ALL)
 
 // Functions that use instructions of a unit. Where the flags have the unit they are inlined as all others. Where they do not,
 // the functions say so themselves and are inlined into kernels that say the same; forcing that is an error. Vector registers
@@ -84,7 +90,7 @@ TRM_SIMD_QUIET_END
 #define TRM_SIMD_V3 "avx,avx2,fma,f16c,bmi,bmi2,lzcnt,movbe,popcnt"
 #define TRM_TARGET_AVX2 __attribute__((target(TRM_SIMD_V3)))
 #define TRM_TARGET_AVX512 __attribute__((target(TRM_SIMD_V3 ",avx512f,avx512bw,avx512cd,avx512dq,avx512vl")))
-#if TRM_DISPATCH
+#if TRM_SIMD_ALL
 #define TRM_ON_AVX2 TRM_TARGET_AVX2 inline
 #define TRM_ON_AVX512 TRM_TARGET_AVX512 inline
 #else

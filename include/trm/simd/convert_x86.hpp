@@ -43,7 +43,7 @@ struct instructions<float, avx2> {
         __m256i const b = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes)));
         to = reinterpret_cast<truth>(_mm256_cmpgt_epi32(b, _mm256_setzero_si256()));
     }
-#if defined(__F16C__) || TRM_DISPATCH
+#if defined(__F16C__) || TRM_SIMD_ALL
     static TRM_ON_AVX2 void load(as_f16, reg& to, void const* from) noexcept {
         to = _mm256_cvtph_ps(_mm_loadu_si128(static_cast<__m128i const*>(from)));
     }

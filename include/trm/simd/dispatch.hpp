@@ -15,7 +15,8 @@
 /// Kernels on the unit of the CPU. A kernel is written once, over `vec<T, A>`, and handed to `on_unit` as a function of A; with
 /// default flags it is compiled for every unit of x86 and entered through a function that has the unit's instructions. It runs
 /// at their speed as far as it is inlined there (`TRM_INLINE`, `TRM_INLINE_LAMBDA`). What stays outside, such as a
-/// user's functor that the compiler does not inline, is compiled for the flags: slow, but right.
+/// user's functor that the compiler does not inline, is compiled for the flags: slow, but right. Without optimisation (-O0) all is
+/// compiled for the flags, whatever unit is asked for.
 ///
 /// The environment variable TRM_CPU = baseline, v3 or v4 sets the unit of the program, read once.
 
@@ -23,6 +24,10 @@ TRM_NAMESPACE_BEGIN
 namespace simd {
 
 namespace detail {
+
+/// A, or the flags' unit where code for A is left out because nothing is optimised.
+template <class A>
+using compiled_for = std::conditional_t<TRM_DISPATCH && !TRM_SIMD_ALL && !is_supported<A>, compiled_arch, A>;
 
 /// x86-64, x86-64-v3 and x86-64-v4.
 enum class level : std::uint8_t { baseline, v3, v4 };
@@ -71,16 +76,14 @@ struct choice {
 /// f(unit) for the unit of the CPU.
 template <class F>
 TRM_INLINE decltype(auto) with_unit_of_cpu(F const& f) noexcept {
-    switch (chosen().use) {
-        case level::v4:
-            return f(avx512{});
-        case level::v3:
-            return f(avx2{});
-        default:
-            return f(sse2{});
-    }
+#if TRM_SIMD_ALL
+    if (chosen().use == level::v4) return f(avx512{});
+    if (chosen().use == level::v3) return f(avx2{});
+#endif
+    return f(sse2{});
 }
 
+#if TRM_SIMD_ALL
 template <class F>
 [[gnu::noinline]] TRM_FLATTEN TRM_TARGET_AVX2 void enter(F const& f, avx2 unit) noexcept {
     f(unit);
@@ -89,6 +92,7 @@ template <class F>
 [[gnu::noinline]] TRM_FLATTEN TRM_TARGET_AVX512 void enter(F const& f, avx512 unit) noexcept {
     f(unit);
 }
+#endif
 
 #endif
 
@@ -118,7 +122,7 @@ TRM_INLINE void on_unit(F const& f) noexcept {
         return detail::with_unit_of_cpu([&](auto unit) TRM_INLINE_LAMBDA { detail::enter(f, unit); });
     else
 #endif
-        detail::enter(f, A{});
+        detail::enter(f, detail::compiled_for<A>{});
 }
 
 /// The registers of T on a unit that is not known yet: `on<Unit>` inside `on_unit<arch>`.
@@ -152,7 +156,7 @@ template <class T = float, class A = default_arch>
         return detail::with_unit_of_cpu([](auto unit) { return width<T, decltype(unit)>(); });
     else
 #endif
-        return static_cast<int>(vec<T, A>::size);
+        return static_cast<int>(vec<T, detail::compiled_for<A>>::size);
 }
 
 }  // namespace simd
