@@ -21,7 +21,7 @@
 // The passes, and the call on the caller's thread with a workspace: no members, into which compilers look even if they are compiled
 // elsewhere.
 #define TRM_ANY_LOSS_FUSED(S, T, kind, proximal, policies)                                                 \
-    TRM_ANY_LOSS_TEMPLATE void detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal,    \
+    TRM_ANY_LOSS_TEMPLATE bool detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal,    \
                                                  detail::frequent_steps<detail::frequent_kind::policies>>( \
         detail::frequent_policies const&, detail::stream_pointers<S, T>, detail::call_numbers const&,      \
         detail::run_work<detail::run_time_composition<>>*, int) noexcept;
@@ -35,8 +35,6 @@
     TRM_ANY_LOSS_FUSED(S, T, plain, true, summing)                                                                   \
     TRM_ANY_LOSS_FUSED(S, T, plain, false, penalised)                                                                \
     TRM_ANY_LOSS_FUSED(S, T, plain, true, penalised)                                                                 \
-    TRM_ANY_LOSS_FUSED(S, T, measure, false, plain)                                                                  \
-    TRM_ANY_LOSS_FUSED(S, T, measure, true, plain)                                                                   \
     TRM_ANY_LOSS_FUSED(S, T, measure, false, summing)                                                                \
     TRM_ANY_LOSS_FUSED(S, T, measure, true, summing)                                                                 \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \

@@ -23,7 +23,8 @@ class fused_pass {
     static constexpr auto width = static_cast<std::int64_t>(V::size);
     static constexpr bool applies = Kind != pass_kind::measure;
     static constexpr bool measures = !applies || !Core::two_pass();  // else a pass before this one has
-    static constexpr bool in_pairs = Kind != pass_kind::general;  // two registers without exceptions at a time
+    /// Two registers without exceptions at a time.
+    static constexpr bool in_pairs = Kind != pass_kind::general && !simd::is_last_resort<typename V::arch>;
 
     Core const core;  // a copy: nothing aliases it, thresholds stay in registers
     stream_pointers<S, T> io;
@@ -201,19 +202,26 @@ private:
     }
 };
 
-/// `Core`: the steps, made of `policies`.
+/// `Core`: the steps, made of `policies`. False, and nothing is done, if there is no such pass for the unit: on the last resort the
+/// general one and tiles do the work of others.
 template <class A, pass_kind Kind, bool Proximal, class Core, class Policies, class S, class T, class Work>
-void run_fused(Policies const& policies, stream_pointers<S, T> io, call_numbers const& call, Work* work,
+bool run_fused(Policies const& policies, stream_pointers<S, T> io, call_numbers const& call, Work* work,
                int runs) noexcept {
+    bool has_run = true;
     simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
-        // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
-        if constexpr (Kind == pass_kind::plain) {
-            if (Proximal && io.proximal == nullptr) __builtin_unreachable();
-            if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
+        if constexpr (simd::is_last_resort<Unit> && (Kind == pass_kind::plain || !std::is_same_v<Core, Policies>)) {
+            has_run = false;
+        } else {
+            // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
+            if constexpr (Kind == pass_kind::plain) {
+                if (Proximal && io.proximal == nullptr) __builtin_unreachable();
+                if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
+            }
+            fused_pass<simd::vec<T, Unit>, Kind, Proximal, Core, S> pass(policies, io, call);
+            for (int i = 0; i < runs; ++i) pass.run(work[i]);
         }
-        fused_pass<simd::vec<T, Unit>, Kind, Proximal, Core, S> pass(policies, io, call);
-        for (int i = 0; i < runs; ++i) pass.run(work[i]);
     });
+    return has_run;
 }
 
 }  // namespace detail

@@ -10,7 +10,7 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// False, and nothing is done, if the loss has other policies than frequent ones.
+/// False, and nothing is done, if the loss has other policies than frequent ones, or the unit no code for them.
 template <pass_kind Kind, class Call, class S, class T, class Core>
 [[nodiscard]] bool run_frequent(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work,
                                 int runs) noexcept {
@@ -18,26 +18,31 @@ template <pass_kind Kind, class Call, class S, class T, class Core>
     auto const* const policies = call.core.frequent();
     if (policies == nullptr || (io.proximal != nullptr && !policies->fits_proximal())) return false;
     return with_steps(*policies, [&]<class Steps>(std::type_identity<Steps>) {
-        if constexpr (Kind == pass_kind::measure && Steps::has_penalties()) {
-            return false;  // too rare to be compiled for
+        if constexpr (Kind == pass_kind::measure && !Steps::two_pass()) {
+            return false;  // too rare for a loop of their own
         } else {
-            io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, call.numbers, work, runs)
-                                   : run_fused<A, Kind, true, Steps>(*policies, io, call.numbers, work, runs);
-            return true;
+            return io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, call.numbers, work, runs)
+                                          : run_fused<A, Kind, true, Steps>(*policies, io, call.numbers, work, runs);
         }
     });
 }
+/// The same for policies chosen at compile time.
+template <pass_kind Kind, class Call, class S, class T, class Core>
+[[nodiscard]] bool run_static(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work,
+                              int runs) noexcept {
+    using A = typename Call::arch;
+    if constexpr (Kind == pass_kind::plain)
+        if (io.proximal == nullptr) return run_fused<A, Kind, false, Core>(call.core, io, call.numbers, work, runs);
+    return run_fused<A, Kind, true, Core>(call.core, io, call.numbers, work, runs);
+}
 template <pass_kind Kind, class Call, class S, class T, class Core>
 void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
-    using A = typename Call::arch;
-    if constexpr (!Core::is_static) {
+    if constexpr (Core::is_static) {
+        if (!run_static<Kind>(call, io, work, runs)) (void)run_static<pass_kind::general>(call, io, work, runs);
+    } else {
         if constexpr (Kind != pass_kind::general)
             if (run_frequent<Kind>(call, io, work, runs)) return;
-        run_tiles<A>(call.core, io, call.numbers, Kind != pass_kind::measure, work, runs);
-    } else if (Kind == pass_kind::plain && io.proximal == nullptr) {
-        run_fused<A, Kind, false, Core>(call.core, io, call.numbers, work, runs);
-    } else {
-        run_fused<A, Kind, true, Core>(call.core, io, call.numbers, work, runs);
+        run_tiles<typename Call::arch>(call.core, io, call.numbers, Kind != pass_kind::measure, work, runs);
     }
 }
 

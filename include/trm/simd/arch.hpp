@@ -125,6 +125,10 @@ struct avx512 {
 template <class A>
 inline constexpr bool is_supported = A::supported();
 
+/// Is A compiled for CPUs without AVX2, beside what all others run on? Then small code matters more than speed.
+template <class A>
+inline constexpr bool is_last_resort = TRM_SIMD_ALL && std::is_same_v<A, sse2>;
+
 /// The widest instruction set that this translation unit was compiled for.
 #if TRM_SIMD_XSIMD
 using compiled_arch = xsimd::default_arch;
