@@ -5,6 +5,7 @@
 
 #include <trm/loss/any_loss_extern.hpp>
 #include <trm/loss/to_spec.hpp>
+#include <trm/policy/penalty_kl_sequence.hpp>
 
 using namespace trm;
 using namespace short_sequences;
@@ -32,6 +33,14 @@ masked_loss const with_token_mask{
 masked_loss const in_two_passes{
     sequence_mask{k1{}, stat::mean, within(-0.3, 0.3)} && token_mask{ratio{}, within(0.4, 2.5)}, gspo{0.2, 0.3},
     seq_mean_token_mean{}, sequence_weight{stat::mean, truncate_above(1.5)}};
+/// Weights and penalties of several sequences in one tile; one divergence that two criteria look at, and another.
+masked_loss const weighted{token_mask{binary_tv{}, at_most(0.2)} && token_mask{binary_tv{}, at_least(-1)} &&
+                               token_mask{ratio{}, within(0.6, 1.7)},
+                           sapo{1.0, 1.05},
+                           token_mean{},
+                           sequence_weight{stat::mean, truncate_above(1.02)},
+                           squared_log_ratio{0.01, sees::all_tokens},
+                           reference_kl{k3{}, 0.2, kl_gradient::importance_of_sequence{}, sees::kept_tokens, 5.0, 1.0}};
 
 }  // namespace
 
@@ -46,6 +55,7 @@ TEMPLATE_TEST_CASE("short sequences that share a tile get the bits of masked_los
             same_bits(with_token_mask, v);
             same_bits(tokens, v);
             same_bits(in_two_passes, v);
+            same_bits(weighted, v);
         }
     });
 }

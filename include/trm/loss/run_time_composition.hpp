@@ -71,32 +71,34 @@ public:
     void enter_surrogate(Enter const& enter) const noexcept {
         if (this->surrogate_reads_ratio_) enter(stage::surrogate, spec->surrogate.over);
     }
-    /// Weight, surrogate and penalties, as decided for the sequence.
+    /// Weight and penalties, as decided for each run of the tile.
     template <class V, class Enter>
-    void apply(tile<V>& t, decision const& decided, clamp_range of_penalties, bool wants_weight,
+    void apply(tile<V>& t, decision const* const* decided, clamp_range of_penalties, bool wants_weight,
                Enter const& enter) const noexcept {
-        if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
-        if (has_weight_ || wants_weight || has_penalties())
-            std::visit(
-                [&](auto const& w) { apply_weight(w, spec->weight.over, t, decided.weight, decided.weight_factor); },
-                spec->weight.policy);
-        enter_surrogate(enter);
-        std::visit([&](auto const& p) { apply_surrogate(p, spec->surrogate.over, t, decided.constants); },
-                   spec->surrogate.policy);
-        if (spec->penalties.empty()) return;
-        clear_rows(t, t.penalty, t.penalty_slope, t.penalty_all, t.penalty_all_slope);
+        if (has_weight_ || wants_weight) {
+            if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
+            std::visit([&](auto const& w) { apply_weight(w, spec->weight.over, t, decided); }, spec->weight.policy);
+        }
+        bool is_first = true;
         for (any_penalty const& any : spec->penalties)
             std::visit(
                 [&](auto const& p) {
                     if ((needs_of(p) & need::any_ratio) != 0) enter(stage::penalty, p.over);
-                    apply_penalty(p, t, of_penalties, decided.penalty);
+                    apply_penalty(p, std::exchange(is_first, false), t, of_penalties, decided);
                 },
                 any);
     }
-    /// The surrogate alone, of a tile without exceptions but by loss_mask: `write` has its terms. `constants`: of each run.
+    /// The surrogate of one run.
+    template <class V, class Enter>
+    void apply_surrogate_to(tile<V>& t, decision const& decided, Enter const& enter) const noexcept {
+        enter_surrogate(enter);
+        std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided.constants); },
+                   spec->surrogate.policy);
+    }
+    /// The surrogate of a tile without exceptions but by loss_mask: `write` has its terms.
     template <class V, class Write>
-    void apply_plain(tile<V> const& t, sequence_constants const* constants, Write const& write) const noexcept {
-        std::visit([&](auto const& s) { apply_surrogate_plain(s, spec->surrogate.over, t, constants, write); },
+    void apply_surrogate_and(tile<V> const& t, decision const* const* decided, Write const& write) const noexcept {
+        std::visit([&](auto const& s) { apply_surrogate_plain(s, spec->surrogate.over, t, decided, write); },
                    spec->surrogate.policy);
     }
     template <class V>

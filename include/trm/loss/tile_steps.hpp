@@ -16,6 +16,8 @@ namespace detail {
 /// Sets the divergence of each token of a tile, ahead of a policy that looks at one chosen at run time.
 template <class V>
 [[gnu::noinline]] void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
+    std::size_t const wanted = 3 * d.index + static_cast<std::size_t>(d.over);
+    if (std::exchange(t.has_divergence, wanted) == wanted) return;
     at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) TRM_FLATTEN {
         on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
             each_register(t, d.over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
@@ -135,26 +137,37 @@ template <class Penalty, class V, class Lanes>
                         TRM_INLINE_LAMBDA { p.measure(k, k[p.over], clamp, sums); });
     });
 }
+/// `decided`: for each run of the tile.
 template <class W, class V>
-[[gnu::noinline]] TRM_FLATTEN void apply_weight(W const& policy, ratio_kind over, tile<V>& t, double of_sequence,
-                                                double factor) noexcept {
+[[gnu::noinline]] TRM_FLATTEN void apply_weight(W const& policy, ratio_kind over, tile<V>& t,
+                                                decision const* const* decided) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-        each_register(t, over,
-                      [&, w = policy, s = of_sequence, f = factor](auto const&, auto const& l, int j)
-                          TRM_INLINE_LAMBDA { t.weight.set(j, weight_of(w, l, s, f)); });
+        each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+            each_register(t, p, over,
+                          [&, w = policy, s = decided[p.run]->weight, f = decided[p.run]->weight_factor](
+                              auto const&, auto const& l, int j)
+                              TRM_INLINE_LAMBDA { t.weight.set(j, weight_of(w, l, s, f)); });
+        });
     });
 }
+/// `is_first`: the rows hold no penalty yet.
 template <class Penalty, class V>
-[[gnu::noinline]] TRM_FLATTEN void apply_penalty(Penalty const& policy, tile<V>& t, clamp_range const& c,
-                                                 sequence_constants const& constants) noexcept {
+[[gnu::noinline]] TRM_FLATTEN void apply_penalty(Penalty const& policy, bool is_first, tile<V>& t, clamp_range const& c,
+                                                 decision const* const* decided) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         penalty_clamp<V> const clamp(c);
-        each_register(t, [&, p = policy, of_sequence = constants](auto& k, int j) TRM_INLINE_LAMBDA {
-            add_penalty(p, k, clamp, of_sequence);
-            t.penalty.set(j, k.penalty);
-            t.penalty_slope.set(j, k.penalty_slope);
-            t.penalty_all.set(j, k.penalty_all);
-            t.penalty_all_slope.set(j, k.penalty_all_slope);
+        each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+            each_register(t, p, ratio_kind::current_over_rollout,
+                          [&, policy = policy, of_sequence = decided[p.run]->penalty](auto& k, auto const&, int j)
+                              TRM_INLINE_LAMBDA {
+                                  if (is_first)
+                                      k.penalty = k.penalty_slope = k.penalty_all = k.penalty_all_slope = zero<V>();
+                                  add_penalty(policy, k, clamp, of_sequence);
+                                  t.penalty.set(j, k.penalty);
+                                  t.penalty_slope.set(j, k.penalty_slope);
+                                  t.penalty_all.set(j, k.penalty_all);
+                                  t.penalty_all_slope.set(j, k.penalty_all_slope);
+                              });
         });
     });
 }
@@ -179,24 +192,23 @@ template <class P, class V>
         });
     });
 }
-/// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms. `constants`: of each run.
+/// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms.
 template <class P, class V, class Write>
 [[gnu::noinline]] TRM_FLATTEN void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
-                                                         sequence_constants const* constants,
-                                                         Write const& write) noexcept {
+                                                         decision const* const* decided, Write const& write) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         alignas(64) typename V::value_type room[V::size];
         each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
-            constexpr bool is_clean = decltype(clean)::value || !Write::looks_at_active;
+            constexpr bool is_clean = decltype(clean)::value;
             typename Write::place here;
             write.begin(p, room, here);
             each_register<is_clean>(t, p, over,
-                                    [&, s = policy, c = constants[p.run], writes = write](auto& k, auto& l, int j)
-                                        TRM_INLINE_LAMBDA {
-                                            if constexpr (!is_clean) say_unclamped(k, l);
-                                            set_terms(s, k, l, c);
-                                            writes(k, l, j, here);
-                                        });
+                                    [&, s = policy, c = decided[p.run]->constants, writes = write](
+                                        auto& k, auto& l, int j) TRM_INLINE_LAMBDA {
+                                        if constexpr (!is_clean) say_unclamped(k, l);
+                                        set_terms(s, k, l, c);
+                                        writes(k, l, j, here);
+                                    });
             write.end(p, room, here);
         });
     });

@@ -73,6 +73,15 @@ void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core
     }
 }
 
+/// The same for a group of runs: those that are kept and follow each other go through the pass together.
+template <class Call, class S, class T, class Core>
+void apply_decided(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+    for (int i = 0, n = 1; i < runs; i += n, n = 1) {
+        while (work[i].decided.keep && i + n < runs && work[i + n].decided.keep) ++n;
+        apply_runs(call, io, work + i, n);
+    }
+}
+
 /// Must a run be computed again once its sequence is rejected, instead of filled with zeros?
 template <class Call, class S, class T>
 [[nodiscard]] bool needs_second_pass(Call const& call, stream_pointers<S, T> const& io) noexcept {

@@ -135,21 +135,27 @@ template <class Call, class S, class T, class F, class Executor>
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
         partial& part = parts.begin(block);
-        for (std::int64_t i = begin; i < end; ++i) {
-            run_work<Core> work;
-            begin_group(batch, i, 1, &work);
-            std::int64_t const sequence = work.where.sequence;
-            sequence_total const whole = total_of(totals, sequence);
-            work.decided = decide(call.core, call.aggregate, call.options, out.loss_scale, whole, n, prompt(sequence));
-            rejected_counts<Core> const before = count_rejected(call.core, batch, chosen, work.where);
-            apply_runs(call, io, &work, 1);
-            before.add_to(work.tally);
-            part.loss += work.decided.scale * (work.tally.objective + work.tally.regulariser);
-            double const* row = totals.sums_of(sequence);
-            if (call.options.diagnose)
-                describe_run(call.core, clamps.mask, part.diagnostics, work.tally, work.decided, whole,
-                             row[totals_view::x], row[totals_view::logp]);
-        }
+        for_groups(batch.layout, begin, end, [&](std::int64_t first, int runs) {
+            run_work<Core> work[group_runs];
+            rejected_counts<Core> before[group_runs];
+            begin_group(batch, first, runs, work);
+            for (int i = 0; i < runs; ++i) {
+                std::int64_t const sequence = work[i].where.sequence;
+                work[i].decided = decide(call.core, call.aggregate, call.options, out.loss_scale,
+                                         total_of(totals, sequence), n, prompt(sequence));
+                before[i] = count_rejected(call.core, batch, chosen, work[i].where);
+            }
+            apply_decided(call, io, work, runs);
+            for (int i = 0; i < runs; ++i) {
+                auto& [where, advantage, decided, tally] = work[i];
+                before[i].add_to(tally);
+                part.loss += decided.scale * (tally.objective + tally.regulariser);
+                double const* row = totals.sums_of(where.sequence);
+                if (call.options.diagnose)
+                    describe_run(call.core, clamps.mask, part.diagnostics, tally, decided,
+                                 total_of(totals, where.sequence), row[totals_view::x], row[totals_view::logp]);
+            }
+        });
     });
     return combine(parts, batch.layout.runs(), call.options.diagnose);
 }

@@ -84,7 +84,7 @@ private:
             work[i].decided = decision_of(work[i]);
             work[i].where = batch.layout.run(first + i);
         }
-        for (int i = 0; i < runs; ++i) apply_runs(call, io, work + i, 1);
+        apply_decided(call, io, work, runs);
     }
     void apply_then_undo(std::int64_t first, int runs, run_work<Core>* work) const noexcept {
         double const shared = loss_scale * scale_of(call.aggregate, n, 0, 0, {}, call.options.mean_epsilon);

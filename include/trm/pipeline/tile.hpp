@@ -82,6 +82,8 @@ struct tile {
     source target_of[3], behaviour_of[3];
     mask clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
+    static constexpr std::size_t no_divergence = ~std::size_t{0};
+    std::size_t has_divergence;  ///< which one the row holds
 
     TRM_INLINE tile() noexcept {
         mask const all = mask::everywhere();  // in a register; not so if std::fill_n refers to it
@@ -93,6 +95,7 @@ struct tile {
     TRM_INLINE void clear() noexcept {
         used = pieces = 0;
         tested = false;
+        has_divergence = no_divergence;
     }
     /// Tokens [at, at + size) of a run are to be read behind what there is. (Inlined, as everything that runs once per tile, so that it
     /// is compiled for the unit of V.)

@@ -11,14 +11,30 @@ TRM_NAMESPACE_BEGIN
 namespace detail {
 
 /// What write_gradient and describe_tokens ask of the policies.
-template <bool Weighted, bool Penalised>
 struct write_traits {
-    bool weight, shares, folds, moves;
-    [[nodiscard]] constexpr bool has_weight() const noexcept { return Weighted && weight; }
-    [[nodiscard]] constexpr bool shares_gradient() const noexcept { return shares; }
-    [[nodiscard]] constexpr bool folds_weight() const noexcept { return folds; }
-    [[nodiscard]] constexpr bool moves_rejected() const noexcept { return moves; }
-    [[nodiscard]] static constexpr bool has_penalties() noexcept { return Penalised; }
+    bool weight, penalties, shares, folds, moves;
+    template <class Core>
+    explicit write_traits(Core const& core) noexcept
+        : weight(core.has_weight()),
+          penalties(core.has_penalties()),
+          shares(core.shares_gradient()),
+          folds(core.folds_weight()),
+          moves(core.moves_rejected()) {}
+    [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weight; }
+    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return penalties; }
+    [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return shares; }
+    [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return folds; }
+    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return moves; }
+    /// Are there terms of the surrogate alone, of tokens that are kept?
+    [[nodiscard]] bool is_bare() const noexcept { return !weight && !penalties && !moves; }
+};
+/// Of bare terms.
+struct bare_traits {
+    [[nodiscard]] static constexpr bool has_weight() noexcept { return false; }
+    [[nodiscard]] static constexpr bool has_penalties() noexcept { return false; }
+    [[nodiscard]] static constexpr bool shares_gradient() noexcept { return false; }
+    [[nodiscard]] static constexpr bool folds_weight() noexcept { return false; }
+    [[nodiscard]] static constexpr bool moves_rejected() noexcept { return false; }
 };
 
 /// What the diagnostics say of tokens before anything is applied.
@@ -29,13 +45,14 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
 }
 
 /// Adds loss and writes gradient of registers where nothing else is wanted, of runs that are kept. Not a member of tile_pass: the
-/// loops over tiles that it is compiled into are the same for every storage type.
-template <class V, class Lanes>
-struct plain_writer {
+/// loops over tiles that it is compiled into are the same for every storage type. `Traits`: of what the terms are made.
+template <class V, class Lanes, class Traits>
+struct gradient_writer {
     using T = typename V::value_type;
     using piece = typename tile<V>::piece;
-    /// Must it know which lanes are active? Loss and gradient have `keep`; diagnostics would count the others, too.
+    /// Is every token asked whether it is active, so that a loop of its own pays where all are?
     static constexpr bool looks_at_active = false;
+    Traits traits;
     T* grad;  ///< not null
     run_registers<V> const* runs;
     Lanes* lanes;
@@ -43,7 +60,7 @@ struct plain_writer {
     struct place {
         T* to;
         int first;
-        V scale, loss;
+        V scale, loss, regulariser;
     };
     /// Registers are written whole: part of one goes into `room` first.
     TRM_INLINE void begin(piece const& p, T* room, place& here) const noexcept {
@@ -51,9 +68,11 @@ struct plain_writer {
         here.first = p.first;
         here.scale = runs[p.run].scale;
         here.loss = lanes[p.run].objective;
+        here.regulariser = lanes[p.run].regulariser;
     }
     TRM_INLINE void end(piece const& p, T const* room, place const& here) const noexcept {
         lanes[p.run].objective = here.loss;
+        lanes[p.run].regulariser = here.regulariser;
         if (p.part != 0) std::copy_n(room, p.part, grad + p.token);
     }
     TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, place& here) const noexcept {
@@ -61,33 +80,35 @@ struct plain_writer {
         streams.grad = here.to;
         if (streams.grad == nullptr) __builtin_unreachable();
         run_registers<V> const kept(here.scale);
-        V unused = here.loss;
         std::int64_t const at = (j - here.first) * tile<V>::width;
-        write_gradient(write_traits<false, false>{}, streams, at, V::size, kept, t, here.loss, here.loss, unused);
+        write_gradient(traits, streams, at, V::size, kept, t, t.weight, here.loss, here.regulariser);
     }
 };
-/// And its diagnostics, if no square leaves the range of float.
+/// And its diagnostics, if they are wanted and no square leaves the range of float.
 template <class V, class Lanes>
 struct described_writer {
     using piece = typename tile<V>::piece;
+    using terms_writer = gradient_writer<V, Lanes, write_traits>;
     static constexpr bool looks_at_active = true;
-    plain_writer<V, Lanes> plain;
-    bool splits;
-    struct place : plain_writer<V, Lanes>::place {
+    terms_writer terms;
+    bool describes, splits;
+    struct place : terms_writer::place {
         described_lanes<V> lanes;
     };
     TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
-        plain.begin(p, room, here);
-        here.lanes = plain.lanes[p.run];
+        terms.begin(p, room, here);
+        if (describes) here.lanes = terms.lanes[p.run];
     }
     TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
-        plain.end(p, room, here);
-        static_cast<described_lanes<V>&>(plain.lanes[p.run]) = here.lanes;
+        terms.end(p, room, here);
+        if (describes) static_cast<described_lanes<V>&>(terms.lanes[p.run]) = here.lanes;
     }
     TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const& l, int j, place& here) const noexcept {
-        describe_measured(t, l, here.lanes);
-        describe_tokens(write_traits<false, false>{}, t, l, t.advantage, splits, false, here.lanes);
-        plain(t, l, j, here);
+        if (describes) {
+            describe_measured(t, l, here.lanes);
+            describe_tokens(terms.traits, t, l, t.weight, splits, false, here.lanes);
+        }
+        terms(t, l, j, here);
     }
 };
 

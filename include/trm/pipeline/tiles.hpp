@@ -28,7 +28,7 @@ class tile_pass {
     tally_lanes lanes[tile<V>::most_runs];
     token_counts<Core> counted[tile<V>::most_runs];
     run_registers<V> now[tile<V>::most_runs];
-    sequence_constants constants[tile<V>::most_runs];
+    decision const* decided[tile<V>::most_runs];
 
 public:
     TRM_INLINE tile_pass(Core const& policies, stream_pointers<S, T> const& streams, call_numbers const& call,
@@ -60,7 +60,7 @@ private:
     /// The state of the i-th run of a tile before its first token.
     TRM_INLINE void begin(int i, run_work<Core>& work) noexcept {
         now[i] = run_registers<V>(work.decided, work.advantage, widest);
-        constants[i] = work.decided.constants;
+        decided[i] = &work.decided;
         work.tally.clear(core, diagnose);
         lanes[i].clear(core, diagnose);
         counted[i] = {};
@@ -131,8 +131,8 @@ private:
         if (!applies) return;
         if (tokens.in_range && work.decided.keep && is_plain() && describes_surrogate() && !(diagnose && now[0].wide))
             return apply_plain();
-        core.apply(tokens, work.decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr,
-                   stage_entry());
+        core.apply(tokens, decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr, stage_entry());
+        core.apply_surrogate_to(tokens, work.decided, stage_entry());
         if (diagnose) stage_entry()(stage::mask, core.diagnose_over());
         write(at, end);
     }
@@ -154,15 +154,18 @@ private:
         if (!applies && diagnose) describe_all_measured();
     }
     TRM_INLINE void apply_plain() noexcept {
-        plain_writer<V, tally_lanes> const plain{io.grad, now, lanes};
-        if (!diagnose) return core.apply_plain(tokens, constants, plain);
-        core.apply_plain(tokens, constants, described_writer<V, tally_lanes>{plain, splits});
+        core.apply(tokens, decided, clamps.penalty, false, stage_entry());
+        write_traits const traits(core);
+        if (!diagnose && traits.is_bare())
+            return core.apply_surrogate_and(tokens, decided,
+                                            gradient_writer<V, tally_lanes, bare_traits>{{}, io.grad, now, lanes});
+        core.apply_surrogate_and(tokens, decided,
+                                 described_writer<V, tally_lanes>{{traits, io.grad, now, lanes}, diagnose, splits});
     }
-    /// Is nothing wanted but the surrogate's loss and gradient, and diagnostics?
+    /// Is nothing wanted but loss, gradient and diagnostics?
     [[nodiscard]] bool is_plain() const noexcept {
-        return io.grad != nullptr && !io.accumulate && !core.has_weight() && !core.has_penalties() &&
-               !core.moves_rejected() && io.token_weight == nullptr && io.weights == nullptr && io.reasons == nullptr &&
-               io.keep == nullptr;
+        return io.grad != nullptr && !io.accumulate && io.token_weight == nullptr && io.weights == nullptr &&
+               io.reasons == nullptr && io.keep == nullptr;
     }
     /// Are the diagnostics, if any, about the log-ratio of the surrogate?
     [[nodiscard]] bool describes_surrogate() const noexcept {
@@ -181,36 +184,27 @@ private:
         });
     }
     void write(std::int64_t at, std::int64_t end) noexcept {
-        bool const weighted = core.has_weight() || io.token_weight != nullptr || io.weights != nullptr;
-        if (core.has_penalties()) {
-            diagnose ? write_as<true, true, true>(at, end) : write_as<true, true, false>(at, end);
-        } else if (weighted || io.reasons != nullptr || io.keep != nullptr) {
-            diagnose ? write_as<true, false, true>(at, end) : write_as<true, false, false>(at, end);
-        } else {
-            diagnose ? write_as<false, false, true>(at, end) : write_as<false, false, false>(at, end);
-        }
+        diagnose ? write_as<true>(at, end) : write_as<false>(at, end);
     }
-    template <bool Weighted, bool Penalised, bool Described>
+    template <bool Described>
     [[gnu::noinline]] TRM_FLATTEN void write_as(std::int64_t first, std::int64_t end) noexcept {
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
-            write_traits<Weighted, Penalised> const traits{core.has_weight(), core.shares_gradient(),
-                                                           core.folds_weight(), core.moves_rejected()};
+            write_traits const traits(core);
             V objective = lanes[0].objective, regulariser = lanes[0].regulariser;
             described_lanes<V> local = lanes[0];
-            stream_pointers<S, T> streams = io;  // a copy that stores cannot change
-            if constexpr (!Weighted) streams.token_weight = nullptr;
+            stream_pointers<S, T> const streams = io;  // a copy that stores cannot change
             run_registers<V> const run = now[0];
             [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
             auto const step = [&, stop = end](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA {
                 auto const n = static_cast<std::size_t>((std::min)(tile<V>::width, stop - at));
-                V const factor = Weighted ? token_factor(streams, at, n, t) : t.advantage;
+                V const factor = token_factor(streams, at, n, t);
                 if constexpr (Described) {  // before anything is written: an output may be the memory of an input
                     describe_measured(t, l, local);
                     describe_tokens(traits, t, l, factor, split, run.wide, local);
                 }
                 write_gradient(traits, streams, at, n, run, t, factor, objective, regulariser);
-                if constexpr (Weighted) write_outputs(streams, at, n, run, t, factor);
+                write_outputs(streams, at, n, run, t, factor);
                 at += tile<V>::width;
             };
             each_register(tokens, core.diagnose_over(), step);
