@@ -73,8 +73,8 @@ public:
     }
     /// Weight and penalties, as decided for each run of the tile.
     template <class V, class Enter>
-    void apply(tile<V>& t, decision const* const* decided, clamp_range of_penalties, bool wants_weight,
-               Enter const& enter) const noexcept {
+    void apply_weight_and_penalties(tile<V>& t, decision const* const* decided, clamp_range of_penalties,
+                                    bool wants_weight, Enter const& enter) const noexcept {
         if (has_weight_ || wants_weight) {
             if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
             std::visit([&](auto const& w) { apply_weight(w, spec->weight.over, t, decided); }, spec->weight.policy);
@@ -90,15 +90,15 @@ public:
     }
     /// The surrogate of one run.
     template <class V, class Enter>
-    void apply_surrogate_to(tile<V>& t, decision const& decided, Enter const& enter) const noexcept {
+    void apply_surrogate_alone(tile<V>& t, decision const& decided, Enter const& enter) const noexcept {
         enter_surrogate(enter);
         std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided.constants); },
                    spec->surrogate.policy);
     }
     /// The surrogate of a tile without exceptions but by loss_mask: `write` has its terms.
     template <class V, class Write>
-    void apply_surrogate_and(tile<V> const& t, decision const* const* decided, Write const& write) const noexcept {
-        std::visit([&](auto const& s) { apply_surrogate_plain(s, spec->surrogate.over, t, decided, write); },
+    void write_surrogate(tile<V> const& t, decision const* const* decided, Write const& write) const noexcept {
+        std::visit([&](auto const& s) { apply_surrogate_and_write(s, spec->surrogate.over, t, decided, write); },
                    spec->surrogate.policy);
     }
     template <class V>

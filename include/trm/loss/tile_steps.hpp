@@ -17,7 +17,7 @@ namespace detail {
 template <class V>
 [[gnu::noinline]] void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
     std::size_t const wanted = 3 * d.index + static_cast<std::size_t>(d.over);
-    if (std::exchange(t.has_divergence, wanted) == wanted) return;
+    if (std::exchange(t.divergence_held, wanted) == wanted) return;
     at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) TRM_FLATTEN {
         on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
             each_register(t, d.over, [&](auto const& k, auto const& l, int j) TRM_INLINE_LAMBDA {
@@ -194,8 +194,9 @@ template <class P, class V>
 }
 /// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms.
 template <class P, class V, class Write>
-[[gnu::noinline]] TRM_FLATTEN void apply_surrogate_plain(P const& policy, ratio_kind over, tile<V> const& t,
-                                                         decision const* const* decided, Write const& write) noexcept {
+[[gnu::noinline]] TRM_FLATTEN void apply_surrogate_and_write(P const& policy, ratio_kind over, tile<V> const& t,
+                                                             decision const* const* decided,
+                                                             Write const& write) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         alignas(64) typename V::value_type room[V::size];
         each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {

@@ -83,7 +83,7 @@ struct tile {
     mask clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
     static constexpr std::size_t no_divergence = ~std::size_t{0};
-    std::size_t has_divergence;  ///< which one the row holds
+    std::size_t divergence_held;  ///< which one the row holds
 
     TRM_INLINE tile() noexcept {
         mask const all = mask::everywhere();  // in a register; not so if std::fill_n refers to it
@@ -95,7 +95,7 @@ struct tile {
     TRM_INLINE void clear() noexcept {
         used = pieces = 0;
         tested = false;
-        has_divergence = no_divergence;
+        divergence_held = no_divergence;
     }
     /// Tokens [at, at + size) of a run are to be read behind what there is. (Inlined, as everything that runs once per tile, so that it
     /// is compiled for the unit of V.)

@@ -131,8 +131,9 @@ private:
         if (!applies) return;
         if (tokens.in_range && work.decided.keep && is_plain() && describes_surrogate() && !(diagnose && now[0].wide))
             return apply_plain();
-        core.apply(tokens, decided, clamps.penalty, io.weights != nullptr || io.token_weight != nullptr, stage_entry());
-        core.apply_surrogate_to(tokens, work.decided, stage_entry());
+        core.apply_weight_and_penalties(tokens, decided, clamps.penalty,
+                                        io.weights != nullptr || io.token_weight != nullptr, stage_entry());
+        core.apply_surrogate_alone(tokens, work.decided, stage_entry());
         if (diagnose) stage_entry()(stage::mask, core.diagnose_over());
         write(at, end);
     }
@@ -154,13 +155,13 @@ private:
         if (!applies && diagnose) describe_all_measured();
     }
     TRM_INLINE void apply_plain() noexcept {
-        core.apply(tokens, decided, clamps.penalty, false, stage_entry());
+        core.apply_weight_and_penalties(tokens, decided, clamps.penalty, false, stage_entry());
         write_traits const traits(core);
         if (!diagnose && traits.is_bare())
-            return core.apply_surrogate_and(tokens, decided,
-                                            gradient_writer<V, tally_lanes, bare_traits>{{}, io.grad, now, lanes});
-        core.apply_surrogate_and(tokens, decided,
-                                 described_writer<V, tally_lanes>{{traits, io.grad, now, lanes}, diagnose, splits});
+            return core.write_surrogate(tokens, decided,
+                                        gradient_writer<V, tally_lanes, bare_traits>{{}, io.grad, now, lanes});
+        core.write_surrogate(tokens, decided,
+                             described_writer<V, tally_lanes>{{traits, io.grad, now, lanes}, diagnose, splits});
     }
     /// Is nothing wanted but loss, gradient and diagnostics?
     [[nodiscard]] bool is_plain() const noexcept {
