@@ -16,6 +16,8 @@ namespace detail {
 /// so far and nothing else. `measure`: only statistics are wanted.
 enum class pass_kind : std::uint8_t { general, plain, measure };
 
+// What of a token is written and read depends on the loss, in the same way, which g++ 12 does not see.
+TRM_SIMD_QUIET_BEGIN
 /// `Proximal`: there may be a proximal_logp; if the pass is plain, there is.
 template <class V, pass_kind Kind, bool Proximal, class Core, class S>
 class fused_pass {
@@ -201,6 +203,7 @@ private:
         }
     }
 };
+TRM_SIMD_QUIET_END
 
 /// `Core`: the steps, made of `policies`. False, and nothing is done, if there is no such pass for the unit: on the last resort the
 /// general one and tiles do the work of others.

@@ -97,7 +97,12 @@ struct described_writer {
     };
     TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
         terms.begin(p, room, here);
-        if (describes) here.lanes = terms.lanes[p.run];
+        if (describes) {
+            here.lanes = terms.lanes[p.run];
+        } else {  // or g++ 12 warns of reading them unset
+            here.lanes.clear_sums();
+            here.lanes.clear_extrema();
+        }
     }
     TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
         terms.end(p, room, here);
