@@ -33,9 +33,11 @@ masked_loss const with_token_mask{
 masked_loss const in_two_passes{
     sequence_mask{k1{}, stat::mean, within(-0.3, 0.3)} && token_mask{ratio{}, within(0.4, 2.5)}, gspo{0.2, 0.3},
     seq_mean_token_mean{}, sequence_weight{stat::mean, truncate_above(1.5)}};
-/// Weights and penalties of several sequences in one tile; one divergence that two criteria look at, and another.
+/// Weights and penalties of several sequences in one tile; one divergence that two criteria look at, then others of other ratios.
 masked_loss const weighted{token_mask{binary_tv{}, at_most(0.2)} && token_mask{binary_tv{}, at_least(-1)} &&
-                               token_mask{ratio{}, within(0.6, 1.7)},
+                               token_mask{over<ratio_kind::surrogate>(k1{}), within(-0.5, 0.5)} &&
+                               token_mask{over<ratio_kind::current_over_rollout>(k2{}), at_most(0.08)} &&
+                               token_mask{over<ratio_kind::correction>(k2{}), at_most(0.07)},
                            sapo{1.0, 1.05},
                            token_mean{},
                            sequence_weight{stat::mean, truncate_above(1.02)},

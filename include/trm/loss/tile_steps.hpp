@@ -16,7 +16,7 @@ namespace detail {
 /// Sets the divergence of each token of a tile, ahead of a policy that looks at one chosen at run time.
 template <class V>
 [[gnu::noinline]] void set_divergences(any_divergence const& d, tile<V>& t) noexcept {
-    std::size_t const wanted = 3 * d.index + static_cast<std::size_t>(d.over);
+    typename tile<V>::divergence_key const wanted{d.index, t.ratio_of[static_cast<int>(resolve(d.over, true))]};
     if (std::exchange(t.divergence_held, wanted) == wanted) return;
     at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) TRM_FLATTEN {
         on_unit_of<V>([&]() TRM_INLINE_LAMBDA {

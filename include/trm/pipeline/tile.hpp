@@ -82,8 +82,12 @@ struct tile {
     source target_of[3], behaviour_of[3];
     mask clipped[registers];
     row reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope, divergence;
-    static constexpr std::size_t no_divergence = ~std::size_t{0};
-    std::size_t divergence_held;  ///< which one the row holds
+    /// What the row of divergences holds: the one of this number, of these log-ratios.
+    struct divergence_key {
+        std::size_t number;
+        ratio_rows const* of;  ///< null: nothing
+        friend bool operator==(divergence_key const&, divergence_key const&) = default;
+    } divergence_held;
 
     TRM_INLINE tile() noexcept {
         mask const all = mask::everywhere();  // in a register; not so if std::fill_n refers to it
@@ -95,7 +99,7 @@ struct tile {
     TRM_INLINE void clear() noexcept {
         used = pieces = 0;
         tested = false;
-        divergence_held = no_divergence;
+        divergence_held = {0, nullptr};
     }
     /// Tokens [at, at + size) of a run are to be read behind what there is. (Inlined, as everything that runs once per tile, so that it
     /// is compiled for the unit of V.)
