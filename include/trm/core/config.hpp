@@ -122,7 +122,8 @@
 ///
 /// g++ optimises an always_inline function once for every function around it, which takes a third of the time to compile a loss; so
 /// there a function that enters a kernel takes in all that it calls, at once. Do not mix the two: what an always_inline function calls
-/// may then stay a call. `TRM_ALWAYS_INLINE` is for functions that only prefetch: those have no effect, and g++ drops calls of them.
+/// may then stay a call. `TRM_ALWAYS_INLINE` is for functions that only prefetch (those have no effect, and g++ drops calls of them),
+/// and for choices in a loop (`one_of`), which must be there before g++ decides what stays in registers.
 /// Without optimisation nothing is inlined: compilers would take minutes for code that is slow all the same.
 #if !defined(__OPTIMIZE__)
 #define TRM_ALWAYS_INLINE

@@ -65,6 +65,19 @@ template <class Core, class S>
     return counted;
 }
 
+/// Adds a group of runs, once they have been applied, to the loss; `describe(run)` adds one to the diagnostics.
+template <class Core, class F>
+void add_group(run_work<Core>* work, rejected_counts<Core> const* before, int runs, partial& part,
+               F const& describe) noexcept {
+    double loss = part.loss;  // not in memory, where each addition would wait for the one before to arrive
+    for (int i = 0; i < runs; ++i) {
+        before[i].add_to(work[i].tally);
+        loss += work[i].decided.scale * (work[i].tally.objective + work[i].tally.regulariser);
+        describe(work[i]);
+    }
+    part.loss = loss;
+}
+
 /// Phase 1: statistics of every sequence from the runs that this batch has of it.
 template <class T, class Call, class S, class Executor>
 void measure(Call const& call, batch_view<S> const& batch, selection_view const& chosen, totals_view const& totals,
@@ -146,15 +159,12 @@ template <class Call, class S, class T, class F, class Executor>
                 before[i] = count_rejected(call.core, batch, chosen, work[i].where);
             }
             apply_decided(call, io, work, runs);
-            for (int i = 0; i < runs; ++i) {
-                auto& [where, advantage, decided, tally] = work[i];
-                before[i].add_to(tally);
-                part.loss += decided.scale * (tally.objective + tally.regulariser);
-                double const* row = totals.sums_of(where.sequence);
-                if (call.options.diagnose)
-                    describe_run(call.core, clamps.mask, part.diagnostics, tally, decided,
-                                 total_of(totals, where.sequence), row[totals_view::x], row[totals_view::logp]);
-            }
+            add_group(work, before, runs, part, [&](run_work<Core> const& run) {
+                if (!call.options.diagnose) return;
+                double const* row = totals.sums_of(run.where.sequence);
+                describe_run(call.core, clamps.mask, part.diagnostics, run.tally, run.decided,
+                             total_of(totals, run.where.sequence), row[totals_view::x], row[totals_view::logp]);
+            });
         });
     });
     return combine(parts, batch.layout.runs(), call.options.diagnose);

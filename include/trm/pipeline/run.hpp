@@ -59,19 +59,13 @@ public:
         run_work<Core> work[group_runs];
         rejected_counts<Core> before[group_runs];
         begin_group(batch, first, runs, work);
-        if (!chosen.reasons.empty())
-            for (int i = 0; i < runs; ++i) before[i] = count_rejected(call.core, batch, chosen, work[i].where);
+        for (int i = 0; i < runs; ++i) before[i] = count_rejected(call.core, batch, chosen, work[i].where);
         measure_first ? measure_then_apply(first, runs, work) : apply_then_undo(first, runs, work);
-        double loss = part.loss;  // not in memory, where each addition would wait for the one before to arrive
-        for (int i = 0; i < runs; ++i) {
-            auto& [where, advantage, decided, tally] = work[i];
-            if (!chosen.reasons.empty()) before[i].add_to(tally);
-            loss += decided.scale * (tally.objective + tally.regulariser);
+        add_group(work, before, runs, part, [&](run_work<Core> const& run) {
             if (call.options.diagnose)
-                describe_run(call.core, call.options.log_ratio_clamp.mask, part.diagnostics, tally, decided,
-                             total_of(tally), tally.x, tally.logp);
-        }
-        part.loss = loss;
+                describe_run(call.core, call.options.log_ratio_clamp.mask, part.diagnostics, run.tally, run.decided,
+                             total_of(run.tally), run.tally.x, run.tally.logp);
+        });
     }
 
 private:

@@ -10,31 +10,24 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// What write_gradient and describe_tokens ask of the policies.
+/// What write_gradient and describe_tokens ask of the policies. `Bare`: it is known that there are terms of the surrogate alone, of
+/// tokens that are kept.
+template <bool Bare>
 struct write_traits {
     bool weight, penalties, shares, folds, moves;
     template <class Core>
-    explicit write_traits(Core const& core) noexcept
+    TRM_INLINE explicit write_traits(Core const& core) noexcept
         : weight(core.has_weight()),
           penalties(core.has_penalties()),
           shares(core.shares_gradient()),
           folds(core.folds_weight()),
           moves(core.moves_rejected()) {}
-    [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weight; }
-    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return penalties; }
-    [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return shares; }
-    [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return folds; }
-    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return moves; }
-    /// Are there terms of the surrogate alone, of tokens that are kept?
-    [[nodiscard]] bool is_bare() const noexcept { return !weight && !penalties && !moves; }
-};
-/// Of bare terms.
-struct bare_traits {
-    [[nodiscard]] static constexpr bool has_weight() noexcept { return false; }
-    [[nodiscard]] static constexpr bool has_penalties() noexcept { return false; }
-    [[nodiscard]] static constexpr bool shares_gradient() noexcept { return false; }
-    [[nodiscard]] static constexpr bool folds_weight() noexcept { return false; }
-    [[nodiscard]] static constexpr bool moves_rejected() noexcept { return false; }
+    [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return !Bare && weight; }
+    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return !Bare && penalties; }
+    [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return !Bare && shares; }
+    [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return !Bare && folds; }
+    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return !Bare && moves; }
+    [[nodiscard]] TRM_INLINE bool is_bare() const noexcept { return !weight && !penalties && !moves; }
 };
 
 /// What the diagnostics say of tokens before anything is applied.
@@ -45,14 +38,14 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
 }
 
 /// Adds loss and writes gradient of registers where nothing else is wanted, of runs that are kept. Not a member of tile_pass: the
-/// loops over tiles that it is compiled into are the same for every storage type. `Traits`: of what the terms are made.
-template <class V, class Lanes, class Traits>
+/// loops over tiles that it is compiled into are the same for every storage type.
+template <class V, class Lanes, bool Bare>
 struct gradient_writer {
     using T = typename V::value_type;
     using piece = typename tile<V>::piece;
     /// Is every token asked whether it is active, so that a loop of its own pays where all are?
     static constexpr bool looks_at_active = false;
-    Traits traits;
+    write_traits<Bare> traits;
     T* grad;  ///< not null
     run_registers<V> const* runs;
     Lanes* lanes;
@@ -84,11 +77,11 @@ struct gradient_writer {
         write_gradient(traits, streams, at, V::size, kept, t, t.weight, here.loss, here.regulariser);
     }
 };
-/// And its diagnostics, if they are wanted and no square leaves the range of float.
+/// Any terms, and if they are wanted their diagnostics, of which no square leaves the range of float.
 template <class V, class Lanes>
 struct described_writer {
     using piece = typename tile<V>::piece;
-    using terms_writer = gradient_writer<V, Lanes, write_traits>;
+    using terms_writer = gradient_writer<V, Lanes, false>;
     static constexpr bool looks_at_active = true;
     terms_writer terms;
     bool describes, splits;

@@ -156,10 +156,10 @@ private:
     }
     TRM_INLINE void apply_plain() noexcept {
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty, false, stage_entry());
-        write_traits const traits(core);
+        write_traits<false> const traits(core);
         if (!diagnose && traits.is_bare())
-            return core.write_surrogate(tokens, decided,
-                                        gradient_writer<V, tally_lanes, bare_traits>{{}, io.grad, now, lanes});
+            return core.write_surrogate(
+                tokens, decided, gradient_writer<V, tally_lanes, true>{write_traits<true>(core), io.grad, now, lanes});
         core.write_surrogate(tokens, decided,
                              described_writer<V, tally_lanes>{{traits, io.grad, now, lanes}, diagnose, splits});
     }
@@ -190,7 +190,7 @@ private:
     template <bool Described>
     [[gnu::noinline]] TRM_FLATTEN void write_as(std::int64_t first, std::int64_t end) noexcept {
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
-            write_traits const traits(core);
+            write_traits<false> const traits(core);
             V objective = lanes[0].objective, regulariser = lanes[0].regulariser;
             described_lanes<V> local = lanes[0];
             stream_pointers<S, T> const streams = io;  // a copy that stores cannot change

@@ -29,6 +29,13 @@
 #else
 #define TRM_SIMD_SSE2 0
 #endif
+// Where kernels are dispatched there is code for all units, not only those of the flags. But not without optimisation: then
+// functions are called that do not know the units, and registers cannot be passed between them.
+#if TRM_DISPATCH && defined(__OPTIMIZE__)
+#define TRM_SIMD_ALL 1
+#else
+#define TRM_SIMD_ALL 0
+#endif
 // Does a fused multiply-add take one instruction?
 #if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
 #define TRM_SIMD_FMA 1
@@ -51,7 +58,7 @@
 
 // <immintrin.h> takes fifteen times as long as <emmintrin.h>.
 TRM_SIMD_QUIET_BEGIN
-#if defined(__AVX__) || (TRM_DISPATCH && defined(__OPTIMIZE__))
+#if defined(__AVX__) || TRM_SIMD_ALL
 #include <immintrin.h>
 #elif defined(__SSE2__)
 #include <emmintrin.h>
@@ -74,13 +81,7 @@ TRM_SIMD_QUIET_BEGIN
 #endif
 TRM_SIMD_QUIET_END
 
-// Units that code can be generated for: those of the flags and, where kernels are dispatched, all. But not without optimisation:
-// then functions are called that do not know the units, and registers cannot be passed between them.
-#if TRM_DISPATCH && defined(__OPTIMIZE__)
-#define TRM_SIMD_ALL 1
-#else
-#define TRM_SIMD_ALL 0
-#endif
+// Units that code can be generated for.
 #define TRM_SIMD_HAS_AVX2 (TRM_SIMD_AVX2 || TRM_SIMD_ALL)
 #define TRM_SIMD_HAS_AVX512 (TRM_SIMD_AVX512 || TRM_SIMD_ALL)
 
