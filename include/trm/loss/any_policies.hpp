@@ -69,6 +69,13 @@ void set_divergence(any_divergence const& d, token<V, P>& t) noexcept {
     return bits;
 }
 
+/// As for the divergence itself.
+[[nodiscard]] constexpr bool reads_exp_of(any_divergence const& d) noexcept {
+    bool reads = true;
+    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) { reads = reads_exp<D>; });
+    return reads;
+}
+
 /// A divergence that is also a KL estimate with a slope: `any_estimator{k3{}}`.
 struct any_estimator {
     std::size_t index = index_of<catalogue::estimators, k3>;  ///< in `catalogue::estimators`

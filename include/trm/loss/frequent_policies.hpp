@@ -107,8 +107,8 @@ protected:
     frequent_kind kind_ = frequent_kind::plain;
     direction direction_ = direction::none;
     bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, surrogate_sums_ = false,
-         measures_exp_ = false, shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false,
-         fits_proximal_ = false;
+         measures_exp_ = false, applies_exp_ = false, sequence_criteria_ = false, shares_gradient_ = false,
+         moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false;
 
 private:
     [[nodiscard]] bool take(any_criterion const& any, statistics_place place) noexcept;

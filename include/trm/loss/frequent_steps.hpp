@@ -44,11 +44,11 @@ public:
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept { return corrected::over; }
     /// Says what is known of `needs` once more, in the loop: then compilers ask no question about it.
     template <bool Applies, class Wanted>
-    TRM_INLINE void restrict(Wanted& reads) const noexcept {
+    TRM_INLINE void restrict(Wanted& reads, bool diagnose) const noexcept {
         reads.marks = false;
         if (!penalises) reads.ref = false;
         reads.advantage = reads.factor = true;
-        if (sums_sequences && !Applies) reads.exp = measures_exp_;
+        if (sums_sequences) reads.exp = Applies ? applies_exp_ || diagnose : measures_exp_;
     }
 
     template <class V, bool P, class Clamps>
@@ -61,13 +61,15 @@ public:
         t.keep = t.active;
         t.reasons = zero<V>();
         log_ratio<V> const& l = ratio_of(corrected{}, t);
-        sums[sum_of_x] = sums[sum_of_x] + l.value;
-        sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
-        if (direction_ <= direction::size) [[likely]] {
-            *maxima = max_where(t.active, *maxima, abs(l.value));
-        } else {
-            V const here = direction_ == direction::up ? l.value : direction_ == direction::down ? -l.value : t.given;
-            *maxima = max_where(t.active, *maxima, here);
+        if (!sums_sequences || sequence_criteria_) {  // most losses without sums have some
+            sums[sum_of_x] = sums[sum_of_x] + l.value;
+            sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
+            if (direction_ <= direction::size) [[likely]] {
+                *maxima = max_where(t.active, *maxima, abs(l.value));
+            } else {
+                bool const is_up = direction_ == direction::up, is_down = direction_ == direction::down;
+                *maxima = max_where(t.active, *maxima, is_up ? l.value : is_down ? -l.value : t.given);
+            }
         }
         if (token_criteria_) [[unlikely]]
             test(t, l, rejected);

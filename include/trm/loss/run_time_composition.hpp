@@ -25,9 +25,9 @@ public:
     using run_time_policies<Spec>::run_time_policies;
     using base::has_penalties;
 
-    /// Token criteria decide `keep` and, if asked for, `reasons`; sequence criteria add to their statistics.
+    /// Token criteria decide `keep` and, if asked for, `reasons`; sequence criteria add, if asked, to their statistics.
     template <class V, class Lanes, class Counts>
-    void measure(tile<V>& t, bool reasons, Lanes* lanes, Counts* counted) const noexcept {
+    void measure(tile<V>& t, bool reasons, bool statistics, Lanes* lanes, Counts* counted) const noexcept {
         if (reasons) clear_rows(t, t.reasons);
         for (int i = 0; i < criteria_; ++i)
             visit_taken(
@@ -35,7 +35,7 @@ public:
                     requires(!selects<M> && !measures_passing<M>)
                 {
                     if constexpr (M::is_sequence) {
-                        measure_tile(m, t, lanes, this->places[i]);
+                        if (statistics) measure_tile(m, t, lanes, this->places[i]);
                     } else {
                         test_tile(m, i, reasons, t, counted);
                     }

@@ -140,7 +140,8 @@ private:
     TRM_INLINE taken pair(std::int64_t at, run_registers<V> const& now, decision const& decided,
                           lane_tally<V, Core>& lanes, token_counts<Core>& counted) noexcept {
         wanted<Proximal> reads = want;
-        if constexpr (requires { core.template restrict<applies>(reads); }) core.template restrict<applies>(reads);
+        if constexpr (requires { core.template restrict<applies>(reads, diagnose); })
+            core.template restrict<applies>(reads, diagnose);
         if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(reads, io, at, prefetch_ahead);
         if (checks_all) return taken::none;
         bool is_whole = true;

@@ -120,15 +120,16 @@ struct tile {
         return p.clean && !tested ? everywhere : keep + p.first;
     }
 
-    /// A register without exceptions.
-    TRM_INLINE void store_ratio(ratio_kind kind, int j, log_ratio<V> const& l) noexcept {
+    /// A register without exceptions. `exp`: with what is made of e^x.
+    TRM_INLINE void store_ratio(ratio_kind kind, int j, log_ratio<V> const& l, bool exp) noexcept {
         ratio_rows& r = ratios[static_cast<int>(kind)];
         r.value.set(j, l.value);
+        if (!exp) return;
         r.exp.set(j, l.exp);
         r.k3.set(j, l.k3);
     }
     TRM_INLINE void store_any_ratio(ratio_kind kind, int j, log_ratio<V> const& l) noexcept {
-        store_ratio(kind, j, l);
+        store_ratio(kind, j, l, true);
         ratios[static_cast<int>(kind)].unclamped[j] = l.unclamped;
     }
     /// All log-ratios are as this clamp has them.
@@ -168,8 +169,8 @@ struct tile {
                 l.behaviour = behaviour[j];
                 l.value = value[j];
                 l.exp = exp[j];
-                l.expm1 = simd::expm1(l.value);  // nearly nobody reads it
                 l.k3 = k3[j];
+                l.expm1 = simd::expm1_of(l.value, l.k3);
                 l.unclamped = unclamped[j];
             }
         } ratios[3];

@@ -25,9 +25,10 @@ class tile_reader {
     register_reader<V, S> registers;
 
 public:
+    /// `all`: there are streams that only checked reading looks at. `exp`: e^x of log-ratios is looked at.
     template <class Core>
     TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool all,
-                           tile<V>& where) noexcept
+                           bool exp, tile<V>& where) noexcept
         : want_two(core),
           want_three(core),
           has_proximal(io.proximal != nullptr),
@@ -35,7 +36,7 @@ public:
           loss_mask(io.mask),
           clamp(call.clamps.mask),
           to(where),
-          registers(io, call, all, where) {
+          registers(io, call, all, exp, where) {
         has_proximal ? registers.connect(want_three) : registers.connect(want_two);
     }
 

@@ -20,13 +20,14 @@ class register_reader {
 
     stream_pointers<S, T> const io;
     token_limits<V> const limits;
-    bool const checks_all, describe;
+    bool const checks_all, describe, exp;
     tile<V>& to;
 
 public:
-    TRM_INLINE register_reader(stream_pointers<S, T> const& streams, call_numbers const& call, bool all,
+    /// `with_exp`: e^x of log-ratios is looked at.
+    TRM_INLINE register_reader(stream_pointers<S, T> const& streams, call_numbers const& call, bool all, bool with_exp,
                                tile<V>& where) noexcept
-        : io(streams), limits(call), checks_all(all), describe(call.diagnose), to(where) {}
+        : io(streams), limits(call), checks_all(all), describe(call.diagnose), exp(with_exp), to(where) {}
 
     /// Where the steps that follow find the streams.
     template <bool Proximal>
@@ -107,7 +108,7 @@ private:
         direct = !is_masked && (is_common || direct);
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
-        bool const describes = Kind != read_kind::common && describe;
+        bool const describes = Kind != read_kind::common && describe, with_exp = exp;
         bool const keeps_advantage =
             is_masked || !(is_common || (direct && same_reals && wants.advantage && io.advantage != nullptr));
         auto& tokens = to;
@@ -135,8 +136,8 @@ private:
             unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
                 auto const ratio = [&](ratio_kind kind, V target, V behaviour) TRM_INLINE_LAMBDA {
                     log_ratio<V> l;
-                    set_log_ratio_within(l, target, behaviour, is_small);
-                    tokens.store_ratio(kind, k + i, l);
+                    set_log_ratio_within(l, target, behaviour, is_small, with_exp);
+                    tokens.store_ratio(kind, k + i, l, with_exp);
                 };
                 if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw[i].logp, raw[i].rollout);
                 if (wants.proximal_over_rollout())

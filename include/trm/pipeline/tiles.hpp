@@ -42,7 +42,7 @@ public:
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr ||
                      (core.needs() & need::marks) != 0),
-          reader(core, streams, call, checks_all, tokens) {}
+          reader(core, streams, call, checks_all, core.reads_exp(apply) || (apply && diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
@@ -144,14 +144,15 @@ private:
         };
     }
     TRM_INLINE void measure() noexcept {
-        core.measure(tokens, io.reasons != nullptr, lanes, counted);
+        bool const measures = !applies || !core.two_pass();  // else a pass before this one has
+        core.measure(tokens, io.reasons != nullptr, measures, lanes, counted);
         if (io.rejected != nullptr)
             for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
         if (splits)
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
                 for (int j = p.first; j < p.end; ++j) counted[p.run].passing += count(tokens.keep_of(p)[j - p.first]);
             });
-        if (!applies || !core.two_pass()) core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
+        if (measures) core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
         if (!applies && diagnose) describe_all_measured();
     }
     TRM_INLINE void apply_plain() noexcept {

@@ -19,6 +19,7 @@ TRM_NAMESPACE_BEGIN
 struct k1 {
     static constexpr char const* name = "k1";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return -l.value;
@@ -34,6 +35,7 @@ struct k1 {
 struct k2 {
     static constexpr char const* name = "k2";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return (l.value * l.value) * V(typename V::value_type(0.5));
@@ -68,6 +70,7 @@ struct k3 {
 struct abs_log_ratio {
     static constexpr char const* name = "abs_log_ratio";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return abs(l.value);
@@ -140,7 +143,7 @@ struct jensen_shannon {
 struct given {
     static constexpr char const* name = "given";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
-    static constexpr bool reads_ratio = false;
+    static constexpr bool reads_ratio = false, reads_exp = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::given; }
 };
 

@@ -54,6 +54,7 @@ TRM_INLINE probability_ratio<V> ratio_of_probabilities(log_ratio<V> const& l) no
 struct binary_tv {
     static constexpr char const* name = "binary_tv";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return abs(detail::probability(l.target).p - detail::probability(l.behaviour).p);
@@ -65,6 +66,7 @@ struct binary_tv {
 struct probability_change {
     static constexpr char const* name = "probability_change";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return detail::probability(l.target).p - detail::probability(l.behaviour).p;
@@ -75,6 +77,7 @@ struct probability_change {
 struct target_probability {
     static constexpr char const* name = "target_probability";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return detail::probability(l.target).p;
@@ -85,6 +88,7 @@ struct target_probability {
 struct behaviour_probability {
     static constexpr char const* name = "behaviour_probability";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return detail::probability(l.behaviour).p;

@@ -108,6 +108,7 @@ struct gspo {
         f("ratios", &gspo::ratios);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 4;
     static constexpr bool shares_gradient = true;
     /// Rejected tokens are in the mean, and move it.
@@ -154,6 +155,7 @@ struct gspo_token {
         f("ratios", &gspo_token::ratios);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 2;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
@@ -195,6 +197,7 @@ struct gmpo {
         f("eps_high", &gmpo::eps_high);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 3;
     static constexpr bool shares_gradient = true;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }

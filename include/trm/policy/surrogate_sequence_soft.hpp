@@ -24,6 +24,7 @@ struct sapo_sequence {
         f("ratios", &sapo_sequence::ratios);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 4;
     static constexpr bool shares_gradient = true;
     [[nodiscard]] constexpr bool moves_rejected() const noexcept { return ratios == sees::all_tokens; }
@@ -68,6 +69,7 @@ struct cispo_sequence {
         f("ratios", &cispo_sequence::ratios);
     }
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 2;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {

@@ -55,6 +55,7 @@ struct dro {
     static constexpr bool acts_without_advantage = true;
     static void fields(auto f) { f("beta", &dro::beta, true); }
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept {
         return beta >= 0 && is_finite(beta) ? status{} : status{errc::bad_threshold, -1, -1, "dro"};

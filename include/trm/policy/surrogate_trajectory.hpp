@@ -16,6 +16,7 @@ namespace detail {
 /// What both have: the sum, and the term from constants {factor for A >= 0, factor for A < 0}.
 struct trajectory_score {
     static constexpr ratio_kind over = ratio_kind::surrogate;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 1;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     template <class V, bool P>

@@ -62,6 +62,17 @@ struct log_ratio {
     typename V::mask unclamped;
 };
 
+/// Does a policy look at more of its log-ratio than x and the two log-probabilities: at `exp`, `expm1` or `k3`? Where every policy of
+/// a loss says that it does not, they are not worked out. `measure` of a surrogate may not look at them.
+template <class P>
+inline constexpr bool reads_exp = [] {
+    if constexpr (requires { P::reads_exp; }) {
+        return P::reads_exp;
+    } else {
+        return true;
+    }
+}();
+
 /// Fills in l, member by member: g++ 12 keeps structures that are copied whole in memory. x is clamped to [lower, upper].
 template <class V>
 TRM_INLINE void set_log_ratio(log_ratio<V>& l, V target, V behaviour, typename V::mask active, V lower,

@@ -58,7 +58,7 @@ inline constexpr weight_bound unbounded{};
 struct no_weight {
     static constexpr char const* name = "none";
     static constexpr ratio_kind over = ratio_kind::correction;
-    static constexpr bool reads_ratio = false;
+    static constexpr bool reads_ratio = false, reads_exp = false;
     static constexpr int sums = 0;
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
     template <class V>
@@ -74,7 +74,7 @@ struct constant_weight {
     static constexpr char const* name = "constant";
     static void fields(auto f) { f("factor", &constant_weight::factor, true); }
     static constexpr ratio_kind over = ratio_kind::correction;
-    static constexpr bool reads_ratio = false;
+    static constexpr bool reads_ratio = false, reads_exp = false;
     static constexpr int sums = 0;
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(factor) ? status{} : status{errc::bad_threshold, -1, -1, "constant_weight"};
@@ -124,6 +124,7 @@ struct sequence_weight {
     static_assert(std::is_same_v<Stat, stat::sum_t> || std::is_same_v<Stat, stat::mean_t>,
                   "trm: a sequence weight is a product (stat::sum) or a geometric mean (stat::mean)");
     static constexpr ratio_kind over = ratio_kind::correction;
+    static constexpr bool reads_exp = false;
     static constexpr int sums = 1;
     [[nodiscard]] constexpr status validate() const noexcept {
         return bound.ok() ? status{} : status{errc::bad_threshold, -1, -1, "sequence_weight"};
@@ -174,6 +175,7 @@ struct normalised {
     averaged_rows rows = averaged_rows::measured;  ///< of sequence weights
 
     static constexpr bool is_sequence = W::sums > 0;
+    static constexpr bool reads_exp = trm::reads_exp<W>;
     static constexpr char const* name = !is_sequence                                         ? "normalised_token"
                                         : std::derived_from<W, sequence_weight<stat::sum_t>> ? "normalised_product"
                                                                                              : "normalised_geometric";
