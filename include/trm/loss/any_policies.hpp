@@ -70,10 +70,12 @@ void set_divergence(any_divergence const& d, token<V, P>& t) noexcept {
 }
 
 /// As for the divergence itself.
-[[nodiscard]] constexpr bool reads_exp_of(any_divergence const& d) noexcept {
-    bool reads = true;
-    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) { reads = reads_exp<D>; });
-    return reads;
+[[nodiscard]] constexpr unsigned exp_needs_of(any_divergence const& d) noexcept {
+    unsigned bits = 0;
+    at_type(catalogue::divergences{}, d.index, [&]<class D>(std::type_identity<D>) {
+        if constexpr (reads_exp<D>) bits = need::ratio(d.over);
+    });
+    return bits;
 }
 
 /// A divergence that is also a KL estimate with a slope: `any_estimator{k3{}}`.

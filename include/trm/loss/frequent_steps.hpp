@@ -48,7 +48,7 @@ public:
         reads.marks = false;
         if (!penalises) reads.ref = false;
         reads.advantage = reads.factor = true;
-        if (sums_sequences) reads.exp = Applies ? applies_exp_ || diagnose : measures_exp_;
+        reads.set_exp(!sums_sequences || (Applies ? applies_exp_ || diagnose : measures_exp_));
     }
 
     template <class V, bool P, class Clamps>

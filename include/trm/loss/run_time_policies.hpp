@@ -49,8 +49,10 @@ struct run_time_policies {
     [[nodiscard]] bool moves_rejected() const noexcept { return moves_rejected_; }
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
     [[nodiscard]] unsigned needs() const noexcept { return needs_; }
-    /// Does a pass look at e^x of log-ratios? `applies`: one that does more than measure.
-    [[nodiscard]] bool reads_exp(bool applies) const noexcept { return applies ? applies_exp_ : measures_exp_; }
+    /// The log-ratios whose e^x a pass looks at, as bits. `applies`: one that does more than measure.
+    [[nodiscard]] unsigned exp_needs(bool applies, bool diagnose) const noexcept {
+        return applies ? applies_exp_ | (diagnose ? need::ratio(diagnose_over_) : 0u) : measures_exp_;
+    }
     [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
     [[nodiscard]] status validate() const noexcept;
 
@@ -147,13 +149,12 @@ protected:
     Spec const* spec;
     statistics_place places[max_criteria] = {};
     int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0, penalty_slot = 0;
-    unsigned needs_ = 0;
+    unsigned needs_ = 0, measures_exp_ = 0, applies_exp_ = 0, weight_exp_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
          late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
-         penalises_all_ = false, sequence_penalty_ = false, weight_reads_exp_ = false, measures_exp_ = false,
-         applies_exp_ = false, is_frequent_ = false;
+         penalises_all_ = false, sequence_penalty_ = false, is_frequent_ = false;
     frequent_policies frequent_;
 
 private:

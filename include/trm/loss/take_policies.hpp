@@ -21,8 +21,9 @@ run_time_policies<Spec>::run_time_policies(Spec const& s) noexcept : spec(&s) {
     penalty_slot = sum_width_;
     for (any_penalty const& p : s.penalties) take(p);
     late_ = late_ || two_pass_;
-    measures_exp_ = measures_exp_ || (weight_reads_exp_ && (shares_gradient_ || folds_weight_));
-    applies_exp_ = applies_exp_ || weight_reads_exp_ || (!two_pass_ && measures_exp_);
+    if (shares_gradient_ || folds_weight_) measures_exp_ |= weight_exp_;
+    applies_exp_ |= weight_exp_;
+    if (!two_pass_) applies_exp_ |= measures_exp_;
     is_frequent_ = frequent_.take(s, *this);
 }
 template <class Spec>
@@ -43,8 +44,8 @@ void run_time_policies<Spec>::take(any_criterion const& criterion) noexcept {
                 needs_ |= needs_of(m.divergence);
                 if constexpr (looks_at_ratio<M>) needs_ |= need::ratio(m.divergence.over);
                 if (is_first) diagnose_over_ = m.divergence.over;
-                measures_exp_ = measures_exp_ || reads_exp_of(m.divergence);
-                applies_exp_ = applies_exp_ || (!M::is_sequence && reads_exp_of(m.divergence));
+                measures_exp_ |= exp_needs_of(m.divergence);
+                if (!M::is_sequence) applies_exp_ |= exp_needs_of(m.divergence);
             } else {
                 if (is_first) diagnose_over_ = m.over;
             }
@@ -63,8 +64,8 @@ void run_time_policies<Spec>::take(any_weight const& weight) noexcept {
             normalises_ = is_normalised<W>;
             sum_width_ += weight_sums<W>;
             two_pass_ = W::sums > 0;
-            weight_reads_exp_ = weight_reads_ratio_ && trm::reads_exp<W>;
-            measures_exp_ = measures_exp_ || (weight_sums<W> > 0 && weight_reads_exp_);
+            if (weight_reads_ratio_ && reads_exp<W>) weight_exp_ = need::ratio(weight.over);
+            if (weight_sums<W> > 0) measures_exp_ |= weight_exp_;
         },
         weight.policy);
     if (!weight_reads_ratio_) return;
@@ -80,7 +81,7 @@ void run_time_policies<Spec>::take(any_surrogate const& surrogate) noexcept {
             needs_ |= P::needs();
             surrogate_reads_ratio_ = !requires { P::reads_ratio; };
             if (surrogate_reads_ratio_) needs_ |= need::ratio(surrogate.over);
-            applies_exp_ = applies_exp_ || (surrogate_reads_ratio_ && trm::reads_exp<P>);
+            if (surrogate_reads_ratio_ && reads_exp<P>) applies_exp_ |= need::ratio(surrogate.over);
             sum_width_ += sequence_sums_of<P>;
             two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
             marker_ = requires { p.marker(); };
@@ -96,10 +97,11 @@ void run_time_policies<Spec>::take(any_penalty const& penalty) noexcept {
         [&](auto const& p) {
             needs_ |= needs_of(p);
             penalises_all_ = penalises_all_ || p.tokens == sees::all_tokens;
-            applies_exp_ = true;
+            applies_exp_ |= exp_needs_of(p);
             if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(p)>> > 0) {
                 sum_width_ = penalty_slot + p.sums;  // validate() admits one of them
-                two_pass_ = sequence_penalty_ = measures_exp_ = true;
+                two_pass_ = sequence_penalty_ = true;
+                measures_exp_ |= exp_needs_of(p);
             }
         },
         penalty);
@@ -137,8 +139,8 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     shares_gradient_ = all.shares_gradient();
     if (all.two_pass() && kind_ == frequent_kind::penalised) return false;
     if (all.two_pass()) kind_ = frequent_kind::summing;
-    measures_exp_ = all.reads_exp(false);
-    applies_exp_ = all.reads_exp(true);
+    measures_exp_ = all.exp_needs(false, false) != 0;
+    applies_exp_ = all.exp_needs(true, false) != 0;
     moves_rejected_ = all.moves_rejected();
     return true;
 }

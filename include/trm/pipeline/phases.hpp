@@ -84,7 +84,7 @@ void measure(Call const& call, batch_view<S> const& batch, selection_view const&
              Executor&& execute) {
     using Core = typename Call::core_type;
     totals.clear();
-    auto const io = pointers_of(batch, chosen, outputs<T>{});
+    auto const io = pointers_of(call, batch, chosen, outputs<T>{});
     auto const group = [&](std::int64_t first, int n) {
         run_work<Core> work[group_runs];
         begin_group(batch, first, n, work);
@@ -143,7 +143,7 @@ template <class Call, class S, class T, class F, class Executor>
                            totals_view const& totals, counts const& n, F const& prompt, outputs<T> const& out,
                            Executor&& execute) {
     using Core = typename Call::core_type;
-    auto const io = pointers_of(batch, chosen, out);
+    auto const io = pointers_of(call, batch, chosen, out);
     log_ratio_clamps const& clamps = call.options.log_ratio_clamp;
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {

@@ -94,11 +94,11 @@ TRM_INLINE void set_tokens(wanted<Proximal> const& want, raw_tokens<V> const& ra
     t.advantage = raw.advantage;
     if (want.factor) t.factor = V(typename V::value_type(1));  // token_weights are checked, see below
     if (want.current_over_rollout())
-        set_log_ratio_within(t.current_over_rollout, raw.logp, raw.rollout, is_small, want.exp);
+        set_log_ratio_within(t.current_over_rollout, raw.logp, raw.rollout, is_small, want.exp[0]);
     if (want.proximal_over_rollout())
-        set_log_ratio_within(t.proximal_over_rollout, raw.over, raw.rollout, is_small, want.exp);
+        set_log_ratio_within(t.proximal_over_rollout, raw.over, raw.rollout, is_small, want.exp[1]);
     if (want.current_over_proximal())
-        set_log_ratio_within(t.current_over_proximal, raw.logp, raw.under, is_small, want.exp);
+        set_log_ratio_within(t.current_over_proximal, raw.logp, raw.under, is_small, want.exp[2]);
 }
 
 /// Any tokens: a lane is active if it is selected and everything that the loss reads there is finite. Returns the lanes

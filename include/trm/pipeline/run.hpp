@@ -47,7 +47,7 @@ public:
         : call(c),
           batch(b),
           chosen(s),
-          io(pointers_of(b, s, out)),
+          io(pointers_of(c, b, s, out)),
           n(count_all(c.aggregate, b)),
           loss_scale(out.loss_scale),
           measure_first(c.core.two_pass() || (c.core.has_sequence_criteria() &&

@@ -94,7 +94,7 @@ template <class V, class Core, class S>
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         V const of_sequence = simd::broadcast<V>(advantage);
         tile<V> tokens;
-        tile_reader<V, S> reader(core, io, numbers, io.token_weight != nullptr, true, tokens);
+        tile_reader<V, S> reader(core, io, numbers, io.token_weight != nullptr, need::any_ratio, tokens);
         nonfinite = score_steps(io, where, tile<V>::tokens, to, [&](std::int64_t k, std::int64_t n) TRM_INLINE_LAMBDA {
             register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
             score(tokens, n, to.from(static_cast<std::size_t>(k)));

@@ -146,7 +146,7 @@ template <class T, class Call, class S, class Executor>
     if (!marks.empty()) call.core.each_marker([&](auto const& m) { ask(m, 0); });
     status const no_memory{errc::out_of_memory, -1, -1, "selection"};
     if (!selector.reserve(scratch)) return no_memory;
-    auto const io = pointers_of(batch, {}, outputs<T>{});
+    auto const io = pointers_of(call, batch, {}, outputs<T>{});
     bool memory_holds = true;
     auto const scoring = [&](auto const& c) {
         return [&](token_run run, score_memory const& to) { return score_run(call, batch, io, run, scores_of(c), to); };

@@ -35,16 +35,21 @@ struct stream_pointers {
 /// Streams of fewer bytes are not prefetched.
 inline constexpr std::size_t prefetch_from = std::size_t{1} << 20;
 
-template <class T, class S>
-[[nodiscard]] stream_pointers<storage_t<S>, T> pointers_of(batch_view<S> const& b, selection_view const& chosen,
+/// Of one call of a loss.
+template <class Call, class T, class S>
+[[nodiscard]] stream_pointers<storage_t<S>, T> pointers_of(Call const& call, batch_view<S> const& b,
+                                                           selection_view const& chosen,
                                                            outputs<T> const& out) noexcept {
     using U = storage_t<S>;
     auto const raw = [](auto s) { return s.empty() ? nullptr : reinterpret_cast<U const*>(s.data()); };
     auto const data = [](auto s) { return s.empty() ? nullptr : s.data(); };
-    return {raw(b.logp),          raw(b.rollout_logp), raw(b.proximal_logp),  raw(b.ref_logp),
-            data(b.advantages),   data(b.given),       data(b.token_weights), data(b.loss_mask),
-            data(chosen.reasons), data(chosen.marks),  data(out.grad),        data(out.weights),
-            data(out.keep),       data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_from};
+    stream_pointers<U, T> io{
+        raw(b.logp),          raw(b.rollout_logp), raw(b.proximal_logp),  raw(b.ref_logp),
+        data(b.advantages),   data(b.given),       data(b.token_weights), data(b.loss_mask),
+        data(chosen.reasons), data(chosen.marks),  data(out.grad),        data(out.weights),
+        data(out.keep),       data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_from};
+    if (!call.reads_proximal()) io.proximal = nullptr;
+    return io;
 }
 
 /// Is an output the memory of an input?

@@ -25,18 +25,18 @@ class tile_reader {
     register_reader<V, S> registers;
 
 public:
-    /// `all`: there are streams that only checked reading looks at. `exp`: e^x of log-ratios is looked at.
+    /// `all`: there are streams that only checked reading looks at. `exp_of`: see wanted.
     template <class Core>
     TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool all,
-                           bool exp, tile<V>& where) noexcept
-        : want_two(core),
-          want_three(core),
+                           unsigned exp_of, tile<V>& where) noexcept
+        : want_two(core, exp_of),
+          want_three(core, exp_of),
           has_proximal(io.proximal != nullptr),
           checks_all(all),
           loss_mask(io.mask),
           clamp(call.clamps.mask),
           to(where),
-          registers(io, call, all, exp, where) {
+          registers(io, call, all, where) {
         has_proximal ? registers.connect(want_three) : registers.connect(want_two);
     }
 

@@ -20,14 +20,13 @@ class register_reader {
 
     stream_pointers<S, T> const io;
     token_limits<V> const limits;
-    bool const checks_all, describe, exp;
+    bool const checks_all, describe;
     tile<V>& to;
 
 public:
-    /// `with_exp`: e^x of log-ratios is looked at.
-    TRM_INLINE register_reader(stream_pointers<S, T> const& streams, call_numbers const& call, bool all, bool with_exp,
+    TRM_INLINE register_reader(stream_pointers<S, T> const& streams, call_numbers const& call, bool all,
                                tile<V>& where) noexcept
-        : io(streams), limits(call), checks_all(all), describe(call.diagnose), exp(with_exp), to(where) {}
+        : io(streams), limits(call), checks_all(all), describe(call.diagnose), to(where) {}
 
     /// Where the steps that follow find the streams.
     template <bool Proximal>
@@ -48,6 +47,8 @@ public:
             to.target_of[kind] = Proximal && kind == 1 ? proximal : logp;
             to.behaviour_of[kind] = Proximal && kind == 2 ? proximal : rollout;
         }
+        if (want.factor)  // all that there are, if a register may have no exception
+            for (int j = 0; j < static_cast<int>(tile<V>::registers); ++j) to.factor.set(j, V(T(1)));
     }
     /// Registers j, j + 1, ... of the tile's whole ones up to the first with an exception other than by loss_mask; returns that.
     /// `selects_all`: loss_mask is 1 in all of them. `direct`: the steps that follow read the streams themselves.
@@ -55,7 +56,7 @@ public:
     [[nodiscard]] int read_in_range(wanted<Proximal> const& want, int j, bool selects_all, bool direct) noexcept {
         if (checks_all) return j;
         bool const common =
-            same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given && !want.factor;
+            same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given;
         if (!selects_all)
             return common ? read_registers<read_kind::common_masked>(want, j, direct)
                           : read_registers<read_kind::masked>(want, j, direct);
@@ -102,13 +103,13 @@ private:
         stream_pointers<S, T> const streams = io;  // copies that stores into the tile cannot change
         wanted<Proximal> wants = want;
         if (is_common) {
-            wants.ref = wants.given = wants.factor = false;
+            wants.ref = wants.given = false;
             wants.advantage = true;
         }
         direct = !is_masked && (is_common || direct);
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
-        bool const describes = Kind != read_kind::common && describe, with_exp = exp;
+        bool const describes = Kind != read_kind::common && describe;
         bool const keeps_advantage =
             is_masked || !(is_common || (direct && same_reals && wants.advantage && io.advantage != nullptr));
         auto& tokens = to;
@@ -135,9 +136,10 @@ private:
             if ((describes || !is_small) && !all(in_range)) return false;
             unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
                 auto const ratio = [&](ratio_kind kind, V target, V behaviour) TRM_INLINE_LAMBDA {
+                    bool const exp = wants.exp[static_cast<int>(kind)];
                     log_ratio<V> l;
-                    set_log_ratio_within(l, target, behaviour, is_small, with_exp);
-                    tokens.store_ratio(kind, k + i, l, with_exp);
+                    set_log_ratio_within(l, target, behaviour, is_small, exp);
+                    tokens.store_ratio(kind, k + i, l, exp);
                 };
                 if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw[i].logp, raw[i].rollout);
                 if (wants.proximal_over_rollout())
@@ -146,7 +148,6 @@ private:
                 if constexpr (is_masked) tokens.active[k + i] = tokens.keep[k + i] = selected[i];
                 if (keeps_advantage) tokens.own_advantage.set(k + i, raw[i].advantage);
                 if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k + i, raw[i].given);
-                if (wants.factor) tokens.factor.set(k + i, V(T(1)));
                 if (direct) return;
                 tokens.own_logp.set(k + i, raw[i].logp);
                 tokens.own_rollout.set(k + i, raw[i].rollout);

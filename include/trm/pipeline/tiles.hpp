@@ -42,7 +42,7 @@ public:
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           checks_all(streams.rejected != nullptr || streams.token_weight != nullptr ||
                      (core.needs() & need::marks) != 0),
-          reader(core, streams, call, checks_all, core.reads_exp(apply) || (apply && diagnose), tokens) {}
+          reader(core, streams, call, checks_all, core.exp_needs(apply, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {

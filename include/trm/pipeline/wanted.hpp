@@ -15,27 +15,30 @@ template <bool Proximal>
 struct wanted {
     bool ref, given, advantage, marks;
     bool factor;  ///< do the surrogate's sums over a sequence include the batch's token_weights?
-    bool exp;  ///< more of log-ratios than their value, where no lane is an exception
     bool of_kind[3];  ///< by ratio_kind, if Proximal
+    bool exp[3];  ///< of these, more than their value; not if a lane is an exception
 
-    /// By the policies of a loss and the log-ratio of its diagnostics.
+    /// By the policies of a loss and the log-ratio of its diagnostics. `exp_of`: the log-ratios whose e^x is looked at, as bits.
     template <class Core>
-    TRM_INLINE explicit wanted(Core const& core) noexcept
+    TRM_INLINE explicit wanted(Core const& core, unsigned exp_of = need::any_ratio) noexcept
         : ref((core.needs() & need::ref_logp) != 0),
           given((core.needs() & need::given) != 0),
           advantage((core.needs() & need::advantage) != 0),
           marks((core.needs() & need::marks) != 0),
           factor(core.shares_gradient() || core.folds_weight()),
-          exp(true),
-          of_kind{true, false, false} {
+          of_kind{true, false, false},
+          exp{(exp_of & need::any_ratio) != 0, false, false} {
         if (Proximal)
             for (unsigned kind = 0; kind < 3; ++kind) {
                 unsigned asking = need::ratio(static_cast<ratio_kind>(kind));
                 if (kind == 2) asking |= need::ratio(ratio_kind::surrogate);
                 if (kind == 1) asking |= need::ratio(ratio_kind::correction);
                 of_kind[kind] = ((core.needs() | need::ratio(core.diagnose_over())) & asking) != 0;
+                exp[kind] = (exp_of & asking) != 0;
             }
     }
+    /// Of all of them, or of none.
+    TRM_INLINE void set_exp(bool wants) noexcept { exp[0] = exp[1] = exp[2] = wants; }
     [[nodiscard]] TRM_INLINE bool current_over_rollout() const noexcept { return !Proximal || of_kind[0]; }
     [[nodiscard]] TRM_INLINE bool proximal_over_rollout() const noexcept { return Proximal && of_kind[1]; }
     [[nodiscard]] TRM_INLINE bool current_over_proximal() const noexcept { return Proximal && of_kind[2]; }

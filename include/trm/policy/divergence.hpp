@@ -208,6 +208,12 @@ template <class P>
     return bits;
 }
 
+/// The log-ratio whose e^x the policy reads, as a bit, if it reads that.
+template <class P>
+[[nodiscard]] constexpr unsigned exp_needs_of(P const& p) noexcept {
+    return reads_exp<P> ? needs_of(p) & need::any_ratio : 0u;
+}
+
 /// Whoever asks a policy calls this first. There is nothing to prepare, but for a divergence that is chosen at run time.
 template <class D, class V, bool P>
 TRM_INLINE void set_divergence(D const&, token<V, P>&) noexcept {}

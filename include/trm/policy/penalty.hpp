@@ -78,6 +78,7 @@ struct squared_log_ratio {
         f("sees", &squared_log_ratio::tokens);
     }
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(coefficient) ? status{} : status{errc::bad_threshold, -1, -1, "squared_log_ratio"};
     }
