@@ -31,14 +31,27 @@ template <class M>
 [[nodiscard]] ratio_kind kind_looked_at(M const& criterion) noexcept {
     if constexpr (requires { criterion.divergence.over; }) {
         return criterion.divergence.over;
-    } else {
+    } else if constexpr (requires { criterion.over; }) {
         return criterion.over;
+    } else {
+        return ratio_kind::current_over_rollout;
     }
 }
-/// What a criterion finds in a token: its divergence, which is a row by then.
+/// A criterion for a loop over tokens, in which it asks no register which of the log-ratios it looks at: `take_divergence` makes
+/// that the first.
+template <class M>
+[[nodiscard]] TRM_INLINE M looking_at_first(M criterion) noexcept {
+    if constexpr (requires { criterion.divergence; }) criterion.divergence.over = ratio_kind::current_over_rollout;
+    return criterion;
+}
+/// What such a criterion finds in a token: its divergence, which is a row by then, and its log-ratio l.
 template <class M, class V>
-TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, token<V, true>& k) noexcept {
-    if constexpr (requires { criterion.divergence; }) k.divergence = t.divergence[j];
+TRM_INLINE void take_divergence(M const& criterion, tile<V> const& t, int j, log_ratio<V> const& l,
+                                token<V, true>& k) noexcept {
+    if constexpr (requires { criterion.divergence; }) {
+        k.divergence = t.divergence[j];
+        k.current_over_rollout = l;
+    }
 }
 template <class M, class V, class Counts>
 TRM_FLATTEN void test_tile(M const& criterion, int bit, bool reasons, tile<V>& t, Counts* counted) noexcept {
@@ -47,9 +60,9 @@ TRM_FLATTEN void test_tile(M const& criterion, int bit, bool reasons, tile<V>& t
         each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
             int failed = 0;
             each_register(t, p, kind_looked_at(criterion),
-                          [&, policy = criterion, number = bit, writes = reasons](auto& k, auto const&, int j)
-                              TRM_INLINE_LAMBDA {
-                                  take_divergence(policy, t, j, k);
+                          [&, policy = looking_at_first(criterion), number = bit, writes = reasons](
+                              auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
+                                  take_divergence(policy, t, j, l, k);
                                   failed += test_tokens(policy, number, k);
                                   t.keep[j] = k.keep;
                                   if (writes) t.reasons.set(j, k.reasons);
@@ -68,8 +81,8 @@ TRM_FLATTEN void measure_tile(M const& criterion, tile<V>& t, Lanes* lanes, stat
             V &sum = lanes[p.run].sums[place.sum], &max = lanes[p.run].maxima[place.max];
             V s = sum, most = max;
             each_register(t, p, kind_looked_at(criterion),
-                          [&, policy = criterion](auto& k, auto const&, int j) TRM_INLINE_LAMBDA {
-                              take_divergence(policy, t, j, k);
+                          [&, policy = looking_at_first(criterion)](auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
+                              take_divergence(policy, t, j, l, k);
                               policy.measure(k, &s, &most);
                           });
             if constexpr (M::sums > 0) sum = s;
@@ -83,13 +96,16 @@ template <class M, class V>
                                               score_memory const& where) noexcept {
     if constexpr (requires { criterion.divergence; }) set_divergences(criterion.divergence, t);
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-        each_register(t, [&, policy = criterion, to = where, n = tokens](auto& k, int j) TRM_INLINE_LAMBDA {
-            std::int64_t const at = j * tile<V>::width;
-            take_divergence(policy, t, j, k);
-            V out[M::channels];
-            policy.score(k, out);
-            write_scores<M::channels>(k, out, at, static_cast<std::size_t>((std::min)(tile<V>::width, n - at)), to);
-        });
+        each_register(t, kind_looked_at(criterion),
+                      [&, policy = looking_at_first(criterion), to = where, n = tokens](auto& k, auto const& l, int j)
+                          TRM_INLINE_LAMBDA {
+                              std::int64_t const at = j * tile<V>::width;
+                              take_divergence(policy, t, j, l, k);
+                              V out[M::channels];
+                              policy.score(k, out);
+                              write_scores<M::channels>(
+                                  k, out, at, static_cast<std::size_t>((std::min)(tile<V>::width, n - at)), to);
+                          });
     });
 }
 /// measure(tokens, log-ratio, sums) adds the registers of a tile to `Width` sums of their run, from `slot` on.
