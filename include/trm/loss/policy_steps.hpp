@@ -86,15 +86,18 @@ TRM_INLINE void store_terms(token<V, P>& t, surrogate_terms<V> const& s) noexcep
     t.clipped = s.clipped;
 }
 template <class Penalty, class V, bool P>
+TRM_INLINE penalty_terms<V> penalty_of(Penalty const& p, token<V, P> const& t, penalty_clamp<V> const& clamp,
+                                       sequence_constants const& of_sequence) noexcept {
+    if constexpr (sequence_sums_of<Penalty> > 0) {
+        return p(t, t[p.over], clamp, of_sequence);
+    } else {
+        return p(t, clamp);
+    }
+}
+template <class Penalty, class V, bool P>
 TRM_INLINE void add_penalty(Penalty const& p, token<V, P>& t, penalty_clamp<V> const& clamp,
                             sequence_constants const& of_sequence) noexcept {
-    auto const terms = [&]() TRM_INLINE_LAMBDA {
-        if constexpr (sequence_sums_of<Penalty> > 0) {
-            return p(t, t[p.over], clamp, of_sequence);
-        } else {
-            return p(t, clamp);
-        }
-    }();
+    auto const terms = penalty_of(p, t, clamp, of_sequence);
     V const value = simd::pin(terms.value), slope = simd::pin(terms.slope);
     if (p.tokens == sees::all_tokens) {
         t.penalty_all = t.penalty_all + value;

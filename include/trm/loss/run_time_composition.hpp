@@ -79,12 +79,13 @@ public:
             if (this->weight_reads_ratio_) enter(stage::weight, spec->weight.over);
             std::visit([&](auto const& w) { apply_weight(w, spec->weight.over, t, decided); }, spec->weight.policy);
         }
-        bool is_first = true;
+        bool is_first[2] = {true, true};  // by the tokens that they see
         for (any_penalty const& any : spec->penalties)
             std::visit(
                 [&](auto const& p) {
                     if ((needs_of(p) & need::any_ratio) != 0) enter(stage::penalty, p.over);
-                    apply_penalty(p, std::exchange(is_first, false), t, of_penalties, decided);
+                    bool& first = is_first[p.tokens == sees::all_tokens];
+                    apply_penalty(p, std::exchange(first, false), t, of_penalties, decided);
                 },
                 any);
     }

@@ -47,7 +47,9 @@ struct run_time_policies {
     [[nodiscard]] bool shares_gradient() const noexcept { return shares_gradient_; }
     [[nodiscard]] bool folds_weight() const noexcept { return folds_weight_; }
     [[nodiscard]] bool moves_rejected() const noexcept { return moves_rejected_; }
+    /// Is there a penalty of all tokens, or of kept ones?
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
+    [[nodiscard]] bool penalises_kept() const noexcept { return penalises_kept_; }
     [[nodiscard]] unsigned needs() const noexcept { return needs_; }
     /// The log-ratios whose e^x a pass looks at, as bits. `applies`: one that does more than measure.
     [[nodiscard]] unsigned exp_needs(bool applies, bool diagnose) const noexcept {
@@ -154,7 +156,7 @@ protected:
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,
          weight_reads_ratio_ = false, surrogate_reads_ratio_ = false, normalises_ = false, two_pass_ = false,
          late_ = false, shares_gradient_ = false, folds_weight_ = false, moves_rejected_ = false,
-         penalises_all_ = false, sequence_penalty_ = false, is_frequent_ = false;
+         penalises_all_ = false, penalises_kept_ = false, sequence_penalty_ = false, is_frequent_ = false;
     frequent_policies frequent_;
 
 private:

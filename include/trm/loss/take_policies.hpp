@@ -96,7 +96,7 @@ void run_time_policies<Spec>::take(any_penalty const& penalty) noexcept {
     std::visit(
         [&](auto const& p) {
             needs_ |= needs_of(p);
-            penalises_all_ = penalises_all_ || p.tokens == sees::all_tokens;
+            (p.tokens == sees::all_tokens ? penalises_all_ : penalises_kept_) = true;
             applies_exp_ |= exp_needs_of(p);
             if constexpr (sequence_sums_of<std::remove_cvref_t<decltype(p)>> > 0) {
                 sum_width_ = penalty_slot + p.sums;  // validate() admits one of them

@@ -166,23 +166,24 @@ template <class W, class V>
         });
     });
 }
-/// `is_first`: the rows hold no penalty yet.
+/// `is_first`: of those that see the same tokens, whose rows hold no penalty yet.
 template <class Penalty, class V>
 [[gnu::noinline]] TRM_FLATTEN void apply_penalty(Penalty const& policy, bool is_first, tile<V>& t, clamp_range const& c,
                                                  decision const* const* decided) noexcept {
+    bool const of_all = policy.tokens == sees::all_tokens;
+    auto& values = of_all ? t.penalty_all : t.penalty;
+    auto& slopes = of_all ? t.penalty_all_slope : t.penalty_slope;
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         penalty_clamp<V> const clamp(c);
         each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
             each_register(t, p, ratio_kind::current_over_rollout,
                           [&, policy = policy, of_sequence = decided[p.run]->penalty](auto& k, auto const&, int j)
                               TRM_INLINE_LAMBDA {
-                                  if (is_first)
-                                      k.penalty = k.penalty_slope = k.penalty_all = k.penalty_all_slope = zero<V>();
-                                  add_penalty(policy, k, clamp, of_sequence);
-                                  t.penalty.set(j, k.penalty);
-                                  t.penalty_slope.set(j, k.penalty_slope);
-                                  t.penalty_all.set(j, k.penalty_all);
-                                  t.penalty_all_slope.set(j, k.penalty_all_slope);
+                                  auto const terms = penalty_of(policy, k, clamp, of_sequence);
+                                  V const value = is_first ? zero<V>() : values[j];
+                                  V const slope = is_first ? zero<V>() : slopes[j];
+                                  values.set(j, value + simd::pin(terms.value));
+                                  slopes.set(j, slope + simd::pin(terms.slope));
                               });
         });
     });

@@ -14,21 +14,39 @@ namespace detail {
 /// tokens that are kept.
 template <bool Bare>
 struct write_traits {
-    bool weight, penalties, shares, folds, moves;
+    bool weight, penalises_kept, penalises_all, shares, folds, moves;
     template <class Core>
     TRM_INLINE explicit write_traits(Core const& core) noexcept
         : weight(core.has_weight()),
-          penalties(core.has_penalties()),
+          penalises_kept(core.penalises_kept()),
+          penalises_all(core.penalises_all()),
           shares(core.shares_gradient()),
           folds(core.folds_weight()),
           moves(core.moves_rejected()) {}
     [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return !Bare && weight; }
-    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return !Bare && penalties; }
+    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return !Bare && (penalises_kept || penalises_all); }
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return !Bare && shares; }
     [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return !Bare && folds; }
     [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return !Bare && moves; }
-    [[nodiscard]] TRM_INLINE bool is_bare() const noexcept { return !weight && !penalties && !moves; }
+    [[nodiscard]] TRM_INLINE bool is_bare() const noexcept {
+        return !weight && !penalises_kept && !penalises_all && !moves;
+    }
 };
+/// Sets the penalties of register j of a tile. Rows that hold none are not read: they would only push others out of the cache.
+template <bool Bare, class V>
+TRM_INLINE void take_penalties(write_traits<Bare> const& traits, tile<V> const& from, int j,
+                               token<V, true>& t) noexcept {
+    if (!traits.has_penalties()) return;
+    t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
+    if (traits.penalises_kept) {
+        t.penalty = from.penalty[j];
+        t.penalty_slope = from.penalty_slope[j];
+    }
+    if (traits.penalises_all) {
+        t.penalty_all = from.penalty_all[j];
+        t.penalty_all_slope = from.penalty_all_slope[j];
+    }
+}
 
 /// What the diagnostics say of tokens before anything is applied.
 template <class V>
@@ -46,6 +64,7 @@ struct gradient_writer {
     /// Is every token asked whether it is active, so that a loop of its own pays where all are?
     static constexpr bool looks_at_active = false;
     write_traits<Bare> traits;
+    tile<V> const* tokens;
     T* grad;  ///< not null
     run_registers<V> const* runs;
     Lanes* lanes;
@@ -68,7 +87,9 @@ struct gradient_writer {
         lanes[p.run].regulariser = here.regulariser;
         if (p.part != 0) std::copy_n(room, p.part, grad + p.token);
     }
-    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const&, int j, place& here) const noexcept {
+    TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const&, int j, place& here) const noexcept {
+        t.weight = traits.has_weight() ? tokens->weight[j] : zero<V>();
+        take_penalties(traits, *tokens, j, t);
         stream_pointers<T, T> streams;
         streams.grad = here.to;
         if (streams.grad == nullptr) __builtin_unreachable();
@@ -77,36 +98,29 @@ struct gradient_writer {
         write_gradient(traits, streams, at, V::size, kept, t, t.weight, here.loss, here.regulariser);
     }
 };
-/// Any terms, and if they are wanted their diagnostics, of which no square leaves the range of float.
+/// The same with diagnostics, of which no square leaves the range of float.
 template <class V, class Lanes>
 struct described_writer {
     using piece = typename tile<V>::piece;
     using terms_writer = gradient_writer<V, Lanes, false>;
     static constexpr bool looks_at_active = true;
     terms_writer terms;
-    bool describes, splits;
+    bool splits;
     struct place : terms_writer::place {
         described_lanes<V> lanes;
     };
     TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
         terms.begin(p, room, here);
-        if (describes) {
-            here.lanes = terms.lanes[p.run];
-        } else {  // or g++ 12 warns of reading them unset
-            here.lanes.clear_sums();
-            here.lanes.clear_extrema();
-        }
+        here.lanes = terms.lanes[p.run];
     }
     TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
         terms.end(p, room, here);
-        if (describes) static_cast<described_lanes<V>&>(terms.lanes[p.run]) = here.lanes;
+        static_cast<described_lanes<V>&>(terms.lanes[p.run]) = here.lanes;
     }
-    TRM_INLINE void operator()(token<V, true> const& t, log_ratio<V> const& l, int j, place& here) const noexcept {
-        if (describes) {
-            describe_measured(t, l, here.lanes);
-            describe_tokens(terms.traits, t, l, t.weight, splits, false, here.lanes);
-        }
+    TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const& l, int j, place& here) const noexcept {
         terms(t, l, j, here);
+        describe_measured(t, l, here.lanes);
+        describe_tokens(terms.traits, t, l, t.weight, splits, false, here.lanes);
     }
 };
 

@@ -157,12 +157,16 @@ private:
     }
     TRM_INLINE void apply_plain() noexcept {
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty, false, stage_entry());
-        write_traits<false> const traits(core);
-        if (!diagnose && traits.is_bare())
-            return core.write_surrogate(
-                tokens, decided, gradient_writer<V, tally_lanes, true>{write_traits<true>(core), io.grad, now, lanes});
-        core.write_surrogate(tokens, decided,
-                             described_writer<V, tally_lanes>{{traits, io.grad, now, lanes}, diagnose, splits});
+        gradient_writer<V, tally_lanes, false> const terms{write_traits<false>(core), &tokens, io.grad, now, lanes};
+        if (diagnose) {
+            core.write_surrogate(tokens, decided, described_writer<V, tally_lanes>{terms, splits});
+        } else if (!terms.traits.is_bare()) {
+            core.write_surrogate(tokens, decided, terms);
+        } else {
+            write_traits<true> const none(core);
+            core.write_surrogate(
+                tokens, decided, gradient_writer<V, tally_lanes, true>{none, &tokens, io.grad, now, lanes});
+        }
     }
     /// Is nothing wanted but loss, gradient and diagnostics?
     [[nodiscard]] bool is_plain() const noexcept {
@@ -198,7 +202,8 @@ private:
             run_registers<V> const run = now[0];
             [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
-            auto const step = [&, stop = end](auto const& t, auto const& l, int) TRM_INLINE_LAMBDA {
+            auto const step = [&, stop = end](auto& t, auto const& l, int j) TRM_INLINE_LAMBDA {
+                take_penalties(traits, tokens, j, t);
                 auto const n = static_cast<std::size_t>((std::min)(tile<V>::width, stop - at));
                 V const factor = token_factor(streams, at, n, t);
                 if constexpr (Described) {  // before anything is written: an output may be the memory of an input
