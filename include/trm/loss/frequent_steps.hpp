@@ -15,9 +15,7 @@ namespace detail {
 template <frequent_kind Kind>
 class frequent_steps : public frequent_policies {
     static constexpr bool sums_sequences = Kind == frequent_kind::summing, penalises = Kind == frequent_kind::penalised;
-    static constexpr std::size_t some_divergences = penalises ? divergences::size : common_divergences,
-                                 some_weights = sums_sequences ? weight_choice::list::size : common_weights,
-                                 some_surrogates = sums_sequences ? surrogate_choice::list::size : common_surrogates;
+    static constexpr std::size_t some_divergences = penalises ? divergences::size : common_divergences;
     static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2, sums_of_surrogate = 3;  // of a run
 
 public:
@@ -84,8 +82,8 @@ public:
             if (!surrogate_sums_) return;
             t.weight = V(typename V::value_type(1));
             if (shares_gradient_) t.weight = t.factor;
-            if (shares_gradient_ && weighted_)
-                weight_.visit([&](auto const& w) TRM_ALWAYS_INLINE {
+            if (shares_gradient_ && weighted_ && !weight_sums_)
+                weight_.template visit<common_weights>([&](auto const& w) TRM_ALWAYS_INLINE {
                     t.weight = simd::pin(token_part(w, ratio_of(corrected{}, t)) * t.factor);
                 });
             clamps.template enter<stage::surrogate>(moved{}, t);
@@ -102,16 +100,25 @@ public:
         t.weight = V(typename V::value_type(1));
         if (weighted_) [[unlikely]] {
             clamps.template enter<stage::weight>(corrected{}, t);
-            weight_.template visit<some_weights>([&](auto const& w) TRM_ALWAYS_INLINE {
-                t.weight = weight_of(w, ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
-            });
+            if (sums_sequences && weight_sums_) {
+                t.weight = simd::broadcast<V>(decided.weight);
+            } else {
+                weight_.template visit<common_weights>([&](auto const& w) TRM_ALWAYS_INLINE {
+                    t.weight = weight_of(w, ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
+                });
+            }
         }
         clamps.template enter<stage::surrogate>(moved{}, t);
-        surrogate_.template visit<some_surrogates>([&](auto const& s) TRM_ALWAYS_INLINE {
+        auto const apply_to = [&](auto const& s) TRM_ALWAYS_INLINE {
             auto const terms = terms_of(s, t, decided, prepared);
             t.value = terms.value;
             t.slope = terms.slope;
-        });
+        };
+        if (sums_sequences && surrogate_sums_) {
+            visit_summed(apply_to);
+        } else {
+            surrogate_.template visit<common_surrogates>(apply_to);
+        }
         if constexpr (penalises) {
             t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
             penalty_.visit([&]<class Penalty>(Penalty const& p) TRM_ALWAYS_INLINE {
@@ -125,8 +132,13 @@ public:
     TRM_INLINE void set_clipped(token<V, P>& t, Decision const& decided, Prepared const& prepared,
                                 Clamps const& clamps) const noexcept {
         clamps.template enter<stage::surrogate>(moved{}, t);
-        surrogate_.template visit<some_surrogates>(
-            [&](auto const& s) TRM_ALWAYS_INLINE { t.clipped = terms_of(s, t, decided, prepared).clipped; });
+        auto const apply_to = [&](auto const& s)
+                                  TRM_ALWAYS_INLINE { t.clipped = terms_of(s, t, decided, prepared).clipped; };
+        if (sums_sequences && surrogate_sums_) {
+            visit_summed(apply_to);
+        } else {
+            surrogate_.template visit<common_surrogates>(apply_to);
+        }
     }
     /// Do the extrema of a part of a sequence already reject it?
     template <class V>
@@ -169,6 +181,12 @@ public:
     }
 
 private:
+    /// f(the surrogate of whole sequences).
+    template <class F>
+    TRM_ALWAYS_INLINE inline void visit_summed(F&& f) const noexcept {
+        surrogate_.template holds<gspo_token>() ? f(surrogate_.template get<gspo_token>())
+                                                : f(surrogate_.template get<gspo>());
+    }
     /// Criteria of tokens.
     template <class V, bool P>
     TRM_INLINE void test(token<V, P>& t, log_ratio<V> const& l, std::int64_t* rejected) const noexcept {

@@ -50,6 +50,10 @@ public:
     [[nodiscard]] TRM_INLINE P const& get() const noexcept {
         return std::get<P>(policies_);
     }
+    template <class P>
+    [[nodiscard]] TRM_INLINE bool holds() const noexcept {
+        return index_ == index_in<P>(list{});
+    }
     /// f(the policy), as with_type; it is one of the first n.
     template <std::size_t n = sizeof...(Ps), class F>
     TRM_ALWAYS_INLINE inline void visit(F&& f) const noexcept {
