@@ -119,6 +119,7 @@ struct ratio_either_way {
 struct k3_reversed {
     static constexpr char const* name = "k3_reversed";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
+    static constexpr bool reads_exp = false;
     template <class V>
     TRM_INLINE V operator()(log_ratio<V> const& l) const noexcept {
         return simd::exp_k3(-l.value).k3;

@@ -32,7 +32,7 @@ struct reference_kl<D, kl_gradient::importance_of_sequence> {
     static constexpr char const* name = "reference_kl";
     static constexpr type_choice choice{"gradient", kl_gradient::importance_of_sequence::name};
     static void fields(auto f) { detail::reference_kl_fields<reference_kl>(f); }
-    static constexpr bool reads_ratio = true;
+    static constexpr bool reads_ratio = true, reads_exp = false;
     static constexpr ratio_kind over = ratio_kind::surrogate;
     static constexpr int sums = 3;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::ref_logp; }
