@@ -12,8 +12,8 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a pass can assume. `general`: nothing. `plain`: the common call, which writes the gradient of sequences that are kept
-/// so far and nothing else. `measure`: only statistics are wanted.
+/// What a pass can assume. `general`: nothing. `plain`: the common call, which writes gradient, weights and `keep` of sequences that
+/// are kept so far and nothing else. `measure`: only statistics are wanted.
 enum class pass_kind : std::uint8_t { general, plain, measure };
 
 // What of a token is written and read depends on the loss, in the same way, which g++ 12 does not see.
@@ -67,7 +67,7 @@ public:
         run_registers<V> now(work.decided, work.advantage, widest);
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
-        only_gradient = grad != nullptr && !io.accumulate && io.keep == nullptr;
+        only_gradient = grad != nullptr && !io.accumulate && io.keep == nullptr && io.weights == nullptr;
         auto& tally = work.tally;
         tally.clear(core, diagnose);
         lanes.clear(core, diagnose);
@@ -193,8 +193,9 @@ private:
             } else {
                 write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
                 if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
-                if (Kind == pass_kind::plain && io.keep != nullptr)
-                    simd::store_mask(io.keep + at, t.keep & now.kept, n);
+                if (Kind == pass_kind::plain && io.weights != nullptr)
+                    store_first(io.weights + at, zero_unless(t.keep, factor), n);
+                if (Kind == pass_kind::plain && io.keep != nullptr) simd::store_mask(io.keep + at, t.keep, n);
             }
             if (diagnose) {
                 if constexpr (requires { core.set_clipped(t, decided, prepared, stages); })

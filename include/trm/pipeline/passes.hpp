@@ -57,7 +57,7 @@ void measure_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Co
 /// Statistics, loss and outputs, as decided for each run.
 template <class Call, class S, class T, class Core>
 void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
-    bool plain = io.weights == nullptr && io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+    bool plain = io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
     for (int i = 0; i < runs; ++i) plain = plain && work[i].decided.keep;
     for (int i = 0; i < runs && io.mask != nullptr; ++i) {
         token_run const run = work[i].where, inner = trimmed(io, run);
@@ -85,7 +85,7 @@ void apply_decided(Call const& call, stream_pointers<S, T> const& io, run_work<C
 /// Must a run be computed again once its sequence is rejected, instead of filled with zeros?
 template <class Call, class S, class T>
 [[nodiscard]] bool needs_second_pass(Call const& call, stream_pointers<S, T> const& io) noexcept {
-    return io.keep != nullptr || io.reasons != nullptr || io.weights != nullptr || call.core.penalises_all();
+    return io.reasons != nullptr || call.core.penalises_all();
 }
 
 /// A run whose outputs were written before its sequence was found to be rejected.
@@ -93,7 +93,7 @@ template <class Call, class S, class T, class Core>
 void undo_run(Call const& call, stream_pointers<S, T> const& io, token_run where, run_work<Core>& work) noexcept {
     if (needs_second_pass(call, io)) return apply_runs(call, io, &work, 1);
     work.tally.objective = 0;
-    if (io.grad != nullptr) std::fill_n(io.grad + where.begin, where.size, T(0));
+    clear_outputs(io, where.begin, where.begin + where.size);
 }
 
 }  // namespace detail

@@ -5,7 +5,8 @@
 #include <trm/pipeline/write.hpp>
 
 /// \file
-/// The last step of a tile where nothing but loss, gradient and diagnostics is wanted: the loop of the surrogate does it.
+/// The last step of a tile where nothing but loss, gradient, weights, `keep` and diagnostics is wanted: the loop of the surrogate does
+/// it.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
@@ -55,8 +56,14 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
     to.logp = to.logp + t.logp;
 }
 
-/// Adds loss and writes gradient of registers where nothing else is wanted, of runs that are kept. Not a member of tile_pass: the
-/// loops over tiles that it is compiled into are the same for every storage type.
+/// Where the outputs of a tile go; null: not wanted.
+template <class T>
+struct tile_outputs {
+    T *grad, *weights;
+    std::uint8_t* keep;
+};
+/// Adds loss and writes outputs of registers of runs that are kept. `Bare`: besides what write_traits say, the gradient is the only
+/// output. Not a member of tile_pass: the loops over tiles that it is compiled into are the same for every storage type.
 template <class V, class Lanes, bool Bare>
 struct gradient_writer {
     using T = typename V::value_type;
@@ -65,18 +72,22 @@ struct gradient_writer {
     static constexpr bool looks_at_active = false;
     write_traits<Bare> traits;
     tile<V> const* tokens;
-    T* grad;  ///< not null
+    tile_outputs<T> out;
     run_registers<V> const* runs;
     Lanes* lanes;
     /// Of a loop over a piece.
     struct place {
-        T* to;
+        T* grad;
+        std::int64_t token;  ///< the first
+        std::size_t n;  ///< tokens of a register
         int first;
         V scale, loss, regulariser;
     };
-    /// Registers are written whole: part of one goes into `room` first.
+    /// Gradients are written in whole registers: part of one goes into `room` first.
     TRM_INLINE void begin(piece const& p, T* room, place& here) const noexcept {
-        here.to = p.part == 0 ? grad + p.token : room;
+        here.grad = !Bare && out.grad == nullptr ? nullptr : p.part == 0 ? out.grad + p.token : room;
+        here.token = p.token;
+        here.n = p.part == 0 ? V::size : static_cast<std::size_t>(p.part);
         here.first = p.first;
         here.scale = runs[p.run].scale;
         here.loss = lanes[p.run].objective;
@@ -85,17 +96,22 @@ struct gradient_writer {
     TRM_INLINE void end(piece const& p, T const* room, place const& here) const noexcept {
         lanes[p.run].objective = here.loss;
         lanes[p.run].regulariser = here.regulariser;
-        if (p.part != 0) std::copy_n(room, p.part, grad + p.token);
+        if (p.part != 0 && here.grad != nullptr) std::copy_n(room, p.part, out.grad + p.token);
     }
     TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const&, int j, place& here) const noexcept {
-        t.weight = traits.has_weight() ? tokens->weight[j] : zero<V>();
+        t.weight = traits.has_weight() || (!Bare && out.weights != nullptr) ? tokens->weight[j] : zero<V>();
         take_penalties(traits, *tokens, j, t);
         stream_pointers<T, T> streams;
-        streams.grad = here.to;
-        if (streams.grad == nullptr) __builtin_unreachable();
+        streams.grad = here.grad;
+        if (Bare && streams.grad == nullptr) __builtin_unreachable();
         run_registers<V> const kept(here.scale);
         std::int64_t const at = (j - here.first) * tile<V>::width;
         write_gradient(traits, streams, at, V::size, kept, t, t.weight, here.loss, here.regulariser);
+        if constexpr (!Bare) {
+            if (out.weights != nullptr)
+                store_first(out.weights + here.token + at, zero_unless(t.keep, t.weight), here.n);
+            if (out.keep != nullptr) simd::store_mask(out.keep + here.token + at, t.keep, here.n);
+        }
     }
 };
 /// The same with diagnostics, of which no square leaves the range of float.

@@ -156,22 +156,22 @@ private:
         if (!applies && diagnose) describe_all_measured();
     }
     TRM_INLINE void apply_plain() noexcept {
-        core.apply_weight_and_penalties(tokens, decided, clamps.penalty, false, stage_entry());
-        gradient_writer<V, tally_lanes, false> const terms{write_traits<false>(core), &tokens, io.grad, now, lanes};
+        core.apply_weight_and_penalties(tokens, decided, clamps.penalty, io.weights != nullptr, stage_entry());
+        tile_outputs<T> const out{io.grad, io.weights, io.keep};
+        gradient_writer<V, tally_lanes, false> const terms{write_traits<false>(core), &tokens, out, now, lanes};
         if (diagnose) {
             core.write_surrogate(tokens, decided, described_writer<V, tally_lanes>{terms, splits});
-        } else if (!terms.traits.is_bare()) {
+        } else if (!terms.traits.is_bare() || io.grad == nullptr || io.weights != nullptr || io.keep != nullptr) {
             core.write_surrogate(tokens, decided, terms);
         } else {
             write_traits<true> const none(core);
-            core.write_surrogate(
-                tokens, decided, gradient_writer<V, tally_lanes, true>{none, &tokens, io.grad, now, lanes});
+            core.write_surrogate(tokens, decided,
+                                 gradient_writer<V, tally_lanes, true>{none, &tokens, out, now, lanes});
         }
     }
-    /// Is nothing wanted but loss, gradient and diagnostics?
+    /// Is nothing wanted but what the loop of the surrogate writes?
     [[nodiscard]] bool is_plain() const noexcept {
-        return io.grad != nullptr && !io.accumulate && io.token_weight == nullptr && io.weights == nullptr &&
-               io.reasons == nullptr && io.keep == nullptr;
+        return !io.accumulate && io.token_weight == nullptr && io.reasons == nullptr;
     }
     /// Are the diagnostics, if any, about the log-ratio of the surrogate?
     [[nodiscard]] bool describes_surrogate() const noexcept {

@@ -17,8 +17,8 @@ namespace detail {
 using as_f16 = std::type_identity<f16>;
 using as_bf16 = std::type_identity<bf16>;
 
-/// What a unit has of: `load_mask` (bytes that are not zero), `load` (widened) and `store` (rounded) for a storage type, and
-/// what powers of 2 take, see softmax.hpp.
+/// What a unit has of: `load_mask` (bytes that are not zero) and `store_mask` (as bytes 1 and 0), `load` (widened) and `store`
+/// (rounded) for a storage type, and what powers of 2 take, see softmax.hpp.
 template <class T, class A>
 struct instructions {};
 
@@ -31,6 +31,12 @@ struct instructions<float, sse2> {
         __m128i const zero = _mm_setzero_si128(), b = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
         to = reinterpret_cast<backend<float, sse2>::truth>(_mm_cmpgt_epi32(_mm_unpacklo_epi16(b, zero), zero));
     }
+    static TRM_INLINE void store_mask(std::uint8_t* bytes, backend<float, sse2>::truth const& m) noexcept {
+        __m128i const lanes = reinterpret_cast<__m128i>(m), words = _mm_packs_epi32(lanes, lanes);
+        std::int32_t const four =
+            _mm_cvtsi128_si32(_mm_and_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(1)));
+        std::memcpy(bytes, &four, sizeof four);
+    }
 };
 #endif
 
@@ -42,6 +48,12 @@ struct instructions<float, avx2> {
     static TRM_ON_AVX2 void load_mask(truth& to, std::uint8_t const* bytes) noexcept {
         __m256i const b = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes)));
         to = reinterpret_cast<truth>(_mm256_cmpgt_epi32(b, _mm256_setzero_si256()));
+    }
+    static TRM_ON_AVX2 void store_mask(std::uint8_t* bytes, truth const& m) noexcept {
+        __m256i const lanes = reinterpret_cast<__m256i>(m);
+        __m128i const words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes),
+                         _mm_and_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(1)));
     }
 #if defined(__F16C__) || TRM_SIMD_ALL
     static TRM_ON_AVX2 void load(as_f16, reg& to, void const* from) noexcept {
@@ -70,6 +82,9 @@ struct instructions<float, avx512> {
     static TRM_ON_AVX512 void load_mask(std::uint16_t& to, std::uint8_t const* bytes) noexcept {
         __m128i const b = _mm_loadu_si128(reinterpret_cast<__m128i const*>(bytes));
         to = _mm_test_epi8_mask(b, b);
+    }
+    static TRM_ON_AVX512 void store_mask(std::uint8_t* bytes, std::uint16_t m) noexcept {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_maskz_set1_epi8(m, 1));
     }
     static TRM_ON_AVX512 void load(as_f16, reg& to, void const* from) noexcept {
         to = _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<__m256i const*>(from)));
@@ -104,6 +119,9 @@ struct instructions<double, avx512> {
     static TRM_ON_AVX512 void load_mask(std::uint8_t& to, std::uint8_t const* bytes) noexcept {
         __m128i const b = _mm_loadl_epi64(reinterpret_cast<__m128i const*>(bytes));
         to = static_cast<std::uint8_t>(_mm_test_epi8_mask(b, b));
+    }
+    static TRM_ON_AVX512 void store_mask(std::uint8_t* bytes, std::uint8_t m) noexcept {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(bytes), _mm_maskz_set1_epi8(m, 1));
     }
 };
 #endif

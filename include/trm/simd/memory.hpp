@@ -130,6 +130,9 @@ TRM_INLINE typename V::mask first_n(std::size_t n) noexcept {
 /// The first n lanes as bytes 1 and 0.
 template <class T, class A>
 TRM_INLINE void store_mask(std::uint8_t* bytes, vec_mask<T, A> m, std::size_t n) noexcept {
+    using isa = detail::instructions<T, A>;
+    if constexpr (requires { isa::store_mask(bytes, m.r); })
+        if (n == vec<T, A>::size) return isa::store_mask(bytes, m.r);
     std::uint32_t bits = to_bits(m);
     for (std::size_t i = 0; i < n; i += 8, bits >>= 8) {
         std::uint64_t spread = bits & 0xffu;  // bit k to byte k
