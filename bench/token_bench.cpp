@@ -23,6 +23,19 @@ void pipeline(benchmark::State& state, Loss const& loss, std::int64_t tokens, le
 }
 
 enum class variant { loss_mask, scattered_mask, sequence_advantages, in_place, unaligned };
+/// What a driver of a GPU trainer asks for: truncated weights of tokens and `keep`, no gradient.
+void correction(benchmark::State& state, std::int64_t tokens) {
+    trm::masked_loss const loss = quiet(trm::masked_loss{max_and_mean, trm::ppo_clip{}, trm::token_mean{},
+                                                         trm::token_weight{trm::truncate_above(2.0)}});
+    if (!matches_oracle(loss, small_batch<float>())) return state.SkipWithError("not what the oracle says");
+    auto const view = rollouts<float>::get(tokens, lengths::ragged, 10).view();
+    std::vector<float> weights(view.logp.size());
+    std::vector<std::uint8_t> keep(view.logp.size());
+    trm::outputs<float> out;
+    out.weights = weights;
+    out.keep = keep;
+    pipeline_row(state, loss, view, out, 17, 1);
+}
 void variants(benchmark::State& state, variant which, std::int64_t tokens, int threads) {
     auto const loss = quiet(ppo);
     auto batch = small_batch<float>();
@@ -194,6 +207,7 @@ int main(int argc, char** argv) {
         add("ppo_quiet_scattered_mask", 1,
             [=](benchmark::State& s) { variants(s, variant::scattered_mask, tokens, 1); });
         add("ppo_quiet_grpo", 1, [=](benchmark::State& s) { variants(s, variant::sequence_advantages, tokens, 1); });
+        add("ppo_quiet_correction", 1, [=](benchmark::State& s) { correction(s, tokens); });
         add("ppo_quiet_unaligned", 1, [=](benchmark::State& s) { variants(s, variant::unaligned, tokens, 1); });
         add("eigen", 1, [=](benchmark::State& s) { peer(s, eigen, tokens); });
         add("eigen_naive", 1, [=](benchmark::State& s) { peer(s, eigen_naive, tokens); });
