@@ -39,6 +39,46 @@ template <class T>
 bool same(std::vector<T> const& a, std::vector<T> const& b) {
     return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
+/// Loss, outputs and diagnostics do not depend on which outputs are wanted: those that a call with reasons writes are what other calls
+/// write, with a gradient and without.
+template <class S, class Loss>
+void same_outputs(Loss loss, batch_view<S> const& view) {
+    using T = default_arithmetic_t<S>;
+    auto const n = static_cast<std::size_t>(view.layout.extent());
+    struct written {
+        std::vector<T> grad, weights;
+        std::vector<std::uint8_t> keep;
+    };
+    for (bool const diagnose : {true, false}) {
+        if constexpr (requires { loss.options; }) loss.options.diagnose = diagnose;
+        else loss.diagnose = diagnose;
+        std::vector<std::uint16_t> reasons(n);
+        auto const call = [&](bool grad, bool weights, bool keep, bool all, written& w) {
+            w = {std::vector<T>(n, T(7)), std::vector<T>(n, T(7)), std::vector<std::uint8_t>(n, std::uint8_t{7})};
+            outputs<T> out;
+            if (grad) out.grad = w.grad;
+            if (weights) out.weights = w.weights;
+            if (keep) out.keep = w.keep;
+            if (all) out.reasons = reasons;
+            workspace scratch;
+            return loss(view, out, scratch);
+        };
+        written want, got;
+        result const all = call(true, true, true, true, want);
+        REQUIRE(all.status.ok());
+        for (int which = 1; which < 8; ++which) {
+            bool const grad = (which & 1) != 0, weights = (which & 2) != 0, keep = (which & 4) != 0;
+            INFO((diagnose ? "diagnostics " : "")
+                 << (grad ? "gradient " : "") << (weights ? "weights " : "") << (keep ? "keep" : ""));
+            result const r = call(grad, weights, keep, false, got);
+            CHECK(r.loss == all.loss);
+            CHECK(std::memcmp(&r.diagnostics, &all.diagnostics, sizeof r.diagnostics) == 0);
+            CHECK(same(got.grad, grad ? want.grad : std::vector<T>(n, T(7))));
+            CHECK(same(got.weights, weights ? want.weights : std::vector<T>(n, T(7))));
+            CHECK(got.keep == (keep ? want.keep : std::vector<std::uint8_t>(n, std::uint8_t{7})));
+        }
+    }
+}
 inline masked_loss const sequences{
     sequence_mask{k2{}, stat::max, at_most(0.25)} && sequence_mask{k3{}, stat::mean, at_most(0.045)},
     ppo_clip{0.2, 0.28, 3.0}, token_mean{}};
@@ -50,6 +90,11 @@ inline masked_loss const tokens{token_mask{ratio{}, within(0.6, 1.7)} &&
                                 token_weight{truncate_above(1.2)},
                                 kl_penalty{k3{}, 0.1},
                                 squared_log_ratio{0.01}};
+
+/// Statistics of sequences come first, their constants then go into a second pass.
+inline masked_loss const in_two_passes{
+    sequence_mask{k1{}, stat::mean, within(-0.3, 0.3)} && token_mask{ratio{}, within(0.4, 2.5)}, gspo{0.2, 0.3},
+    seq_mean_token_mean{}, sequence_weight{stat::mean, truncate_above(1.5)}};
 
 template <class S>
 batches::ragged<S> sample(double outliers, std::uint64_t seed) {

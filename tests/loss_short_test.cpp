@@ -49,3 +49,11 @@ TEMPLATE_TEST_CASE("the gradient of short sequences may take the place of an inp
     CHECK(got.loss == want.r.loss);
     CHECK(same(b.advantages, want.grad));
 }
+
+TEST_CASE("a loss writes the same whichever outputs are wanted", "[loss]") {
+    each_view<float>([](batch_view<float> const& v) {
+        same_outputs(sequences, v);
+        same_outputs(tokens, v);
+        same_outputs(in_two_passes, v);
+    });
+}

@@ -62,11 +62,11 @@ TRM_FLATTEN void test_tile(M const& criterion, int bit, bool reasons, tile<V>& t
             each_register(t, p, kind_looked_at(criterion),
                           [&, policy = looking_at_first(criterion), number = bit, writes = reasons](
                               auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
-                                  take_divergence(policy, t, j, l, k);
-                                  failed += test_tokens(policy, number, k);
-                                  t.keep[j] = k.keep;
-                                  if (writes) t.reasons.set(j, k.reasons);
-                              });
+                              take_divergence(policy, t, j, l, k);
+                              failed += test_tokens(policy, number, k);
+                              t.keep[j] = k.keep;
+                              if (writes) t.reasons.set(j, k.reasons);
+                          });
             counted[p.run].rejected[bit] += failed;
         });
         t.tested = true;

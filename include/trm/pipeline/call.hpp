@@ -37,10 +37,9 @@ struct loss_call {
 
     /// Without diagnostics, which count its values above 0, proximal_logp is not read where no policy looks at it.
     [[nodiscard]] bool reads_proximal() const noexcept {
-        constexpr unsigned of_proximal = need::ratio(ratio_kind::proximal_over_rollout) |
-                                         need::ratio(ratio_kind::current_over_proximal) |
-                                         need::ratio(ratio_kind::surrogate) | need::ratio(ratio_kind::correction) |
-                                         need::proximal_logp;
+        constexpr unsigned of_proximal =
+            need::ratio(ratio_kind::proximal_over_rollout) | need::ratio(ratio_kind::current_over_proximal) |
+            need::ratio(ratio_kind::surrogate) | need::ratio(ratio_kind::correction) | need::proximal_logp;
         return options.diagnose || (core.needs() & of_proximal) != 0;
     }
     [[nodiscard]] bool wants_groups() const noexcept {

@@ -92,7 +92,7 @@ struct described_lanes {
     /// The sums of the squares that add_squares takes in double.
     double wide_r_squared, wide_weight_squared;
     V x, logp, k3, r_squared, passing_x, passing_k3, weight, weight_squared;
-    V positive, negative, clipped_positive, clipped_negative;
+    std::int64_t positive, negative, clipped_positive, clipped_negative;
     V max_x, min_x, max_weight;
 
     /// Sums of 64 squares of floats in [1 / square_limit, square_limit] neither overflow nor vanish in float.
@@ -115,7 +115,7 @@ struct described_lanes {
         V const zero(typename V::value_type(0));
         wide_r_squared = wide_weight_squared = 0;
         x = logp = k3 = r_squared = passing_x = passing_k3 = weight = weight_squared = zero;
-        positive = negative = clipped_positive = clipped_negative = zero;
+        positive = negative = clipped_positive = clipped_negative = 0;
     }
     TRM_INLINE void clear_extrema() noexcept {
         V const lowest(-std::numeric_limits<typename V::value_type>::infinity());
@@ -159,10 +159,10 @@ struct lane_tally : described_lanes<V> {
         if constexpr (Apply) {
             to.k3 += simd::sum(this->k3);
             to.r_squared += simd::sum(this->r_squared) + this->wide_r_squared;
-            to.positive += simd::sum(this->positive);
-            to.negative += simd::sum(this->negative);
-            to.clipped_positive += simd::sum(this->clipped_positive);
-            to.clipped_negative += simd::sum(this->clipped_negative);
+            to.positive += static_cast<double>(this->positive);
+            to.negative += static_cast<double>(this->negative);
+            to.clipped_positive += static_cast<double>(this->clipped_positive);
+            to.clipped_negative += static_cast<double>(this->clipped_negative);
             if (splits) {
                 to.passing_x += simd::sum(this->passing_x);
                 to.passing_k3 += simd::sum(this->passing_k3);

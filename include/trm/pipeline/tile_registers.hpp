@@ -55,8 +55,7 @@ public:
     template <bool Proximal>
     [[nodiscard]] int read_in_range(wanted<Proximal> const& want, int j, bool selects_all, bool direct) noexcept {
         if (checks_all) return j;
-        bool const common =
-            same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given;
+        bool const common = same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given;
         if (!selects_all)
             return common ? read_registers<read_kind::common_masked>(want, j, direct)
                           : read_registers<read_kind::masked>(want, j, direct);

@@ -108,7 +108,7 @@ template <class V, bool P, class Core>
 TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_ratio<V> const& l, V factor, bool splits,
                                 bool wide, described_lanes<V>& lanes) noexcept {
     using T = typename V::value_type;
-    V const zero(T(0)), one(T(1));
+    V const zero(T(0));
     lanes.k3 = lanes.k3 + l.k3;
     if (wide) {
         lanes.add_squares(zero_unless(t.active, l.exp), &lanes.r_squared, &lanes.wide_r_squared);
@@ -133,10 +133,10 @@ TRM_INLINE void describe_tokens(Core const& core, token<V, P> const& t, log_rati
         lanes.max_weight = (simd::max)(w, lanes.max_weight);
     }
     auto const positive = t.keep & (t.advantage > zero), negative = t.keep & (t.advantage < zero);
-    lanes.positive = add_where(positive, lanes.positive, one);
-    lanes.negative = add_where(negative, lanes.negative, one);
-    lanes.clipped_positive = add_where(positive & t.clipped, lanes.clipped_positive, one);
-    lanes.clipped_negative = add_where(negative & t.clipped, lanes.clipped_negative, one);
+    lanes.positive += count(positive);
+    lanes.negative += count(negative);
+    lanes.clipped_positive += count(positive & t.clipped);
+    lanes.clipped_negative += count(negative & t.clipped);
 }
 
 }  // namespace detail

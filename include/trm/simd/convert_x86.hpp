@@ -33,8 +33,7 @@ struct instructions<float, sse2> {
     }
     static TRM_INLINE void store_mask(std::uint8_t* bytes, backend<float, sse2>::truth const& m) noexcept {
         __m128i const lanes = reinterpret_cast<__m128i>(m), words = _mm_packs_epi32(lanes, lanes);
-        std::int32_t const four =
-            _mm_cvtsi128_si32(_mm_and_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(1)));
+        std::int32_t const four = _mm_cvtsi128_si32(_mm_and_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(1)));
         std::memcpy(bytes, &four, sizeof four);
     }
 };
