@@ -62,7 +62,7 @@ def measure(builds, plan, seconds):
     for turn in range(max(rounds for _, rounds, _, _ in plan)):
         for program, rounds, first, others in plan:
             for i, build in enumerate(builds):
-                pattern, times = (first, rounds) if i == 0 else (others, min(rounds, 2))
+                pattern, times = (first, rounds) if i == 0 else (others, min(rounds, 3))
                 if pattern and turn < times:
                     turns.append((turn, program, os.path.join(build, "bin", program), pattern, i))
     for _, _, path, _, _ in turns:  # before the first row is measured
