@@ -159,7 +159,7 @@ struct tile {
     /// Where everything is, copied: stores into one row do not make the compiler fetch the places of the others again.
     struct view {
         stream logp, ref, given, advantage, factor;
-        stream reasons, weight, value, slope, penalty, penalty_slope, penalty_all, penalty_all_slope;
+        stream reasons, weight, value, slope;
         mask const *active, *allowed, *marked, *keep, *clipped;
         struct ratio_view {
             stream target, behaviour, value, exp, k3;
@@ -175,7 +175,7 @@ struct tile {
             }
         } ratios[3];
 
-        /// What of token register j is set so far. Reading costs only what is used of it.
+        /// What of token register j is set so far, but for penalties. Reading costs only what is used of it.
         TRM_INLINE void load(int j, token<V, true>& t) const noexcept {
             t.logp = logp[j];
             t.ref_logp = ref[j];
@@ -194,10 +194,6 @@ struct tile {
             t.weight = weight[j];
             t.value = value[j];
             t.slope = slope[j];
-            t.penalty = penalty[j];
-            t.penalty_slope = penalty_slope[j];
-            t.penalty_all = penalty_all[j];
-            t.penalty_all_slope = penalty_all_slope[j];
         }
     };
     [[nodiscard]] TRM_INLINE typename view::ratio_view ratio_at(int kind, piece const& p) const noexcept {
@@ -218,10 +214,6 @@ struct tile {
                 from(weight),
                 from(value),
                 from(slope),
-                from(penalty),
-                from(penalty_slope),
-                from(penalty_all),
-                from(penalty_all_slope),
                 p.clean ? everywhere : active + p.first,
                 allowed + p.first,
                 marked + p.first,
