@@ -22,7 +22,6 @@ void pipeline(benchmark::State& state, Loss const& loss, std::int64_t tokens, le
     pipeline_row(state, loss, r.view(), r.outputs(), 2.0 * sizeof(S) + 8, threads);
 }
 
-enum class variant { loss_mask, scattered_mask, sequence_advantages, in_place, unaligned };
 /// What a driver of a GPU trainer asks for: truncated weights of tokens and `keep`, no gradient.
 void correction(benchmark::State& state, std::int64_t tokens) {
     trm::masked_loss const loss = quiet(trm::masked_loss{max_and_mean, trm::ppo_clip{}, trm::token_mean{},
@@ -36,6 +35,8 @@ void correction(benchmark::State& state, std::int64_t tokens) {
     out.keep = keep;
     pipeline_row(state, loss, view, out, 17, 1);
 }
+
+enum class variant { loss_mask, scattered_mask, sequence_advantages, in_place, unaligned };
 void variants(benchmark::State& state, variant which, std::int64_t tokens, int threads) {
     auto const loss = quiet(ppo);
     auto batch = small_batch<float>();

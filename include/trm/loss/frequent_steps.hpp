@@ -181,7 +181,8 @@ public:
     }
 
 private:
-    /// f(the surrogate of whole sequences).
+    /// f(the surrogate of whole sequences). That or one of the common ones is asked where it is needed: in a function of its own, g++ 12
+    /// takes 1.08 times as long for losses without sums.
     template <class F>
     TRM_ALWAYS_INLINE inline void visit_summed(F&& f) const noexcept {
         surrogate_.template holds<gspo_token>() ? f(surrogate_.template get<gspo_token>())

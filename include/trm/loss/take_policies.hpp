@@ -64,7 +64,7 @@ void run_time_policies<Spec>::take(any_weight const& weight) noexcept {
             normalises_ = is_normalised<W>;
             sum_width_ += weight_sums<W>;
             two_pass_ = W::sums > 0;
-            if (weight_reads_ratio_ && reads_exp<W>) weight_exp_ = need::ratio(weight.over);
+            if (reads_exp<W>) weight_exp_ = need::ratio(weight.over);
             if (weight_sums<W> > 0) measures_exp_ |= weight_exp_;
         },
         weight.policy);
@@ -81,7 +81,7 @@ void run_time_policies<Spec>::take(any_surrogate const& surrogate) noexcept {
             needs_ |= P::needs();
             surrogate_reads_ratio_ = !requires { P::reads_ratio; };
             if (surrogate_reads_ratio_) needs_ |= need::ratio(surrogate.over);
-            if (surrogate_reads_ratio_ && reads_exp<P>) applies_exp_ |= need::ratio(surrogate.over);
+            if (reads_exp<P>) applies_exp_ |= need::ratio(surrogate.over);
             sum_width_ += sequence_sums_of<P>;
             two_pass_ = two_pass_ || sequence_sums_of<P> > 0;
             marker_ = requires { p.marker(); };
@@ -113,6 +113,7 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
                      is_same_pair(moved::over, spec.surrogate.over) && all.surrogate_reads_ratio();
     if (!weight_.take(spec.weight.policy) || !surrogate_.take(spec.surrogate.policy)) return false;
     token_criteria_ = all.has_token_criteria();
+    sequence_criteria_ = all.has_sequence_criteria();
     reads_given_ = (all.needs() & need::given) != 0;
     weighted_ = all.has_weight();
     if (weighted_) fits_proximal_ = fits_proximal_ && is_same_pair(corrected::over, spec.weight.over);
@@ -164,7 +165,6 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
     bool const x = c.divergence == divergence_number<k1>;
     if (!taken) return false;
     if (c.is_token()) return c.divergence < common_divergences || kind_ == frequent_kind::penalised;
-    sequence_criteria_ = true;
     if (c.adds()) return x || c.divergence == divergence_number<k3>;
     bool const is_largest = c.type == type_by<stat::max_t>;
     bool const is_size = c.divergence == divergence_number<k2> || c.divergence == divergence_number<abs_log_ratio>;

@@ -57,7 +57,7 @@ void measure_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Co
 /// Statistics, loss and outputs, as decided for each run.
 template <class Call, class S, class T, class Core>
 void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
-    bool plain = io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+    bool plain = is_plain(io);
     for (int i = 0; i < runs; ++i) plain = plain && work[i].decided.keep;
     for (int i = 0; i < runs && io.mask != nullptr; ++i) {
         token_run const run = work[i].where, inner = trimmed(io, run);

@@ -52,6 +52,12 @@ template <class Call, class T, class S>
     return io;
 }
 
+/// Is there nothing to read or write but what the common call has? A sequence that is rejected then has outputs of 0.
+template <class S, class T>
+[[nodiscard]] bool is_plain(stream_pointers<S, T> const& io) noexcept {
+    return io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
+}
+
 /// Is an output the memory of an input?
 template <class S, class T>
 [[nodiscard]] bool overwrites_input(stream_pointers<S, T> const& io) noexcept {

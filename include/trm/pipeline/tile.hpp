@@ -170,7 +170,7 @@ struct tile {
                 l.value = value[j];
                 l.exp = exp[j];
                 l.k3 = k3[j];
-                l.expm1 = simd::expm1_of(l.value, l.k3);
+                l.expm1 = simd::expm1(l.value, l.k3);
                 l.unclamped = unclamped[j];
             }
         } ratios[3];

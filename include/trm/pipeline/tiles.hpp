@@ -46,7 +46,7 @@ public:
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
-        bool const may_share = runs > 1 && !checks_all && (!applies || (is_plain() && describes_surrogate()));
+        bool const may_share = runs > 1 && !checks_all && (!applies || writes_in_surrogate());
         while (runs > 0) {
             int const together = may_share ? in_one_tile(work, runs) : 1;
             if (together == 1 || !run_together(work, together))
@@ -72,8 +72,7 @@ private:
     }
     TRM_INLINE void run(run_work<Core>& work) noexcept {
         T* const grad = io.grad;
-        bool const may_stop = applies && work.decided.keep && io.weights == nullptr && io.reasons == nullptr &&
-                              io.rejected == nullptr && io.token_weight == nullptr;
+        bool const may_stop = applies && work.decided.keep && is_plain(io);
         begin(0, work);
         std::int64_t at = work.where.begin, stop = work.where.begin + work.where.size;
         while (at < stop) {
@@ -129,7 +128,7 @@ private:
         counted[0].positive_logp += here.positive;
         measure();
         if (!applies) return;
-        if (tokens.in_range && work.decided.keep && is_plain() && describes_surrogate() && !(diagnose && now[0].wide))
+        if (tokens.in_range && work.decided.keep && writes_in_surrogate() && !(diagnose && now[0].wide))
             return apply_plain();
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty,
                                         io.weights != nullptr || io.token_weight != nullptr, stage_entry());
@@ -170,12 +169,8 @@ private:
         }
     }
     /// Is nothing wanted but what the loop of the surrogate writes?
-    [[nodiscard]] bool is_plain() const noexcept {
-        return !io.accumulate && io.token_weight == nullptr && io.reasons == nullptr;
-    }
-    /// Are the diagnostics, if any, about the log-ratio of the surrogate?
-    [[nodiscard]] bool describes_surrogate() const noexcept {
-        return !diagnose || core.describes_ratio_of_surrogate(tokens);
+    [[nodiscard]] bool writes_in_surrogate() const noexcept {
+        return is_plain(io) && !io.accumulate && (!diagnose || core.describes_ratio_of_surrogate(tokens));
     }
     void describe_all_measured() noexcept {
         stage_entry()(stage::mask, core.diagnose_over());

@@ -144,7 +144,7 @@ struct jensen_shannon {
 struct given {
     static constexpr char const* name = "given";
     static constexpr ratio_kind over = ratio_kind::current_over_rollout;
-    static constexpr bool reads_ratio = false, reads_exp = false;
+    static constexpr bool reads_ratio = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::given; }
 };
 

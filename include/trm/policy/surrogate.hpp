@@ -128,7 +128,7 @@ template <class Clip = ppo_clip>
 struct policy_gradient {
     static constexpr char const* name = "policy_gradient";
     static constexpr ratio_kind over = ratio_kind::surrogate;
-    static constexpr bool reads_ratio = false, reads_exp = false;
+    static constexpr bool reads_ratio = false;
     [[nodiscard]] static constexpr unsigned needs() noexcept { return need::advantage; }
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
     template <class V, bool P>

@@ -68,6 +68,8 @@ template <class P>
 inline constexpr bool reads_exp = [] {
     if constexpr (requires { P::reads_exp; }) {
         return P::reads_exp;
+    } else if constexpr (requires { P::reads_ratio; }) {
+        return P::reads_ratio;
     } else {
         return true;
     }

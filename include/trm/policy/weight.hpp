@@ -58,7 +58,7 @@ inline constexpr weight_bound unbounded{};
 struct no_weight {
     static constexpr char const* name = "none";
     static constexpr ratio_kind over = ratio_kind::correction;
-    static constexpr bool reads_ratio = false, reads_exp = false;
+    static constexpr bool reads_ratio = false;
     static constexpr int sums = 0;
     [[nodiscard]] constexpr status validate() const noexcept { return {}; }
     template <class V>
@@ -74,7 +74,7 @@ struct constant_weight {
     static constexpr char const* name = "constant";
     static void fields(auto f) { f("factor", &constant_weight::factor, true); }
     static constexpr ratio_kind over = ratio_kind::correction;
-    static constexpr bool reads_ratio = false, reads_exp = false;
+    static constexpr bool reads_ratio = false;
     static constexpr int sums = 0;
     [[nodiscard]] constexpr status validate() const noexcept {
         return is_finite(factor) ? status{} : status{errc::bad_threshold, -1, -1, "constant_weight"};

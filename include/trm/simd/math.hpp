@@ -77,13 +77,6 @@ TRM_INLINE exp_k3_result<V> exp_k3_small(V x) noexcept {
     return {expm1 + V(typename V::value_type(1)), expm1, tail};
 }
 
-/// e^x - 1 of an `exp_k3` whose x and k3 are known: the same bits.
-template <class V>
-TRM_INLINE V expm1_of(V x, V k3) noexcept {
-    if (all(abs(x) <= broadcast<V>(small_exponent))) return exact(x + k3);
-    return exp_k3(x).expm1;
-}
-
 /// e^x; domain and accuracy of `exp_k3`.
 template <class V>
 TRM_INLINE V exp(V x) noexcept {
@@ -94,6 +87,12 @@ TRM_INLINE V exp(V x) noexcept {
 template <class V>
 TRM_INLINE V expm1(V x) noexcept {
     return exp_k3(x).expm1;
+}
+/// The same bits, where k3 is known too.
+template <class V>
+TRM_INLINE V expm1(V x, V k3) noexcept {
+    if (all(abs(x) <= broadcast<V>(small_exponent))) return exact(x + k3);
+    return expm1(x);
 }
 
 namespace detail {
