@@ -76,6 +76,30 @@ void check_seen(type_list<Ms...>) {
     (check(std::type_identity<Ms>{}), ...);
 }
 
+/// Most tiles then take the shorter way, also with streams that few calls have: token_weights, marks, tokens rejected beforehand.
+template <class T, class Loss>
+void without_exceptions(Loss const& fixed, any_loss const& dynamic, std::uint64_t seed) {
+    auto const whole = batches::make<T>({shape().lengths, false, 0.1, 0.0}, seed);
+    std::vector<std::uint8_t> marks(whole.tokens());
+    std::vector<std::uint16_t> rejected(whole.tokens());
+    for (std::size_t t = 0; t < marks.size(); ++t) marks[t] = t % 7 == 3, rejected[t] = t % 9 == 4;
+    auto weights = whole.token_weights;
+    for (std::size_t t : {weights.size() - 700, weights.size() / 2}) weights[t] = batches::nan;
+    enum class rare { nothing, weights, weights_with_nan, marks, rejected };
+    for (bool const with_mask : {true, false})
+        for (rare const has : {rare::nothing, rare::weights, rare::weights_with_nan, rare::marks, rare::rejected}) {
+            INFO((with_mask ? "loss_mask of ones" : "no loss_mask") << ", rare streams: " << static_cast<int>(has));
+            auto view = whole.view();
+            if (!with_mask) view.loss_mask = {};
+            if (has == rare::weights_with_nan) view.token_weights = weights;
+            else if (has != rare::weights) view.token_weights = {};
+            selection_view chosen;
+            if (has == rare::marks) chosen.marks = marks;
+            if (has == rare::rejected) chosen.reasons = rejected;
+            CHECK(difference(gradient_of<T>(fixed, view, chosen), gradient_of<T>(dynamic, view, chosen)) == "");
+        }
+}
+
 template <class T, class Loss>
 void same(Loss const& fixed, char const* text, std::uint64_t seed) {
     spec_result const parsed = parse_spec(text);
@@ -107,15 +131,7 @@ void same(Loss const& fixed, char const* text, std::uint64_t seed) {
             CHECK((kept < other.result.diagnostics.tokens - 1 || parsed.spec.mask.empty()));
             CHECK(other.result.loss != 0);
         }
-    auto const whole = batches::make<T>({shape().lengths, false, 0.1, 0.0}, seed);  // no exception in most tiles
-    auto view = whole.view();
-    view.token_weights = {};
-    for (bool const with_mask : {true, false}) {
-        INFO((with_mask ? "loss_mask of ones" : "no loss_mask"));
-        if (!with_mask) view.loss_mask = {};
-        selection_view const none;
-        CHECK(difference(gradient_of<T>(fixed, view, none), gradient_of<T>(dynamic, view, none)) == "");
-    }
+    without_exceptions<T>(fixed, dynamic, seed);
 }
 
 /// `select` and three phases give what one call gives.

@@ -36,7 +36,7 @@ class fused_pass {
     penalty_clamp<V> const of_penalties;
     stage_clamps const clamps;
     double const widest;
-    bool const diagnose, splits, checks_all;
+    bool const diagnose, splits, has_rare;
     // Each is one question in the place of several in every round of the loop.
     bool const has_mask_or_prefetch;
     bool only_gradient = false;  ///< the gradient is the only output, and overwritten
@@ -55,7 +55,7 @@ public:
           widest(call.widest),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks),
+          has_rare(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks),
           has_mask_or_prefetch(streams.mask != nullptr || streams.prefetch) {}
 
     /// Sums and outputs of one run.
@@ -120,11 +120,10 @@ private:
             for (std::int64_t const stop = (std::min)(end, at + 2 * width); at < stop; at += width) {
                 auto const n = static_cast<std::size_t>((std::min)(width, stop - at));
                 token<V, Proximal> t;
-                register_counts const here =
-                    read_tokens(want, io, at, n, now.advantage, limits, checks_all, diagnose, t);
+                register_counts const here = read_tokens(want, io, at, n, now.advantage, limits, has_rare, diagnose, t);
                 counted.finite += here.active - here.selected;
                 counted.positive_logp += here.positive;
-                if (Kind == pass_kind::general && !clamps.differ) {  // a tenth faster, where all registers come here
+                if (Kind == pass_kind::general && (here.in_range || !clamps.differ)) {  // nearly always
                     steps(t, at, n, now, decided, same_clamps{}, lanes, counted);
                 } else {
                     steps(t, at, n, now, decided, clamps, lanes, counted);
@@ -143,7 +142,7 @@ private:
         if constexpr (requires { core.template restrict<applies>(reads, diagnose); })
             core.template restrict<applies>(reads, diagnose);
         if (!Masked && has_mask_or_prefetch && io.prefetch) prefetch_tokens<2 * V::size>(reads, io, at, prefetch_ahead);
-        if (checks_all) return taken::none;
+        if (has_rare) return taken::none;
         bool is_whole = true;
         typename V::mask selected[2] = {V::mask::everywhere(), V::mask::everywhere()};
         if (Masked || (has_mask_or_prefetch && io.mask != nullptr)) {
@@ -194,7 +193,7 @@ private:
                 write_gradient(core, io, at, n, now, t, factor, lanes.objective, lanes.regulariser);
                 if constexpr (Kind == pass_kind::general) write_outputs(io, at, n, now, t, factor);
                 if (Kind == pass_kind::plain && io.weights != nullptr)
-                    store_first(io.weights + at, zero_unless(t.keep, factor), n);
+                    simd::store_first(io.weights + at, zero_unless(t.keep, factor), n);
                 if (Kind == pass_kind::plain && io.keep != nullptr) simd::store_mask(io.keep + at, t.keep, n);
             }
             if (diagnose) {

@@ -27,9 +27,7 @@ struct raw_tokens {
 template <class V, bool Proximal, class S>
 TRM_INLINE void read_register(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
                               std::int64_t at, std::size_t n, V advantage, raw_tokens<V>& raw) noexcept {
-    auto const read = [&](auto const* from) TRM_INLINE_LAMBDA {
-        return n == V::size ? simd::load<V>(from + at) : simd::load_n<V>(from + at, n);
-    };
+    auto const read = [&](auto const* from) TRM_INLINE_LAMBDA { return simd::load_first<V>(from + at, n); };
     V const zero(typename V::value_type(0));
     raw.logp = read(io.logp);
     raw.rollout = read(io.rollout);
@@ -101,11 +99,9 @@ TRM_INLINE void set_tokens(wanted<Proximal> const& want, raw_tokens<V> const& ra
         set_log_ratio_within(t.current_over_proximal, raw.logp, raw.under, is_small, want.exp[2]);
 }
 
-/// Any tokens: a lane is active if it is selected and everything that the loss reads there is finite. Returns the lanes
-/// that loss_mask selects among the first n.
-template <class V, bool Proximal, class S>
-TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
-                                   std::int64_t at, std::size_t n, clamp_range clamp, raw_tokens<V> const& raw,
+/// Any tokens: a lane is active if it is selected and everything that the loss reads there is finite.
+template <class V, bool Proximal>
+TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, clamp_range clamp, raw_tokens<V> const& raw,
                                    typename V::mask selected, token<V, Proximal>& t) noexcept {
     auto active = selected;
     if (want.current_over_rollout()) active = active & finite(raw.logp - raw.rollout);
@@ -115,17 +111,9 @@ TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers
     if (want.given) active = active & finite(raw.given);
     if (want.advantage) active = active & finite(raw.advantage);
     if (want.factor) t.factor = V(typename V::value_type(1));
-    if (io.token_weight != nullptr) {
-        V const factor = simd::load_n<V>(io.token_weight + at, n);
-        active = active & finite(factor);
-        if (want.factor) t.factor = zero_unless(active, factor);
-    }
     t.active = active;
-    t.allowed = selected;
-    if (io.rejected != nullptr) t.allowed = simd::load_zeros<V>(io.rejected + at, n);
+    t.allowed = active;
     t.marked = !V::mask::everywhere();
-    if (want.marks && io.marks != nullptr)  // absent while they are being worked out
-        t.marked = active & simd::load_mask_n<V>(io.marks + at, n);
     t.logp = zero_unless(active, raw.logp);
     t.ref_logp = zero_unless(active, raw.ref);
     t.given = zero_unless(active, raw.given);
@@ -136,6 +124,24 @@ TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, stream_pointers
     if (want.current_over_rollout()) set(t.current_over_rollout, raw.logp, raw.rollout);
     if (want.proximal_over_rollout()) set(t.proximal_over_rollout, raw.over, raw.rollout);
     if (want.current_over_proximal()) set(t.current_over_proximal, raw.logp, raw.under);
+}
+
+/// Streams that few calls have: the batch's token_weights, what selections reject, and what they mark. `factor`: 0 where `selected`
+/// does not hold.
+template <class V>
+struct rare_inputs {
+    V factor;
+    typename V::mask allowed, marked;
+};
+template <class V, bool Proximal, class S>
+TRM_INLINE void read_rare(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
+                          std::int64_t at, std::size_t n, typename V::mask selected, rare_inputs<V>& to) noexcept {
+    to.factor = V(typename V::value_type(1));
+    if (io.token_weight != nullptr) to.factor = zero_unless(selected, simd::load_first<V>(io.token_weight + at, n));
+    to.allowed = io.rejected != nullptr ? simd::load_zeros<V>(io.rejected + at, n) : V::mask::everywhere();
+    to.marked = !V::mask::everywhere();
+    if (want.marks && io.marks != nullptr)  // absent while they are being worked out
+        to.marked = simd::load_mask_n<V>(io.marks + at, n);
 }
 
 /// Below `most` a log-ratio is clamped in no stage, below `most_small` it is small too; `clamp` is that of the first stage.
@@ -161,12 +167,12 @@ struct register_counts {
         return *this;
     }
 };
-/// One register of n tokens, whatever stands there. `checks_all`: there are streams that only the checked form reads.
+/// One register of n tokens, whatever stands there. `has_rare`: there are streams of `rare_inputs`.
 /// `describe`: log-probabilities above 0 are counted.
 template <class V, bool Proximal, class S>
 TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
                                        stream_pointers<S, typename V::value_type> const& io, std::int64_t at,
-                                       std::size_t n, V advantage, token_limits<V> const& limits, bool checks_all,
+                                       std::size_t n, V advantage, token_limits<V> const& limits, bool has_rare,
                                        bool describe, token<V, Proximal>& t) noexcept {
     raw_tokens<V> raw;
     read_register(want, io, at, n, advantage, raw);
@@ -177,14 +183,24 @@ TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
         count_selected = count(selected);
     }
     blank_unselected(want, selected, raw);
-    V const largest = largest_log_ratio(want, raw);
+    V largest = largest_log_ratio(want, raw);
+    rare_inputs<V> rare;
+    if (has_rare) {
+        read_rare(want, io, at, n, selected, rare);
+        largest = fma(rare.factor, simd::pin(V(typename V::value_type(0))), largest);
+    }
     register_counts counted{count_selected, count_selected, 0};
-    if (!checks_all && all(is_within(largest, limits.most))) [[likely]] {
+    if (all(is_within(largest, limits.most))) [[likely]] {
         set_tokens(want, raw, selected, all(is_within(largest, limits.most_small)), t);
     } else {
-        set_tokens_checked(want, io, at, n, limits.clamp, raw, selected, t);
+        set_tokens_checked(want, limits.clamp, raw, has_rare ? selected & finite(rare.factor) : selected, t);
         counted.active = count(t.active);
         counted.in_range = false;
+    }
+    if (has_rare) {
+        t.allowed = rare.allowed;
+        t.marked = t.active & rare.marked;
+        if (want.factor) t.factor = zero_unless(t.active, rare.factor);
     }
     if (describe) {
         counted.positive = count(t.active & (highest_logp(want, raw) > simd::broadcast<V>(positive_tolerance<S>)));

@@ -17,7 +17,7 @@ class tile_reader {
 
     wanted<false> const want_two;  ///< of current and rollout policy
     wanted<true> const want_three;  ///< if there is a proximal one
-    bool const has_proximal, checks_all;
+    bool const has_proximal, has_rare;
     std::uint8_t const* const loss_mask;
     clamp_range const clamp;
     bool selects_all = true;  ///< loss_mask is 1 in all that has been added
@@ -25,18 +25,18 @@ class tile_reader {
     register_reader<V, S> registers;
 
 public:
-    /// `all`: there are streams that only checked reading looks at. `exp_of`: see wanted.
+    /// `rare`: there are streams of `rare_inputs`. `exp_of`: see wanted.
     template <class Core>
-    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool all,
+    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool rare,
                            unsigned exp_of, tile<V>& where) noexcept
         : want_two(core, exp_of),
           want_three(core, exp_of),
           has_proximal(io.proximal != nullptr),
-          checks_all(all),
+          has_rare(rare),
           loss_mask(io.mask),
           clamp(call.clamps.mask),
           to(where),
-          registers(io, call, all, where) {
+          registers(io, call, rare, where) {
         has_proximal ? registers.connect(want_three) : registers.connect(want_two);
     }
 
@@ -67,10 +67,10 @@ public:
 private:
     template <bool Proximal>
     TRM_INLINE register_counts read_as(wanted<Proximal> const& want) noexcept {
-        bool const direct = !checks_all && selects_all && std::is_same_v<S, T>;
+        bool const direct = selects_all && std::is_same_v<S, T>;
         int j = registers.read_in_range(want, 0, selects_all, direct);
         register_counts all{0, 0, 0};
-        to.in_range = !checks_all;
+        to.in_range = true;
         for (int i = 0; i < to.pieces && to.in_range; ++i) {
             piece const& p = to.piece_of[i];
             if (p.part > 0) {
@@ -82,8 +82,10 @@ private:
                 all += counts_of(p.first, p.end);
             }
         }
+        if (has_rare && to.in_range) to.in_range = registers.read_rare_rows(want_two, selects_all);
         if (!to.in_range && to.piece_of[to.pieces - 1].run == to.piece_of[0].run) {
-            if (direct) j = registers.read_in_range(want, 0, selects_all, false);  // again, with copies
+            if (has_rare) j = 0;
+            else if (direct) j = registers.read_in_range(want, 0, selects_all, false);  // again, with copies
             all = read_exceptions(want, j);
         }
         for (int i = 0; i < to.pieces; ++i) {
@@ -104,7 +106,9 @@ private:
             bool const is_part = last.part > 0 && j == last.first;
             all += registers.read_any(want, first.token + j * width, j, is_part ? last.part : width,
                                       to.advantage_of[first.run]);
-            int const next = registers.read_in_range(want, ++j, selects_all, false);
+            ++j;
+            if (has_rare) continue;
+            int const next = registers.read_in_range(want, j, selects_all, false);
             all += counts_of(j, next);
             j = next;
         }

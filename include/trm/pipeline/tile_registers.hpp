@@ -20,13 +20,13 @@ class register_reader {
 
     stream_pointers<S, T> const io;
     token_limits<V> const limits;
-    bool const checks_all, describe;
+    bool const has_rare, describe;
     tile<V>& to;
 
 public:
-    TRM_INLINE register_reader(stream_pointers<S, T> const& streams, call_numbers const& call, bool all,
+    TRM_INLINE register_reader(stream_pointers<S, T> const& streams, call_numbers const& call, bool rare,
                                tile<V>& where) noexcept
-        : io(streams), limits(call), checks_all(all), describe(call.diagnose), to(where) {}
+        : io(streams), limits(call), has_rare(rare), describe(call.diagnose), to(where) {}
 
     /// Where the steps that follow find the streams.
     template <bool Proximal>
@@ -54,7 +54,6 @@ public:
     /// `selects_all`: loss_mask is 1 in all of them. `direct`: the steps that follow read the streams themselves.
     template <bool Proximal>
     [[nodiscard]] int read_in_range(wanted<Proximal> const& want, int j, bool selects_all, bool direct) noexcept {
-        if (checks_all) return j;
         bool const common = same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given;
         if (!selects_all)
             return common ? read_registers<read_kind::common_masked>(want, j, direct)
@@ -71,6 +70,30 @@ public:
         on_unit_of<V>(
             [&, this]() TRM_INLINE_LAMBDA { counted = read_one(want, at, j, static_cast<std::size_t>(n), advantage); });
         return counted;
+    }
+
+    /// Rare inputs of whole registers that are in range. False if a weight of a token is not finite: then they are not.
+    [[nodiscard]] [[gnu::noinline]] TRM_FLATTEN bool read_rare_rows(wanted<false> const& want,
+                                                                    bool selects_all) noexcept {
+        bool is_finite = true;
+        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
+            auto finite_weight = V::mask::everywhere();
+            for (int i = 0; i < to.pieces; ++i) {
+                piece const& p = to.piece_of[i];
+                if (p.part > 0) continue;
+                for (int j = p.first; j < p.end; ++j) {
+                    auto const active = selects_all ? V::mask::everywhere() : to.active[j];
+                    rare_inputs<V> rare;
+                    read_rare(want, io, p.token + (j - p.first) * width, V::size, active, rare);
+                    finite_weight = finite_weight & finite(rare.factor);
+                    if (want.factor) to.factor.set(j, rare.factor);
+                    if (io.rejected != nullptr) to.allowed[j] = rare.allowed;
+                    if (want.marks) to.marked[j] = rare.marked & active;
+                }
+            }
+            is_finite = all(finite_weight);
+        });
+        return is_finite;
     }
 
 private:
@@ -163,7 +186,7 @@ private:
     TRM_INLINE register_counts read_one(wanted<Proximal> const& want, std::int64_t at, int j, std::size_t n,
                                         V advantage) noexcept {
         token<V, Proximal> t;
-        register_counts const counted = read_tokens(want, io, at, n, advantage, limits, checks_all, describe, t);
+        register_counts const counted = read_tokens(want, io, at, n, advantage, limits, has_rare, describe, t);
         to.active[j] = to.keep[j] = t.active;
         to.own_logp.set(j, t.logp);
         if (want.current_over_rollout()) {

@@ -109,7 +109,7 @@ struct gradient_writer {
         write_gradient(traits, streams, at, V::size, kept, t, t.weight, here.loss, here.regulariser);
         if constexpr (!Bare) {
             if (out.weights != nullptr)
-                store_first(out.weights + here.token + at, zero_unless(t.keep, t.weight), here.n);
+                simd::store_first(out.weights + here.token + at, zero_unless(t.keep, t.weight), here.n);
             if (out.keep != nullptr) simd::store_mask(out.keep + here.token + at, t.keep, here.n);
         }
     }

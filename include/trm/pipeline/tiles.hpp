@@ -21,7 +21,7 @@ class tile_pass {
     stream_pointers<S, T> io;
     log_ratio_clamps const clamps;
     double const widest;
-    bool const applies, diagnose, splits, checks_all;
+    bool const applies, diagnose, splits, has_rare;
     tile<V> tokens;
     tile_reader<V, S> reader;
     // of each run in the tile
@@ -40,13 +40,12 @@ public:
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          checks_all(streams.rejected != nullptr || streams.token_weight != nullptr ||
-                     (core.needs() & need::marks) != 0),
-          reader(core, streams, call, checks_all, core.exp_needs(apply, diagnose), tokens) {}
+          has_rare(streams.rejected != nullptr || streams.token_weight != nullptr || (core.needs() & need::marks) != 0),
+          reader(core, streams, call, has_rare, core.exp_needs(apply, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
-        bool const may_share = runs > 1 && !checks_all && (!applies || writes_in_surrogate());
+        bool const may_share = runs > 1 && !has_rare && (!applies || writes_in_surrogate());
         while (runs > 0) {
             int const together = may_share ? in_one_tile(work, runs) : 1;
             if (together == 1 || !run_together(work, together))
@@ -145,8 +144,13 @@ private:
     TRM_INLINE void measure() noexcept {
         bool const measures = !applies || !core.two_pass();  // else a pass before this one has
         core.measure(tokens, io.reasons != nullptr, measures, lanes, counted);
-        if (io.rejected != nullptr)
-            for (int j = 0; j < tokens.used; ++j) tokens.keep[j] = tokens.keep[j] & tokens.allowed[j];
+        if (io.rejected != nullptr) {
+            each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
+                auto const* const keep = tokens.keep_of(p);
+                for (int j = p.first; j < p.end; ++j) tokens.keep[j] = keep[j - p.first] & tokens.allowed[j];
+            });
+            tokens.tested = true;
+        }
         if (splits)
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
                 for (int j = p.first; j < p.end; ++j) counted[p.run].passing += count(tokens.keep_of(p)[j - p.first]);

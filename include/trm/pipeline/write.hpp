@@ -31,26 +31,13 @@ struct run_registers {
         : scale(factor), advantage(factor), kept(V::mask::everywhere()), reasons(0), wide(false) {}
 };
 
-template <class V>
-TRM_INLINE void store_first(typename V::value_type* to, V v, std::size_t n) noexcept {
-    if (n == V::size) {
-        simd::store(to, v);
-    } else {
-        simd::store_n(to, v, n);
-    }
-}
-template <class V>
-TRM_INLINE V load_first(typename V::value_type const* from, std::size_t n) noexcept {
-    return n == V::size ? simd::load<V>(from) : simd::load_n<V>(from, n);
-}
-
 /// The stop-gradient factor of each token's surrogate: its weight times the batch's own.
 template <class V, bool P, class S>
 TRM_INLINE V token_factor(stream_pointers<S, typename V::value_type> const& io, std::int64_t at, std::size_t n,
                           token<V, P> const& t) noexcept {
     V const weight = simd::pin(t.weight);
     if (io.token_weight == nullptr) return weight;
-    return weight * zero_unless(t.active, simd::load_n<V>(io.token_weight + at, n));
+    return weight * zero_unless(t.active, simd::load_first<V>(io.token_weight + at, n));
 }
 
 /// Adds the terms of the tokens to the loss; writes the gradient.
@@ -77,8 +64,8 @@ TRM_INLINE void write_gradient(Core const& core, stream_pointers<S, typename V::
     bool const adds = core.has_penalties() || core.moves_rejected();
     V gradient =
         simd::pin(adds ? (zero_unless(keep, slope) + all_slope) * run.scale : mul_or_zero(keep, slope, run.scale));
-    if (io.accumulate) gradient = gradient + load_first<V>(io.grad + at, n);
-    store_first(io.grad + at, gradient, n);
+    if (io.accumulate) gradient = gradient + simd::load_first<V>(io.grad + at, n);
+    simd::store_first(io.grad + at, gradient, n);
 }
 
 /// Writes what is asked for besides the gradient. `keep` comes last: it may be the memory of loss_mask.
@@ -86,7 +73,7 @@ template <class V, bool P, class S>
 TRM_INLINE void write_outputs(stream_pointers<S, typename V::value_type> const& io, std::int64_t at, std::size_t n,
                               run_registers<V> const& run, token<V, P> const& t, V factor) noexcept {
     auto const keep = t.keep & run.kept;
-    if (io.weights != nullptr) store_first(io.weights + at, zero_unless(keep, factor), n);
+    if (io.weights != nullptr) simd::store_first(io.weights + at, zero_unless(keep, factor), n);
     if (io.reasons != nullptr) {
         alignas(64) typename V::value_type reasons[V::size];
         simd::store(reasons, t.reasons);

@@ -87,6 +87,20 @@ TRM_INLINE void store_n(typename V::value_type* to, V v, std::size_t n) noexcept
     }
 }
 
+/// The same where n is nearly always all of them.
+template <class V, class S>
+TRM_INLINE V load_first(S const* from, std::size_t n) noexcept {
+    return n == V::size ? load<V>(from) : load_n<V>(from, n);
+}
+template <class V>
+TRM_INLINE void store_first(typename V::value_type* to, V v, std::size_t n) noexcept {
+    if (n == V::size) {
+        store(to, v);
+    } else {
+        store_n(to, v, n);
+    }
+}
+
 /// True in the lanes whose byte is not zero.
 template <class V>
 TRM_INLINE typename V::mask load_mask(std::uint8_t const* bytes) noexcept {
@@ -111,11 +125,21 @@ TRM_INLINE typename V::mask mask_of(std::size_t n, F const& f) noexcept {
 }
 template <class V>
 TRM_INLINE typename V::mask load_mask_n(std::uint8_t const* bytes, std::size_t n) noexcept {
+    if (n == V::size) return load_mask<V>(bytes);
     return mask_of<V>(n, [bytes](std::size_t i) TRM_INLINE_LAMBDA { return bytes[i] != 0; });
 }
 /// True in the lanes i < n whose number is zero.
 template <class V>
 TRM_INLINE typename V::mask load_zeros(std::uint16_t const* from, std::size_t n) noexcept {
+    if constexpr (V::size >= 8)
+        if (n == V::size) {
+            detail::lanes<std::uint16_t, V::size> numbers;
+            std::memcpy(&numbers, from, sizeof numbers);
+            auto const zeros = __builtin_convertvector(numbers == 0, detail::lanes<std::int8_t, V::size>);
+            std::uint8_t bytes[V::size < 16 ? 16 : V::size] = {};
+            std::memcpy(bytes, &zeros, sizeof zeros);
+            return load_mask<V>(bytes);
+        }
     return mask_of<V>(n, [from](std::size_t i) TRM_INLINE_LAMBDA { return from[i] == 0; });
 }
 /// True in the first n lanes.
