@@ -85,17 +85,18 @@ void without_exceptions(Loss const& fixed, any_loss const& dynamic, std::uint64_
     for (std::size_t t = 0; t < marks.size(); ++t) marks[t] = t % 7 == 3, rejected[t] = t % 9 == 4;
     auto weights = whole.token_weights;
     for (std::size_t t : {weights.size() - 700, weights.size() / 2}) weights[t] = batches::nan;
-    enum class rare { nothing, weights, weights_with_nan, marks, rejected };
+    enum class rare { nothing, finite_weights, weights_with_nan, given_marks, given_reasons };
     for (bool const with_mask : {true, false})
-        for (rare const has : {rare::nothing, rare::weights, rare::weights_with_nan, rare::marks, rare::rejected}) {
+        for (rare const has :
+             {rare::nothing, rare::finite_weights, rare::weights_with_nan, rare::given_marks, rare::given_reasons}) {
             INFO((with_mask ? "loss_mask of ones" : "no loss_mask") << ", rare streams: " << static_cast<int>(has));
             auto view = whole.view();
             if (!with_mask) view.loss_mask = {};
             if (has == rare::weights_with_nan) view.token_weights = weights;
-            else if (has != rare::weights) view.token_weights = {};
+            else if (has != rare::finite_weights) view.token_weights = {};
             selection_view chosen;
-            if (has == rare::marks) chosen.marks = marks;
-            if (has == rare::rejected) chosen.reasons = rejected;
+            if (has == rare::given_marks) chosen.marks = marks;
+            if (has == rare::given_reasons) chosen.reasons = rejected;
             CHECK(difference(gradient_of<T>(fixed, view, chosen), gradient_of<T>(dynamic, view, chosen)) == "");
         }
 }

@@ -94,6 +94,7 @@ public:
 
 protected:
     criterion all_[most_criteria];
+    criterion of_tokens_;  ///< the one of tokens, if any
     weight_choice weight_;
     surrogate_choice surrogate_;
     one_of<squared_log_ratio, kl_penalty<any_estimator>, reference_kl<any_estimator>,
@@ -102,7 +103,7 @@ protected:
     sequence_weight<stat::sum_t> summed_weight_{};  ///< takes the sum of one with the mean too
     gspo summed_;  ///< takes the sums of gspo_token too
     sums_place place_;
-    int criteria_ = 0;
+    int criteria_ = 0, of_tokens_bit_ = 0;
     unsigned penalty_needs_ = 0;
     frequent_kind kind_ = frequent_kind::plain;
     direction direction_ = direction::none;

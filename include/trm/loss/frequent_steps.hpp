@@ -153,6 +153,10 @@ public:
             }
         return rejected;
     }
+    /// Counts of a run as they are in the mask.
+    TRM_INLINE void give_rejected(std::int64_t const* counted, std::int64_t* to) const noexcept {
+        for (int k = 0; k < most_criteria; ++k) to[k] = k == of_tokens_bit_ ? counted[0] : 0;
+    }
     /// Statistics of a run before its first token: of as many as there may be, which takes less than to count them.
     static TRM_INLINE void clear_statistics(double* sums, double* maxima) noexcept {
         for (int i = 0; i < most_criteria + (sums_sequences ? 1 + gspo::sums : 0); ++i) sums[i] = 0;
@@ -188,24 +192,15 @@ private:
         surrogate_.template holds<gspo_token>() ? f(surrogate_.template get<gspo_token>())
                                                 : f(surrogate_.template get<gspo>());
     }
-    /// Criteria of tokens.
+    /// The criterion of tokens: what it rejects is counted first, whatever its place in the mask.
     template <class V, bool P>
     TRM_INLINE void test(token<V, P>& t, log_ratio<V> const& l, std::int64_t* rejected) const noexcept {
-        int failed[most_criteria] = {};
-        for (int i = 0; i < criteria_; ++i) {
-            if (!all_[i].is_token()) continue;
-            with_type<some_divergences>(divergences{}, all_[i].divergence,
-                                        [&]<class D>(std::type_identity<D>)
-                                            TRM_ALWAYS_INLINE { t.divergence = listed_divergence<D>(t, l); });
-            token_mask<any_divergence> policy{};
-            policy.keep = all_[i].keep;
-            failed[i] = test_tokens(policy, i, t);
-        }
-        static_assert(most_criteria == 3);
-        // Written out: a count at an index that is no constant would keep all counts of the pass in memory.
-        rejected[0] += failed[0];
-        rejected[1] += failed[1];
-        rejected[2] += failed[2];
+        with_type<some_divergences>(divergences{}, of_tokens_.divergence,
+                                    [&]<class D>(std::type_identity<D>)
+                                        TRM_ALWAYS_INLINE { t.divergence = listed_divergence<D>(t, l); });
+        token_mask<any_divergence> policy{};
+        policy.keep = of_tokens_.keep;
+        rejected[0] += test_tokens(policy, 0, t);
     }
     template <class S, class V, bool P, class Decision, class Prepared>
     static TRM_INLINE surrogate_terms<V> terms_of(S const& s, token<V, P> const& t,

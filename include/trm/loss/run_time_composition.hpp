@@ -102,11 +102,6 @@ public:
         std::visit([&](auto const& s) { apply_surrogate_and_write(s, spec->surrogate.over, t, decided, write); },
                    spec->surrogate.policy);
     }
-    template <class V>
-    [[nodiscard]] bool describes_ratio_of_surrogate(tile<V> const& t) const noexcept {
-        auto const rows = [&](ratio_kind over) { return t.ratio_of[static_cast<int>(resolve(over, true))]; };
-        return rows(spec->surrogate.over) == rows(this->diagnose_over());
-    }
     /// What a selection looks at, for the n tokens of a tile.
     template <class Criterion, class V>
     void score(Criterion const& criterion, tile<V>& t, std::int64_t n, score_memory const& to) const noexcept {

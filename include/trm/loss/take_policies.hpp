@@ -112,7 +112,6 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     fits_proximal_ = is_same_pair(corrected::over, all.diagnose_over()) &&
                      is_same_pair(moved::over, spec.surrogate.over) && all.surrogate_reads_ratio();
     if (!weight_.take(spec.weight.policy) || !surrogate_.take(spec.surrogate.policy)) return false;
-    token_criteria_ = all.has_token_criteria();
     sequence_criteria_ = all.has_sequence_criteria();
     reads_given_ = (all.needs() & need::given) != 0;
     weighted_ = all.has_weight();
@@ -164,7 +163,12 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
         any);
     bool const x = c.divergence == divergence_number<k1>;
     if (!taken) return false;
-    if (c.is_token()) return c.divergence < common_divergences || kind_ == frequent_kind::penalised;
+    if (c.is_token()) {
+        if (std::exchange(token_criteria_, true)) return false;
+        of_tokens_ = c;
+        of_tokens_bit_ = criteria_ - 1;
+        return c.divergence < common_divergences || kind_ == frequent_kind::penalised;
+    }
     if (c.adds()) return x || c.divergence == divergence_number<k3>;
     bool const is_largest = c.type == type_by<stat::max_t>;
     bool const is_size = c.divergence == divergence_number<k2> || c.divergence == divergence_number<abs_log_ratio>;

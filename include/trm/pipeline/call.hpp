@@ -35,12 +35,12 @@ struct loss_call {
     loss_options options;
     call_numbers numbers{options};
 
-    /// Without diagnostics, which count its values above 0, proximal_logp is not read where no policy looks at it.
+    /// Does a policy look at proximal_logp?
     [[nodiscard]] bool reads_proximal() const noexcept {
         constexpr unsigned of_proximal =
             need::ratio(ratio_kind::proximal_over_rollout) | need::ratio(ratio_kind::current_over_proximal) |
             need::ratio(ratio_kind::surrogate) | need::ratio(ratio_kind::correction) | need::proximal_logp;
-        return options.diagnose || (core.needs() & of_proximal) != 0;
+        return (core.needs() & of_proximal) != 0;
     }
     [[nodiscard]] bool wants_groups() const noexcept {
         return aggregate.which == aggregation::kind::prompt_mean || (core.needs() & need::group) != 0;

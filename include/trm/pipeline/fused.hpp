@@ -159,8 +159,8 @@ private:
         V const a = largest_log_ratio(reads, raw[0]), b = largest_log_ratio(reads, raw[1]);
         bool const are_small = all(is_within(a + b, limits.most_small));  // then both are
         if (!are_small && !all(is_within(a, limits.most) & is_within(b, limits.most))) return taken::none;
-        if (diagnose && any((simd::max)(highest_logp(reads, raw[0]), highest_logp(reads, raw[1])) >
-                            simd::broadcast<V>(positive_tolerance<S>)))
+        if (diagnose && any((is_positive(reads, io, at, V::size, raw[0]) & selected[0]) |
+                            (is_positive(reads, io, at + width, V::size, raw[1]) & selected[1])))
             return taken::none;
         unrolled<2>([&](auto j) TRM_INLINE_LAMBDA {
             token<V, Proximal> t;

@@ -12,8 +12,8 @@ namespace detail {
 
 /// False, and nothing is done, if the loss has other policies than frequent ones, or the unit no code for them.
 template <pass_kind Kind, class Call, class S, class T, class Core>
-[[nodiscard]] bool run_frequent(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work,
-                                int runs) noexcept {
+[[nodiscard]] bool run_frequent(Call const& call, stream_pointers<S, T> const& io, call_numbers const& numbers,
+                                run_work<Core>* work, int runs) noexcept {
     using A = typename Call::arch;
     auto const* const policies = call.core.frequent();
     if (policies == nullptr || (io.proximal != nullptr && !policies->fits_proximal())) return false;
@@ -21,37 +21,42 @@ template <pass_kind Kind, class Call, class S, class T, class Core>
         if constexpr (Kind == pass_kind::measure && !Steps::two_pass()) {
             return false;  // too rare for a loop of their own
         } else {
-            return io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, call.numbers, work, runs)
-                                          : run_fused<A, Kind, true, Steps>(*policies, io, call.numbers, work, runs);
+            return io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, numbers, work, runs)
+                                          : run_fused<A, Kind, true, Steps>(*policies, io, numbers, work, runs);
         }
     });
 }
 /// The same for policies chosen at compile time.
 template <pass_kind Kind, class Call, class S, class T, class Core>
-[[nodiscard]] bool run_static(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work,
-                              int runs) noexcept {
+[[nodiscard]] bool run_static(Call const& call, stream_pointers<S, T> const& io, call_numbers const& numbers,
+                              run_work<Core>* work, int runs) noexcept {
     using A = typename Call::arch;
     if constexpr (Kind == pass_kind::plain)
-        if (io.proximal == nullptr) return run_fused<A, Kind, false, Core>(call.core, io, call.numbers, work, runs);
-    return run_fused<A, Kind, true, Core>(call.core, io, call.numbers, work, runs);
+        if (io.proximal == nullptr) return run_fused<A, Kind, false, Core>(call.core, io, numbers, work, runs);
+    return run_fused<A, Kind, true, Core>(call.core, io, numbers, work, runs);
 }
 template <pass_kind Kind, class Call, class S, class T, class Core>
-void pass_of(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+void pass_of(Call const& call, stream_pointers<S, T> const& io, call_numbers const& numbers, run_work<Core>* work,
+             int runs) noexcept {
     if constexpr (Core::is_static) {
-        if (!run_static<Kind>(call, io, work, runs)) (void)run_static<pass_kind::general>(call, io, work, runs);
+        if (!run_static<Kind>(call, io, numbers, work, runs))
+            (void)run_static<pass_kind::general>(call, io, numbers, work, runs);
     } else {
         if constexpr (Kind != pass_kind::general)
-            if (run_frequent<Kind>(call, io, work, runs)) return;
-        run_tiles<typename Call::arch>(call.core, io, call.numbers, Kind != pass_kind::measure, work, runs);
+            if (run_frequent<Kind>(call, io, numbers, work, runs)) return;
+        run_tiles<typename Call::arch>(call.core, io, numbers, Kind != pass_kind::measure, work, runs);
     }
 }
 
-/// Statistics only.
+/// Statistics only. `describes`: with the sums that diagnostics of whole sequences are made of, if they are wanted.
 template <class Call, class S, class T, class Core>
-void measure_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+void measure_runs(Call const& call, stream_pointers<S, T> const& io, bool describes, run_work<Core>* work,
+                  int runs) noexcept {
+    call_numbers numbers = call.numbers;
+    numbers.diagnose = numbers.diagnose && describes;
     if (io.mask != nullptr)
         for (int i = 0; i < runs; ++i) work[i].where = trimmed(io, work[i].where);
-    pass_of<pass_kind::measure>(call, io, work, runs);
+    pass_of<pass_kind::measure>(call, io, numbers, work, runs);
 }
 
 /// Statistics, loss and outputs, as decided for each run.
@@ -67,9 +72,9 @@ void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core
         work[i].where = inner;
     }
     if (plain) {
-        pass_of<pass_kind::plain>(call, io, work, runs);
+        pass_of<pass_kind::plain>(call, io, call.numbers, work, runs);
     } else {
-        pass_of<pass_kind::general>(call, io, work, runs);
+        pass_of<pass_kind::general>(call, io, call.numbers, work, runs);
     }
 }
 

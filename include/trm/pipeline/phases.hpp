@@ -112,7 +112,7 @@ void measure(Call const& call, batch_view<S> const& batch, selection_view const&
     auto const group = [&](std::int64_t first, int n) {
         run_work<Core> work[group_runs];
         begin_group(batch, first, n, work);
-        measure_runs(call, io, work, n);
+        measure_runs(call, io, true, work, n);
         for (int i = 0; i < n; ++i) {
             run_tally<Core> const& t = work[i].tally;
             double* sums = totals.sums_of(work[i].where.sequence);

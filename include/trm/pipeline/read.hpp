@@ -59,11 +59,14 @@ TRM_INLINE typename V::mask is_within(V largest, V limit) noexcept {
     return largest <= limit;
 }
 
-/// The largest log-probability of each lane, to be compared with `positive_tolerance`.
-template <class V, bool Proximal>
-TRM_INLINE V highest_logp(wanted<Proximal> const&, raw_tokens<V> const& raw) noexcept {
-    V const highest = (simd::max)(raw.logp, raw.rollout);
-    return Proximal ? (simd::max)(highest, raw.over) : highest;
+/// Lanes with a log-probability above 0 by more than rounding, among the n tokens from `at` on.
+template <class V, bool Proximal, class S>
+TRM_INLINE typename V::mask is_positive(wanted<Proximal> const&, stream_pointers<S, typename V::value_type> const& io,
+                                        std::int64_t at, std::size_t n, raw_tokens<V> const& raw) noexcept {
+    V const limit = simd::broadcast<V>(positive_tolerance<S>), highest = (simd::max)(raw.logp, raw.rollout);
+    auto const above = (Proximal ? (simd::max)(highest, raw.over) : highest) > limit;
+    if (io.only_counted == nullptr) return above;
+    return above | (simd::load_first<V>(io.only_counted + at, n) > limit);
 }
 
 /// Zeros in the lanes that are not selected, so that whatever stands there is no exception.
@@ -203,7 +206,7 @@ TRM_INLINE register_counts read_tokens(wanted<Proximal> const& want,
         if (want.factor) t.factor = zero_unless(t.active, rare.factor);
     }
     if (describe) {
-        counted.positive = count(t.active & (highest_logp(want, raw) > simd::broadcast<V>(positive_tolerance<S>)));
+        counted.positive = count(t.active & is_positive(want, io, at, n, raw));
         counted.in_range = counted.in_range && counted.positive == 0;
     }
     return counted;

@@ -73,7 +73,7 @@ private:
         return decide(call.core, call.aggregate, call.options, loss_scale, total_of(work.tally), n, {});
     }
     void measure_then_apply(std::int64_t first, int runs, run_work<Core>* work) const noexcept {
-        measure_runs(call, io, work, runs);
+        measure_runs(call, io, false, work, runs);  // the pass that follows describes
         for (int i = 0; i < runs; ++i) {
             work[i].decided = decision_of(work[i]);
             work[i].where = batch.layout.run(first + i);

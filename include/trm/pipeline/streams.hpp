@@ -30,6 +30,7 @@ struct stream_pointers {
     std::uint16_t* reasons = nullptr;
     bool accumulate = false;
     bool prefetch = false;  ///< the streams are longer than the caches next to the core
+    S const* only_counted = nullptr;  ///< log-probabilities that no policy looks at: diagnostics count those above 0
 };
 
 /// Streams of fewer bytes are not prefetched.
@@ -48,7 +49,10 @@ template <class Call, class T, class S>
         data(b.advantages),   data(b.given),       data(b.token_weights), data(b.loss_mask),
         data(chosen.reasons), data(chosen.marks),  data(out.grad),        data(out.weights),
         data(out.keep),       data(out.reasons),   out.accumulate,        b.logp.size_bytes() >= prefetch_from};
-    if (!call.reads_proximal()) io.proximal = nullptr;
+    if (!call.reads_proximal()) {
+        if (call.options.diagnose) io.only_counted = io.proximal;
+        io.proximal = nullptr;
+    }
     return io;
 }
 
@@ -61,7 +65,7 @@ template <class S, class T>
 /// Is an output the memory of an input?
 template <class S, class T>
 [[nodiscard]] bool overwrites_input(stream_pointers<S, T> const& io) noexcept {
-    void const* const inputs[] = {io.logp,  io.rollout, io.proximal,     io.ref,  io.advantage,
+    void const* const inputs[] = {io.logp,  io.rollout, io.proximal,     io.ref,  io.advantage, io.only_counted,
                                   io.given, io.marks,   io.token_weight, io.mask, io.rejected};
     void const* const outputs[] = {io.grad, io.weights, io.keep, io.reasons};
     for (void const* in : inputs)

@@ -26,6 +26,8 @@ struct token_counts {
         finite = o.finite;
         passing = o.passing;
         positive_logp = o.positive_logp;
+        if constexpr (requires { core.give_rejected(o.rejected, rejected); })
+            return core.give_rejected(o.rejected, rejected);
         int const criteria = Other::is_static ? Other::criteria_capacity : core.criteria();
         for (int k = 0; k < criteria; ++k) rejected[k] = o.rejected[k];
     }

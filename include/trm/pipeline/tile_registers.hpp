@@ -130,7 +130,7 @@ private:
         }
         direct = !is_masked && (is_common || direct);
         bool const ahead = io.prefetch || !is_masked;
-        V const most = limits.most, little = limits.most_small, highest = simd::broadcast<V>(positive_tolerance<S>);
+        V const most = limits.most, little = limits.most_small;
         bool const describes = Kind != read_kind::common && describe;
         bool const keeps_advantage =
             is_masked || !(is_common || (direct && same_reals && wants.advantage && io.advantage != nullptr));
@@ -152,7 +152,11 @@ private:
                 V const largest = largest_log_ratio(wants, raw[i]);
                 in_small = in_small & is_within(largest, little);
                 in_range = in_range & is_within(largest, most);
-                if (describes) in_range = in_range & (highest_logp(wants, raw[i]) <= highest);
+                if (describes) {
+                    auto const positive = is_positive(wants, streams, before + (k + i) * width, V::size, raw[i]);
+                    if constexpr (is_masked) in_range = in_range & !(positive & selected[i]);
+                    else in_range = in_range & !positive;
+                }
             });
             bool const is_small = all(in_small);
             if ((describes || !is_small) && !all(in_range)) return false;

@@ -114,29 +114,36 @@ struct gradient_writer {
         }
     }
 };
-/// The same with diagnostics, of which no square leaves the range of float.
+/// The same with diagnostics.
 template <class V, class Lanes>
 struct described_writer {
     using piece = typename tile<V>::piece;
     using terms_writer = gradient_writer<V, Lanes, false>;
     static constexpr bool looks_at_active = true;
     terms_writer terms;
+    int over;  ///< the log-ratio that is described, by ratio_kind
     bool splits;
     struct place : terms_writer::place {
         described_lanes<V> lanes;
+        typename tile<V>::view::ratio_view described;
+        bool wide;
     };
     TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
         terms.begin(p, room, here);
         here.lanes = terms.lanes[p.run];
+        here.described = terms.tokens->ratio_at(over, p);
+        here.wide = terms.runs[p.run].wide;
     }
     TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
         terms.end(p, room, here);
         static_cast<described_lanes<V>&>(terms.lanes[p.run]) = here.lanes;
     }
-    TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const& l, int j, place& here) const noexcept {
-        terms(t, l, j, here);
+    TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const& of_surrogate, int j, place& here) const noexcept {
+        terms(t, of_surrogate, j, here);
+        log_ratio<V> l;
+        here.described.load(j - here.first, l);
         describe_measured(t, l, here.lanes);
-        describe_tokens(terms.traits, t, l, t.weight, splits, false, here.lanes);
+        describe_tokens(terms.traits, t, l, t.weight, splits, here.wide, here.lanes);
     }
 };
 

@@ -103,7 +103,6 @@ private:
         reader.begin();
         for (int i = 0; i < runs; ++i) {
             begin(i, work[i]);
-            if (applies && diagnose && now[i].wide) return false;
             reader.add(i, work[i].where.begin, work[i].where.begin + work[i].where.size, now[i].advantage);
         }
         if (tokens.used > 0) {
@@ -127,8 +126,7 @@ private:
         counted[0].positive_logp += here.positive;
         measure();
         if (!applies) return;
-        if (tokens.in_range && work.decided.keep && writes_in_surrogate() && !(diagnose && now[0].wide))
-            return apply_plain();
+        if (tokens.in_range && work.decided.keep && writes_in_surrogate()) return apply_plain();
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty,
                                         io.weights != nullptr || io.token_weight != nullptr, stage_entry());
         core.apply_surrogate_alone(tokens, work.decided, stage_entry());
@@ -163,7 +161,8 @@ private:
         tile_outputs<T> const out{io.grad, io.weights, io.keep};
         gradient_writer<V, tally_lanes, false> const terms{write_traits<false>(core), &tokens, out, now, lanes};
         if (diagnose) {
-            core.write_surrogate(tokens, decided, described_writer<V, tally_lanes>{terms, splits});
+            auto const over = static_cast<int>(resolve(core.diagnose_over(), true));
+            core.write_surrogate(tokens, decided, described_writer<V, tally_lanes>{terms, over, splits});
         } else if (!terms.traits.is_bare() || io.grad == nullptr || io.weights != nullptr || io.keep != nullptr) {
             core.write_surrogate(tokens, decided, terms);
         } else {
@@ -173,9 +172,7 @@ private:
         }
     }
     /// Is nothing wanted but what the loop of the surrogate writes?
-    [[nodiscard]] bool writes_in_surrogate() const noexcept {
-        return is_plain(io) && !io.accumulate && (!diagnose || core.describes_ratio_of_surrogate(tokens));
-    }
+    [[nodiscard]] bool writes_in_surrogate() const noexcept { return is_plain(io) && !io.accumulate; }
     void describe_all_measured() noexcept {
         stage_entry()(stage::mask, core.diagnose_over());
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
