@@ -49,14 +49,15 @@ std::array<std::string, 11> const surrogates{"ppo_clip(eps_low=0.1, eps_high=0.3
                                              "gspo_token(dual_clip=1.01)",
                                              "gspo_token@current_over_rollout(ratios=all)",
                                              "dro(beta=0.1)"};
-std::array<std::string, 8> const weights{"none",
+std::array<std::string, 9> const weights{"none",
                                          "token(truncate_above=1.2)",
                                          "constant(factor=0.5)",
                                          "product(truncate_above=2)",
                                          "geometric(zero_outside=[0.9, 1.1])",
                                          "product(truncate_above=2, ratios=kept)",
                                          "token@current_over_rollout(zero_outside=[0.5, 2])",
-                                         "normalised_token(clamp=[0.5, 2])"};
+                                         "normalised_token(clamp=[0.5, 2])",
+                                         "normalised_token(truncate_above=1.2, sees=kept)"};
 std::array<std::string, 6> const penalties{"kl(k3, beta=0.1)",
                                            "kl(abs_log_ratio, beta=-0.2, sees=kept)",
                                            "squared_log_ratio(0.3)",
@@ -150,6 +151,10 @@ TEST_CASE("the gradient alone has the bits of a call with every output", "[loss]
             same_both_ways(spec_text(mask, n), b);
         }
     for (std::size_t k = 0; k < 2 * surrogates.size() * weights.size(); ++k) same_both_ways(spec_text("none", k), b);
+    same_both_ways(
+        "weight: normalised_token(truncate_above=1.2, when=before_bound, sees=kept); surrogate: ppo_clip; "
+        "mask: seq_max_k1 <= 0.8 && k1 in [-0.6, 0.5]",
+        b);
 }
 TEST_CASE("the same where stages clamp log-ratios differently", "[loss][parity]") {
     auto const criteria = every_criterion();

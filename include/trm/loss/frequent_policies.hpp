@@ -9,7 +9,7 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Losses without terms that depend on whole sequences and without penalties; those with the first; those with a penalty.
+/// Losses without terms that depend on sums of tokens and without penalties; those with the first; those with a penalty.
 enum class frequent_kind : std::uint8_t { plain, summing, penalised };
 
 /// The policies that most losses are made of, chosen at run time: what `frequent_steps` looks at in the loop over tokens, taken over
@@ -29,8 +29,8 @@ protected:
     template <class D>
     static constexpr std::size_t divergence_number = index_in<D>(divergences{});
     static constexpr int most_criteria = 3;
-    using weight_choice =
-        one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>, sequence_weight<stat::mean_t>>;
+    using weight_choice = one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>,
+                                 sequence_weight<stat::mean_t>, normalised<token_weight>>;
     using surrogate_choice = one_of<ppo_clip, importance_ratio, policy_gradient, cispo, gspo, gspo_token>;
     // So many of each list are for losses of every kind. Further divergences are for those with a penalty, further weights and
     // surrogates for those with sums.
@@ -107,9 +107,9 @@ protected:
     unsigned penalty_needs_ = 0;
     frequent_kind kind_ = frequent_kind::plain;
     direction direction_ = direction::none;
-    bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, surrogate_sums_ = false,
-         measures_exp_ = false, applies_exp_ = false, sequence_criteria_ = false, shares_gradient_ = false,
-         moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false;
+    bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, normalises_tokens_ = false,
+         surrogate_sums_ = false, measures_exp_ = false, applies_exp_ = false, sequence_criteria_ = false,
+         shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false;
 
 private:
     [[nodiscard]] bool take(any_criterion const& any, statistics_place place) noexcept;

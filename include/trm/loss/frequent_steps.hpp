@@ -78,7 +78,11 @@ public:
         if constexpr (sums_sequences) {
             log_ratio<V> const& l = ratio_of(corrected{}, t);
             if (weighted_) clamps.template enter<stage::weight>(corrected{}, t);
-            if (weight_sums_) sums[sum_of_weight] = sums[sum_of_weight] + summed_weight_.measured(t, l);
+            if (weight_sums_) {
+                sums[sum_of_weight] = sums[sum_of_weight] + summed_weight_.measured(t, l);
+            } else if (normalises_tokens_) [[unlikely]] {
+                sums[sum_of_weight] = sums[sum_of_weight] + measured_weight(normalised_weight(), t, l);
+            }
             if (!surrogate_sums_) return;
             t.weight = V(typename V::value_type(1));
             if (shares_gradient_) t.weight = t.factor;
@@ -102,6 +106,9 @@ public:
             clamps.template enter<stage::weight>(corrected{}, t);
             if (sums_sequences && weight_sums_) {
                 t.weight = simd::broadcast<V>(decided.weight);
+            } else if (sums_sequences && normalises_tokens_) [[unlikely]] {
+                t.weight =
+                    weight_of(normalised_weight(), ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
             } else {
                 weight_.template visit<common_weights>([&](auto const& w) TRM_ALWAYS_INLINE {
                     t.weight = weight_of(w, ratio_of(corrected{}, t), decided.weight, decided.weight_factor);
@@ -185,6 +192,9 @@ public:
     }
 
 private:
+    [[nodiscard]] TRM_INLINE normalised<token_weight> const& normalised_weight() const noexcept {
+        return weight_.template get<normalised<token_weight>>();
+    }
     /// f(the surrogate of whole sequences). That or one of the common ones is asked where it is needed: in a function of its own, g++ 12
     /// takes 1.08 times as long for losses without sums.
     template <class F>

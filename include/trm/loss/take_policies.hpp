@@ -125,10 +125,9 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
         if (!take(c, all.place_of(criteria_))) return false;
     place_ = all.place_of_sums();
     weight_.visit([&]<class W>(W const& w) {
-        if constexpr (weight_sums<W> > 0) {
-            summed_weight_.ratios = w.ratios;
-            weight_sums_ = true;
-        }
+        normalises_tokens_ = is_normalised<W>;
+        weight_sums_ = !is_normalised<W> && weight_sums<W> > 0;
+        if constexpr (requires { w.ratios; }) summed_weight_.ratios = w.ratios;
     });
     surrogate_.visit([&]<class S>(S const& s) {
         if constexpr (sequence_sums_of<S> > 0) {
@@ -137,8 +136,11 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
         }
     });
     shares_gradient_ = all.shares_gradient();
-    if (all.two_pass() && kind_ == frequent_kind::penalised) return false;
-    if (all.two_pass()) kind_ = frequent_kind::summing;
+    if (normalises_tokens_ && surrogate_sums_) return false;
+    if (all.two_pass() || normalises_tokens_) {
+        if (kind_ == frequent_kind::penalised) return false;
+        kind_ = frequent_kind::summing;
+    }
     measures_exp_ = all.exp_needs(false, false) != 0;
     applies_exp_ = all.exp_needs(true, false) != 0;
     moves_rejected_ = all.moves_rejected();
