@@ -161,30 +161,35 @@ private:
             bool const is_small = all(in_small);
             if ((describes || !is_small) && !all(in_range)) return false;
             unrolled<n>([&](auto i) TRM_INLINE_LAMBDA {
-                auto const ratio = [&](ratio_kind kind, V target, V behaviour) TRM_INLINE_LAMBDA {
-                    bool const exp = wants.exp[static_cast<int>(kind)];
-                    log_ratio<V> l;
-                    set_log_ratio_within(l, target, behaviour, is_small, exp);
-                    tokens.store_ratio(kind, k + i, l, exp);
-                };
-                if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw[i].logp, raw[i].rollout);
-                if (wants.proximal_over_rollout())
-                    ratio(ratio_kind::proximal_over_rollout, raw[i].over, raw[i].rollout);
-                if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw[i].logp, raw[i].under);
                 if constexpr (is_masked) tokens.active[k + i] = tokens.keep[k + i] = selected[i];
                 if (keeps_advantage) tokens.own_advantage.set(k + i, raw[i].advantage);
-                if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k + i, raw[i].given);
-                if (direct) return;
-                tokens.own_logp.set(k + i, raw[i].logp);
-                tokens.own_rollout.set(k + i, raw[i].rollout);
-                if (Proximal) tokens.own_proximal.set(k + i, raw[i].over);
-                if (wants.ref) tokens.own_ref.set(k + i, raw[i].ref);
+                store_register(wants, raw[i], is_small, direct, k + i, tokens);
             });
             return true;
         };
         while (j + 1 < end && registers(j, std::integral_constant<int, 2>{})) j += 2;
         while (j < end && registers(j, std::integral_constant<int, 1>{})) ++j;
         return j;
+    }
+    /// Log-ratios of register k, and what the steps that follow do not read from the streams themselves.
+    template <bool Proximal>
+    static TRM_INLINE void store_register(wanted<Proximal> const& wants, raw_tokens<V> const& raw, bool is_small,
+                                          bool direct, int k, tile<V>& tokens) noexcept {
+        auto const ratio = [&](ratio_kind kind, V target, V behaviour) TRM_INLINE_LAMBDA {
+            bool const exp = wants.exp[static_cast<int>(kind)];
+            log_ratio<V> l;
+            set_log_ratio_within(l, target, behaviour, is_small, exp);
+            tokens.store_ratio(kind, k, l, exp);
+        };
+        if (wants.current_over_rollout()) ratio(ratio_kind::current_over_rollout, raw.logp, raw.rollout);
+        if (wants.proximal_over_rollout()) ratio(ratio_kind::proximal_over_rollout, raw.over, raw.rollout);
+        if (wants.current_over_proximal()) ratio(ratio_kind::current_over_proximal, raw.logp, raw.under);
+        if (wants.given && (!direct || !same_reals)) tokens.own_given.set(k, raw.given);
+        if (direct) return;
+        tokens.own_logp.set(k, raw.logp);
+        tokens.own_rollout.set(k, raw.rollout);
+        if (Proximal) tokens.own_proximal.set(k, raw.over);
+        if (wants.ref) tokens.own_ref.set(k, raw.ref);
     }
     template <bool Proximal>
     TRM_INLINE register_counts read_one(wanted<Proximal> const& want, std::int64_t at, int j, std::size_t n,
