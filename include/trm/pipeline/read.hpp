@@ -133,16 +133,14 @@ TRM_INLINE void set_tokens_checked(wanted<Proximal> const& want, clamp_range cla
 /// does not hold.
 template <class V>
 struct rare_inputs {
-    V factor;
-    typename V::mask allowed, marked;
+    V factor = V(typename V::value_type(1));
+    typename V::mask allowed = V::mask::everywhere(), marked = !V::mask::everywhere();
 };
 template <class V, bool Proximal, class S>
 TRM_INLINE void read_rare(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
                           std::int64_t at, std::size_t n, typename V::mask selected, rare_inputs<V>& to) noexcept {
-    to.factor = V(typename V::value_type(1));
     if (io.token_weight != nullptr) to.factor = zero_unless(selected, simd::load_first<V>(io.token_weight + at, n));
-    to.allowed = io.rejected != nullptr ? simd::load_zeros<V>(io.rejected + at, n) : V::mask::everywhere();
-    to.marked = !V::mask::everywhere();
+    if (io.rejected != nullptr) to.allowed = simd::load_zeros<V>(io.rejected + at, n);
     if (want.marks && io.marks != nullptr)  // absent while they are being worked out
         to.marked = simd::load_mask_n<V>(io.marks + at, n);
 }
