@@ -55,7 +55,7 @@ public:
           widest(call.widest),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          has_rare(streams.rejected != nullptr || streams.token_weight != nullptr || want.marks),
+          has_rare(has_rare_inputs(want, streams)),
           has_mask_or_prefetch(streams.mask != nullptr || streams.prefetch) {}
 
     /// Sums and outputs of one run.

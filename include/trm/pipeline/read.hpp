@@ -136,6 +136,11 @@ struct rare_inputs {
     V factor = V(typename V::value_type(1));
     typename V::mask allowed = V::mask::everywhere(), marked = !V::mask::everywhere();
 };
+/// Does a call have any of them? One question in the place of three.
+template <bool Proximal, class S, class T>
+[[nodiscard]] TRM_INLINE bool has_rare_inputs(wanted<Proximal> const& want, stream_pointers<S, T> const& io) noexcept {
+    return io.rejected != nullptr || io.token_weight != nullptr || want.marks;
+}
 template <class V, bool Proximal, class S>
 TRM_INLINE void read_rare(wanted<Proximal> const& want, stream_pointers<S, typename V::value_type> const& io,
                           std::int64_t at, std::size_t n, typename V::mask selected, rare_inputs<V>& to) noexcept {

@@ -70,12 +70,13 @@ TRM_INLINE std::int64_t score_registers(Core const& core, stream_pointers<S, typ
     V const of_sequence = simd::broadcast<V>(advantage);
     wanted<Proximal> const want(core);
     token_limits<V> const limits(numbers);
+    bool const has_rare = has_rare_inputs(want, io);
     auto const score = [&](std::int64_t k, std::int64_t tokens) TRM_INLINE_LAMBDA {
         auto const n = static_cast<std::size_t>(tokens);
         token<V, Proximal> t{};
         V out[Criterion::channels];
         register_counts const counted =
-            read_tokens(want, io, where.begin + k, n, of_sequence, limits, io.token_weight != nullptr, false, t);
+            read_tokens(want, io, where.begin + k, n, of_sequence, limits, has_rare, false, t);
         if constexpr (requires { criterion.divergence; }) set_divergence(criterion.divergence, t);
         criterion.score(t, out);
         write_scores<Criterion::channels>(t, out, k, n, to);
@@ -94,7 +95,7 @@ template <class V, class Core, class S>
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         V const of_sequence = simd::broadcast<V>(advantage);
         tile<V> tokens;
-        tile_reader<V, S> reader(core, io, numbers, io.token_weight != nullptr, need::any_ratio, tokens);
+        tile_reader<V, S> reader(core, io, numbers, need::any_ratio, tokens);
         nonfinite = score_steps(io, where, tile<V>::tokens, to, [&](std::int64_t k, std::int64_t n) TRM_INLINE_LAMBDA {
             register_counts const counted = reader.read(where.begin + k, where.begin + k + n, of_sequence);
             score(tokens, n, to.from(static_cast<std::size_t>(k)));

@@ -25,21 +25,22 @@ class tile_reader {
     register_reader<V, S> registers;
 
 public:
-    /// `rare`: there are streams of `rare_inputs`. `exp_of`: see wanted.
+    /// `exp_of`: see wanted.
     template <class Core>
-    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, bool rare,
-                           unsigned exp_of, tile<V>& where) noexcept
+    TRM_INLINE tile_reader(Core const& core, stream_pointers<S, T> const& io, call_numbers const& call, unsigned exp_of,
+                           tile<V>& where) noexcept
         : want_two(core, exp_of),
           want_three(core, exp_of),
           has_proximal(io.proximal != nullptr),
-          has_rare(rare),
+          has_rare(has_rare_inputs(want_two, io)),
           loss_mask(io.mask),
           clamp(call.clamps.mask),
           to(where),
-          registers(io, call, rare, where) {
+          registers(io, call, has_rare, where) {
         has_proximal ? registers.connect(want_three) : registers.connect(want_two);
     }
 
+    [[nodiscard]] TRM_INLINE bool reads_rare() const noexcept { return has_rare; }
     /// Reads [at, end) of a run, at most a tile, and says how many tokens count. `advantage`: where there is none per token.
     [[nodiscard]] TRM_INLINE register_counts read(std::int64_t at, std::int64_t end, V const& advantage) noexcept {
         begin();

@@ -21,7 +21,7 @@ class tile_pass {
     stream_pointers<S, T> io;
     log_ratio_clamps const clamps;
     double const widest;
-    bool const applies, diagnose, splits, has_rare;
+    bool const applies, diagnose, splits;
     tile<V> tokens;
     tile_reader<V, S> reader;
     // of each run in the tile
@@ -40,12 +40,11 @@ public:
           applies(apply),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          has_rare(streams.rejected != nullptr || streams.token_weight != nullptr || (core.needs() & need::marks) != 0),
-          reader(core, streams, call, has_rare, core.exp_needs(apply, diagnose), tokens) {}
+          reader(core, streams, call, core.exp_needs(apply, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
-        bool const may_share = runs > 1 && !has_rare && (!applies || writes_in_surrogate());
+        bool const may_share = runs > 1 && !reader.reads_rare() && (!applies || writes_in_surrogate());
         while (runs > 0) {
             int const together = may_share ? in_one_tile(work, runs) : 1;
             if (together == 1 || !run_together(work, together))
