@@ -89,11 +89,10 @@ public:
                 },
                 any);
     }
-    /// The surrogate of one run.
     template <class V, class Enter>
-    void apply_surrogate_alone(tile<V>& t, decision const& decided, Enter const& enter) const noexcept {
+    void apply_surrogate_alone(tile<V>& t, decision const* const* decided, Enter const& enter) const noexcept {
         enter_surrogate(enter);
-        std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided.constants); },
+        std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided); },
                    spec->surrogate.policy);
     }
     /// The surrogate of a tile without exceptions but by loss_mask: `write` has its terms.

@@ -4,7 +4,7 @@
 #include <trm/loss/any_policies.hpp>
 #include <trm/loss/policy_steps.hpp>
 #include <trm/pipeline/score.hpp>
-#include <trm/pipeline/tile_loops.hpp>
+#include <trm/pipeline/tile_writers.hpp>
 
 /// \file
 /// What one policy does with a tile of tokens: the loops of losses chosen at run time. Sums are those of the run that a piece
@@ -199,35 +199,31 @@ TRM_INLINE void set_terms(P const& s, token<V, true>& t, log_ratio<V> const& l,
 }
 template <class P, class V>
 [[gnu::noinline]] TRM_FLATTEN void apply_surrogate(P const& policy, ratio_kind over, tile<V>& t,
-                                                   sequence_constants const& constants) noexcept {
+                                                   decision const* const* decided) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-        each_register(t, over, [&, s = policy, c = constants](auto& k, auto const& l, int j) TRM_INLINE_LAMBDA {
-            set_terms(s, k, l, c);
-            t.value.set(j, k.value);
-            t.slope.set(j, k.slope);
-            t.clipped[j] = k.clipped;
+        each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+            each_register(t, p, over,
+                          [&, s = policy, c = decided[p.run]->constants](auto& k, auto const& l, int j)
+                              TRM_INLINE_LAMBDA {
+                                  set_terms(s, k, l, c);
+                                  t.value.set(j, k.value);
+                                  t.slope.set(j, k.slope);
+                                  t.clipped[j] = k.clipped;
+                              });
         });
     });
 }
-/// Of a tile without exceptions: write(tokens, log-ratio, j, place) has the surrogate's terms.
+/// The same and write_terms in one loop.
 template <class P, class V, class Write>
 [[gnu::noinline]] TRM_FLATTEN void apply_surrogate_and_write(P const& policy, ratio_kind over, tile<V> const& t,
                                                              decision const* const* decided,
                                                              Write const& write) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
-        alignas(64) typename V::value_type room[V::size];
-        each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
-            constexpr bool is_clean = decltype(clean)::value;
-            typename Write::place here;
-            write.begin(p, room, here);
-            each_register<is_clean>(t, p, over,
-                                    [&, s = policy, c = decided[p.run]->constants, writes = write](
-                                        auto& k, auto& l, int j) TRM_INLINE_LAMBDA {
-                                        if constexpr (!is_clean) say_unclamped(k, l);
-                                        set_terms(s, k, l, c);
-                                        writes(k, l, j, here);
-                                    });
-            write.end(p, room, here);
+        write_each(t, over, write, [&](auto const& p) TRM_INLINE_LAMBDA {
+            return [s = policy, c = decided[p.run]->constants](auto& k, auto& l) TRM_INLINE_LAMBDA {
+                say_unclamped(k, l);
+                set_terms(s, k, l, c);
+            };
         });
     });
 }

@@ -11,9 +11,10 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// What write_gradient and describe_tokens ask of the policies. `Bare`: it is known that there are terms of the surrogate alone, of
-/// tokens that are kept.
-template <bool Bare>
+/// What is known ahead of what write_gradient and describe_tokens ask of the policies: nothing, or that the terms are those of the
+/// surrogate, of tokens that are kept, `weighted` or not, and the gradient the only output.
+enum class terms_kind : std::uint8_t { any, bare, weighted, penalised };
+template <terms_kind Kind>
 struct write_traits {
     bool weight, penalises_kept, penalises_all, shares, folds, moves;
     template <class Core>
@@ -24,18 +25,25 @@ struct write_traits {
           shares(core.shares_gradient()),
           folds(core.folds_weight()),
           moves(core.moves_rejected()) {}
-    [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return !Bare && weight; }
-    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept { return !Bare && (penalises_kept || penalises_all); }
-    [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return !Bare && shares; }
-    [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return !Bare && folds; }
-    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return !Bare && moves; }
-    [[nodiscard]] TRM_INLINE bool is_bare() const noexcept {
-        return !weight && !penalises_kept && !penalises_all && !moves;
+    static constexpr bool asks = Kind == terms_kind::any;
+    [[nodiscard]] TRM_INLINE bool has_weight() const noexcept {
+        return asks || Kind == terms_kind::penalised ? weight : Kind == terms_kind::weighted;
+    }
+    [[nodiscard]] TRM_INLINE bool has_penalties() const noexcept {
+        return Kind == terms_kind::penalised || (asks && (penalises_kept || penalises_all));
+    }
+    [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return asks && shares; }
+    [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return asks && folds; }
+    [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return asks && moves; }
+    [[nodiscard]] TRM_INLINE terms_kind kind() const noexcept {
+        if (moves || (weight && (shares || folds))) return terms_kind::any;
+        if (penalises_kept || penalises_all) return terms_kind::penalised;
+        return weight ? terms_kind::weighted : terms_kind::bare;
     }
 };
 /// Sets the penalties of register j of a tile. Rows that hold none are not read: they would only push others out of the cache.
-template <bool Bare, class V>
-TRM_INLINE void take_penalties(write_traits<Bare> const& traits, tile<V> const& from, int j,
+template <terms_kind Kind, class V>
+TRM_INLINE void take_penalties(write_traits<Kind> const& traits, tile<V> const& from, int j,
                                token<V, true>& t) noexcept {
     if (!traits.has_penalties()) return;
     t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
@@ -62,15 +70,15 @@ struct tile_outputs {
     T *grad, *weights;
     std::uint8_t* keep;
 };
-/// Adds loss and writes outputs of registers of runs that are kept. `Bare`: besides what write_traits say, the gradient is the only
-/// output. Not a member of tile_pass: the loops over tiles that it is compiled into are the same for every storage type.
-template <class V, class Lanes, bool Bare>
+/// Adds loss and writes outputs of registers of runs that are kept. Not a member of tile_pass: the loops over tiles that it is compiled into are the same for every storage type.
+template <class V, class Lanes, terms_kind Kind>
 struct gradient_writer {
     using T = typename V::value_type;
     using piece = typename tile<V>::piece;
     /// Is every token asked whether it is active, so that a loop of its own pays where all are?
     static constexpr bool looks_at_active = false;
-    write_traits<Bare> traits;
+    static constexpr bool only_gradient = Kind != terms_kind::any;
+    write_traits<Kind> traits;
     tile<V> const* tokens;
     tile_outputs<T> out;
     run_registers<V> const* runs;
@@ -85,7 +93,7 @@ struct gradient_writer {
     };
     /// Gradients are written in whole registers: part of one goes into `room` first.
     TRM_INLINE void begin(piece const& p, T* room, place& here) const noexcept {
-        here.grad = !Bare && out.grad == nullptr ? nullptr : p.part == 0 ? out.grad + p.token : room;
+        here.grad = !only_gradient && out.grad == nullptr ? nullptr : p.part == 0 ? out.grad + p.token : room;
         here.token = p.token;
         here.n = p.part == 0 ? V::size : static_cast<std::size_t>(p.part);
         here.first = p.first;
@@ -99,15 +107,15 @@ struct gradient_writer {
         if (p.part != 0 && here.grad != nullptr) std::copy_n(room, p.part, out.grad + p.token);
     }
     TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const&, int j, place& here) const noexcept {
-        t.weight = traits.has_weight() || (!Bare && out.weights != nullptr) ? tokens->weight[j] : zero<V>();
+        t.weight = traits.has_weight() || (!only_gradient && out.weights != nullptr) ? tokens->weight[j] : zero<V>();
         take_penalties(traits, *tokens, j, t);
         stream_pointers<T, T> streams;
         streams.grad = here.grad;
-        if (Bare && streams.grad == nullptr) __builtin_unreachable();
+        if (only_gradient && streams.grad == nullptr) __builtin_unreachable();
         run_registers<V> const kept(here.scale);
         std::int64_t const at = (j - here.first) * tile<V>::width;
         write_gradient(traits, streams, at, V::size, kept, t, t.weight, here.loss, here.regulariser);
-        if constexpr (!Bare) {
+        if constexpr (!only_gradient) {
             if (out.weights != nullptr)
                 simd::store_first(out.weights + here.token + at, zero_unless(t.keep, t.weight), here.n);
             if (out.keep != nullptr) simd::store_mask(out.keep + here.token + at, t.keep, here.n);
@@ -115,37 +123,56 @@ struct gradient_writer {
     }
 };
 /// The same with diagnostics.
-template <class V, class Lanes>
+template <class V, class Lanes, terms_kind Kind>
 struct described_writer {
     using piece = typename tile<V>::piece;
-    using terms_writer = gradient_writer<V, Lanes, false>;
+    using terms_writer = gradient_writer<V, Lanes, Kind>;
     static constexpr bool looks_at_active = true;
     terms_writer terms;
-    int over;  ///< the log-ratio that is described, by ratio_kind
     bool splits;
     struct place : terms_writer::place {
         described_lanes<V> lanes;
-        typename tile<V>::view::ratio_view described;
         bool wide;
     };
     TRM_INLINE void begin(piece const& p, typename V::value_type* room, place& here) const noexcept {
         terms.begin(p, room, here);
         here.lanes = terms.lanes[p.run];
-        here.described = terms.tokens->ratio_at(over, p);
         here.wide = terms.runs[p.run].wide;
     }
     TRM_INLINE void end(piece const& p, typename V::value_type const* room, place const& here) const noexcept {
         terms.end(p, room, here);
         static_cast<described_lanes<V>&>(terms.lanes[p.run]) = here.lanes;
     }
-    TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const& of_surrogate, int j, place& here) const noexcept {
-        terms(t, of_surrogate, j, here);
-        log_ratio<V> l;
-        here.described.load(j - here.first, l);
+    TRM_INLINE void operator()(token<V, true>& t, log_ratio<V> const& l, int j, place& here) const noexcept {
+        terms(t, l, j, here);
         describe_measured(t, l, here.lanes);
         describe_tokens(terms.traits, t, l, t.weight, splits, here.wide, here.lanes);
     }
 };
+
+/// write(tokens, log-ratio `over`, j, place) for each register of a tile; `before(piece)` is what comes before that, told the tokens and
+/// the log-ratio.
+template <class V, class Write, class Before>
+TRM_INLINE void write_each(tile<V> const& t, ratio_kind over, Write const& write, Before const& before) noexcept {
+    alignas(64) typename V::value_type room[V::size];
+    each_piece<Write::looks_at_active>(t, [&](auto const& p, auto clean) TRM_INLINE_LAMBDA {
+        typename Write::place here;
+        write.begin(p, room, here);
+        each_register<decltype(clean)::value>(
+            t, p, over, [&, first = before(p), writes = write](auto& k, auto& l, int j) TRM_INLINE_LAMBDA {
+                first(k, l);
+                writes(k, l, j, here);
+            });
+        write.end(p, room, here);
+    });
+}
+/// The last step of a tile whose rows have the surrogate's terms.
+template <class V, class Write>
+[[gnu::noinline]] TRM_FLATTEN void write_terms(tile<V> const& t, ratio_kind over, Write const& write) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        write_each(t, over, write, [](auto const&) TRM_INLINE_LAMBDA { return [](auto&, auto&) TRM_INLINE_LAMBDA {}; });
+    });
+}
 
 }  // namespace detail
 TRM_NAMESPACE_END

@@ -128,7 +128,7 @@ private:
         if (tokens.in_range && work.decided.keep && writes_in_surrogate()) return apply_plain();
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty,
                                         io.weights != nullptr || io.token_weight != nullptr, stage_entry());
-        core.apply_surrogate_alone(tokens, work.decided, stage_entry());
+        core.apply_surrogate_alone(tokens, decided, stage_entry());
         if (diagnose) stage_entry()(stage::mask, core.diagnose_over());
         write(at, end);
     }
@@ -157,17 +157,35 @@ private:
     }
     TRM_INLINE void apply_plain() noexcept {
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty, io.weights != nullptr, stage_entry());
-        tile_outputs<T> const out{io.grad, io.weights, io.keep};
-        gradient_writer<V, tally_lanes, false> const terms{write_traits<false>(core), &tokens, out, now, lanes};
-        if (diagnose) {
-            auto const over = static_cast<int>(resolve(core.diagnose_over(), true));
-            core.write_surrogate(tokens, decided, described_writer<V, tally_lanes>{terms, over, splits});
-        } else if (!terms.traits.is_bare() || io.grad == nullptr || io.weights != nullptr || io.keep != nullptr) {
-            core.write_surrogate(tokens, decided, terms);
+        terms_kind const kind = io.grad == nullptr || io.weights != nullptr || io.keep != nullptr
+                                    ? terms_kind::any
+                                    : write_traits<terms_kind::any>(core).kind();
+        if (kind == terms_kind::bare && !diagnose) {
+            core.write_surrogate(tokens, decided, writer_of<terms_kind::bare>());
+            return;
+        }
+        core.apply_surrogate_alone(tokens, decided, stage_entry());
+        if (kind == terms_kind::any) {
+            write_terms_as<terms_kind::any>();
+        } else if (kind == terms_kind::weighted) {
+            write_terms_as<terms_kind::weighted>();
+        } else if (kind == terms_kind::penalised) {
+            write_terms_as<terms_kind::penalised>();
         } else {
-            write_traits<true> const none(core);
-            core.write_surrogate(tokens, decided,
-                                 gradient_writer<V, tally_lanes, true>{none, &tokens, out, now, lanes});
+            write_terms_as<terms_kind::bare>();
+        }
+    }
+    template <terms_kind Kind>
+    [[nodiscard]] TRM_INLINE gradient_writer<V, tally_lanes, Kind> writer_of() noexcept {
+        return {write_traits<Kind>(core), &tokens, {io.grad, io.weights, io.keep}, now, lanes};
+    }
+    template <terms_kind Kind>
+    TRM_INLINE void write_terms_as() noexcept {
+        auto const terms = writer_of<Kind>();
+        if (diagnose) {
+            write_terms(tokens, core.diagnose_over(), described_writer<V, tally_lanes, Kind>{terms, splits});
+        } else {
+            write_terms(tokens, core.diagnose_over(), terms);
         }
     }
     /// Is nothing wanted but what the loop of the surrogate writes?
@@ -190,7 +208,7 @@ private:
     template <bool Described>
     [[gnu::noinline]] TRM_FLATTEN void write_as(std::int64_t first, std::int64_t end) noexcept {
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
-            write_traits<false> const traits(core);
+            write_traits<terms_kind::any> const traits(core);
             V objective = lanes[0].objective, regulariser = lanes[0].regulariser;
             described_lanes<V> local = lanes[0];
             stream_pointers<S, T> const streams = io;  // a copy that stores cannot change
