@@ -90,9 +90,10 @@ public:
                 any);
     }
     template <class V, class Enter>
-    void apply_surrogate_alone(tile<V>& t, decision const* const* decided, Enter const& enter) const noexcept {
+    void apply_surrogate_alone(tile<V>& t, decision const* const* decided, bool clips,
+                               Enter const& enter) const noexcept {
         enter_surrogate(enter);
-        std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided); },
+        std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided, clips); },
                    spec->surrogate.policy);
     }
     /// The surrogate of a tile without exceptions but by loss_mask: `write` has its terms.

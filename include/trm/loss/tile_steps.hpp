@@ -199,16 +199,16 @@ TRM_INLINE void set_terms(P const& s, token<V, true>& t, log_ratio<V> const& l,
 }
 template <class P, class V>
 [[gnu::noinline]] TRM_FLATTEN void apply_surrogate(P const& policy, ratio_kind over, tile<V>& t,
-                                                   decision const* const* decided) noexcept {
+                                                   decision const* const* decided, bool clips) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
         each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
             each_register(t, p, over,
-                          [&, s = policy, c = decided[p.run]->constants](auto& k, auto const& l, int j)
+                          [&, s = policy, c = decided[p.run]->constants, says = clips](auto& k, auto const& l, int j)
                               TRM_INLINE_LAMBDA {
                                   set_terms(s, k, l, c);
                                   t.value.set(j, k.value);
                                   t.slope.set(j, k.slope);
-                                  t.clipped[j] = k.clipped;
+                                  if (says) t.clipped[j] = k.clipped;
                               });
         });
     });

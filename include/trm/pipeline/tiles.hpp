@@ -128,7 +128,7 @@ private:
         if (tokens.in_range && work.decided.keep && writes_in_surrogate()) return apply_plain();
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty,
                                         io.weights != nullptr || io.token_weight != nullptr, stage_entry());
-        core.apply_surrogate_alone(tokens, decided, stage_entry());
+        core.apply_surrogate_alone(tokens, decided, diagnose, stage_entry());
         if (diagnose) stage_entry()(stage::mask, core.diagnose_over());
         write(at, end);
     }
@@ -164,7 +164,7 @@ private:
             core.write_surrogate(tokens, decided, writer_of<terms_kind::bare>());
             return;
         }
-        core.apply_surrogate_alone(tokens, decided, stage_entry());
+        core.apply_surrogate_alone(tokens, decided, diagnose, stage_entry());
         if (kind == terms_kind::any) {
             write_terms_as<terms_kind::any>();
         } else if (kind == terms_kind::weighted) {
