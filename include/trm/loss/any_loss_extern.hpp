@@ -33,8 +33,6 @@
     TRM_ANY_LOSS_FUSED(S, T, plain, true, plain)                                                                     \
     TRM_ANY_LOSS_FUSED(S, T, plain, false, summing)                                                                  \
     TRM_ANY_LOSS_FUSED(S, T, plain, true, summing)                                                                   \
-    TRM_ANY_LOSS_FUSED(S, T, plain, false, penalised)                                                                \
-    TRM_ANY_LOSS_FUSED(S, T, plain, true, penalised)                                                                 \
     TRM_ANY_LOSS_FUSED(S, T, measure, false, summing)                                                                \
     TRM_ANY_LOSS_FUSED(S, T, measure, true, summing)                                                                 \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \

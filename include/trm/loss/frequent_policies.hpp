@@ -9,12 +9,12 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Losses without terms that depend on sums of tokens and without penalties; those with the first; those with a penalty.
-enum class frequent_kind : std::uint8_t { plain, summing, penalised };
+/// Losses without terms that depend on sums of tokens, and with them.
+enum class frequent_kind : std::uint8_t { plain, summing };
 
 /// The policies that most losses are made of, chosen at run time: what `frequent_steps` looks at in the loop over tokens, taken over
 /// from a spec once. Criteria and weights look at the ratio `correction`, the surrogate at `surrogate`; without proximal_logp both are
-/// the same. Losses with other policies go through tiles.
+/// the same. Losses with other policies, and with penalties, go through tiles.
 class frequent_policies {
 protected:
     using criteria_list =
@@ -25,16 +25,14 @@ protected:
     static constexpr std::size_t type_of = index_in<M>(criteria_list{});
     template <class Stat>
     static constexpr std::size_t type_by = type_of<sequence_mask<any_divergence, Stat>>;
-    using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given, binary_tv, probability_change>;
+    using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
     template <class D>
     static constexpr std::size_t divergence_number = index_in<D>(divergences{});
     static constexpr int most_criteria = 3;
     using weight_choice = one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>,
                                  sequence_weight<stat::mean_t>, normalised<token_weight>>;
     using surrogate_choice = one_of<ppo_clip, importance_ratio, policy_gradient, cispo, gspo, gspo_token>;
-    // So many of each list are for losses of every kind. Further divergences are for those with a penalty, further weights and
-    // surrogates for those with sums.
-    static constexpr std::size_t common_divergences = divergence_number<binary_tv>;
+    // So many of each list are for losses of every kind, further ones for those with sums.
     static constexpr std::size_t common_weights = index_in<sequence_weight<stat::sum_t>>(weight_choice::list{});
     static constexpr std::size_t common_surrogates = index_in<gspo>(surrogate_choice::list{});
     enum class direction : std::uint8_t { none, size, up, down, given };
@@ -97,14 +95,10 @@ protected:
     criterion of_tokens_;  ///< the one of tokens, if any
     weight_choice weight_;
     surrogate_choice surrogate_;
-    one_of<squared_log_ratio, kl_penalty<any_estimator>, reference_kl<any_estimator>,
-           reference_kl<any_estimator, kl_gradient::score_function>>
-        penalty_;
     sequence_weight<stat::sum_t> summed_weight_{};  ///< takes the sum of one with the mean too
     gspo summed_;  ///< takes the sums of gspo_token too
     sums_place place_;
     int criteria_ = 0, of_tokens_bit_ = 0;
-    unsigned penalty_needs_ = 0;
     frequent_kind kind_ = frequent_kind::plain;
     direction direction_ = direction::none;
     bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, normalises_tokens_ = false,

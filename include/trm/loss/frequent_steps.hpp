@@ -14,8 +14,7 @@ namespace detail {
 /// asks no questions about the others.
 template <frequent_kind Kind>
 class frequent_steps : public frequent_policies {
-    static constexpr bool sums_sequences = Kind == frequent_kind::summing, penalises = Kind == frequent_kind::penalised;
-    static constexpr std::size_t some_divergences = penalises ? divergences::size : common_divergences;
+    static constexpr bool sums_sequences = Kind == frequent_kind::summing;
     static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2, sums_of_surrogate = 3;  // of a run
 
 public:
@@ -30,21 +29,20 @@ public:
     [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
     [[nodiscard]] TRM_INLINE bool has_token_criteria() const noexcept { return token_criteria_; }
     [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weighted_; }
-    [[nodiscard]] static constexpr bool has_penalties() noexcept { return penalises; }
+    [[nodiscard]] static constexpr bool has_penalties() noexcept { return false; }
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return sums_sequences && shares_gradient_; }
     [[nodiscard]] static constexpr bool two_pass() noexcept { return sums_sequences; }
     [[nodiscard]] static constexpr bool folds_weight() noexcept { return false; }
     [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return sums_sequences && moves_rejected_; }
     [[nodiscard]] TRM_INLINE unsigned needs() const noexcept {
         return need::advantage | need::ratio(corrected::over) | need::ratio(moved::over) |
-               (reads_given_ ? need::given : 0u) | (penalises ? penalty_needs_ : 0u);
+               (reads_given_ ? need::given : 0u);
     }
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept { return corrected::over; }
     /// Says what is known of `needs` once more, in the loop: then compilers ask no question about it.
     template <bool Applies, class Wanted>
     TRM_INLINE void restrict(Wanted& reads, bool diagnose) const noexcept {
-        reads.marks = false;
-        if (!penalises) reads.ref = false;
+        reads.marks = reads.ref = false;
         reads.advantage = reads.factor = true;
         reads.set_exp(!sums_sequences || (Applies ? applies_exp_ || diagnose : measures_exp_));
     }
@@ -99,8 +97,8 @@ public:
         return surrogate_.template get<ppo_clip>().template prepare<V>();
     }
     template <class V, bool P, class Decision, class Prepared, class Clamps>
-    TRM_INLINE void apply(token<V, P>& t, Decision const& decided, Prepared const& prepared,
-                          penalty_clamp<V> const& of_penalties, Clamps const& clamps) const noexcept {
+    TRM_INLINE void apply(token<V, P>& t, Decision const& decided, Prepared const& prepared, penalty_clamp<V> const&,
+                          Clamps const& clamps) const noexcept {
         t.weight = V(typename V::value_type(1));
         if (weighted_) [[unlikely]] {
             clamps.template enter<stage::weight>(corrected{}, t);
@@ -125,13 +123,6 @@ public:
             visit_summed(apply_to);
         } else {
             surrogate_.template visit<common_surrogates>(apply_to);
-        }
-        if constexpr (penalises) {
-            t.penalty = t.penalty_slope = t.penalty_all = t.penalty_all_slope = zero<V>();
-            penalty_.visit([&]<class Penalty>(Penalty const& p) TRM_ALWAYS_INLINE {
-                if constexpr ((needs_of(Penalty{}) & need::any_ratio) != 0) clamps.template enter<stage::penalty>(p, t);
-                add_penalty(p, t, of_penalties, decided.penalty);
-            });
         }
     }
     /// `clipped`, which apply leaves out: compilers would work it out even where nobody asks.
@@ -205,9 +196,9 @@ private:
     /// The criterion of tokens: what it rejects is counted first, whatever its place in the mask.
     template <class V, bool P>
     TRM_INLINE void test(token<V, P>& t, log_ratio<V> const& l, std::int64_t* rejected) const noexcept {
-        with_type<some_divergences>(divergences{}, of_tokens_.divergence,
-                                    [&]<class D>(std::type_identity<D>)
-                                        TRM_ALWAYS_INLINE { t.divergence = listed_divergence<D>(t, l); });
+        with_type<divergences::size>(divergences{}, of_tokens_.divergence,
+                                     [&]<class D>(std::type_identity<D>)
+                                         TRM_ALWAYS_INLINE { t.divergence = listed_divergence<D>(t, l); });
         token_mask<any_divergence> policy{};
         policy.keep = of_tokens_.keep;
         rejected[0] += test_tokens(policy, 0, t);
@@ -231,8 +222,6 @@ template <class F>
 auto with_steps(frequent_policies const& policies, F&& f) {
     if (policies.kind() == frequent_kind::summing)
         return f(std::type_identity<frequent_steps<frequent_kind::summing>>{});
-    if (policies.kind() == frequent_kind::penalised)
-        return f(std::type_identity<frequent_steps<frequent_kind::penalised>>{});
     return f(std::type_identity<frequent_steps<frequent_kind::plain>>{});
 }
 

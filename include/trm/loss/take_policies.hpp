@@ -108,7 +108,7 @@ void run_time_policies<Spec>::take(any_penalty const& penalty) noexcept {
 }
 template <class All>
 bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
-    if (spec.mask.size() > static_cast<std::size_t>(most_criteria) || spec.penalties.size() > 1) return false;
+    if (spec.mask.size() > static_cast<std::size_t>(most_criteria) || !spec.penalties.empty()) return false;
     fits_proximal_ = is_same_pair(corrected::over, all.diagnose_over()) &&
                      is_same_pair(moved::over, spec.surrogate.over) && all.surrogate_reads_ratio();
     if (!weight_.take(spec.weight.policy) || !surrogate_.take(spec.surrogate.policy)) return false;
@@ -116,11 +116,6 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     reads_given_ = (all.needs() & need::given) != 0;
     weighted_ = all.has_weight();
     if (weighted_) fits_proximal_ = fits_proximal_ && is_same_pair(corrected::over, spec.weight.over);
-    for (any_penalty const& p : spec.penalties) {
-        if (!penalty_.take(p)) return false;
-        kind_ = frequent_kind::penalised;
-        penalty_.visit([&](auto const& taken) { penalty_needs_ = needs_of(taken); });
-    }
     for (any_criterion const& c : spec.mask)
         if (!take(c, all.place_of(criteria_))) return false;
     place_ = all.place_of_sums();
@@ -137,10 +132,7 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     });
     shares_gradient_ = all.shares_gradient();
     if (normalises_tokens_ && surrogate_sums_) return false;
-    if (all.two_pass() || normalises_tokens_) {
-        if (kind_ == frequent_kind::penalised) return false;
-        kind_ = frequent_kind::summing;
-    }
+    if (all.two_pass() || normalises_tokens_) kind_ = frequent_kind::summing;
     measures_exp_ = all.exp_needs(false, false) != 0;
     applies_exp_ = all.exp_needs(true, false) != 0;
     moves_rejected_ = all.moves_rejected();
@@ -169,7 +161,7 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
         if (std::exchange(token_criteria_, true)) return false;
         of_tokens_ = c;
         of_tokens_bit_ = criteria_ - 1;
-        return c.divergence < common_divergences || kind_ == frequent_kind::penalised;
+        return true;
     }
     if (c.adds()) return x || c.divergence == divergence_number<k3>;
     bool const is_largest = c.type == type_by<stat::max_t>;
