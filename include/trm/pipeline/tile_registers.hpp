@@ -18,7 +18,7 @@ class register_reader {
     /// in L1 there is room for fewer requests than a tile has, and the rest would wait (Zen 4: 1.4 times the time from memory).
     static constexpr std::size_t tile_ahead = sizeof(S) * tile<V>::tokens;
 
-    stream_pointers<S, T> const io;
+    stream_pointers<S, T> const& io;
     token_limits<V> const limits;
     bool const has_rare, describe;
     tile<V>& to;

@@ -18,7 +18,8 @@ class tile_pass {
     using T = typename V::value_type;
     using tally_lanes = lane_tally<V, Core>;
     Core const& core;
-    stream_pointers<S, T> io;
+    stream_pointers<S, T> const& io;  // of the whole call: to copy it takes as long as four registers
+    T* grad;  ///< null once the gradient will be zeros
     log_ratio_clamps const clamps;
     double const widest;
     bool const applies, diagnose, splits;
@@ -35,6 +36,7 @@ public:
                          bool apply) noexcept
         : core(policies),
           io(streams),
+          grad(streams.grad),
           clamps(call.clamps),
           widest(call.widest),
           applies(apply),
@@ -69,7 +71,6 @@ private:
         work.tally.take(core, counted[i]);
     }
     TRM_INLINE void run(run_work<Core>& work) noexcept {
-        T* const grad = io.grad;
         bool const may_stop = applies && work.decided.keep && is_plain(io);
         begin(0, work);
         std::int64_t at = work.where.begin, stop = work.where.begin + work.where.size;
@@ -79,14 +80,14 @@ private:
                 steps(at, (std::min)(stretch_end, at + tile<V>::tokens), work);
             if (at >= stop) break;
             if (may_stop && core.certainly_rejected(lanes[0].maxima)) {  // the gradient will be zeros
-                io.grad = nullptr;
+                grad = nullptr;
                 if (!diagnose) stop = at;
             }
             flush(0, work.tally, false);
             lanes[0].clear_sums(core, diagnose);
         }
         end(0, work);
-        io.grad = grad;
+        grad = io.grad;
     }
     /// How many of the runs, from the first on, fit into a tile and can share it.
     [[nodiscard]] TRM_INLINE int in_one_tile(run_work<Core> const* work, int runs) const noexcept {
@@ -157,7 +158,7 @@ private:
     }
     TRM_INLINE void apply_plain() noexcept {
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty, io.weights != nullptr, stage_entry());
-        terms_kind const kind = io.grad == nullptr || io.weights != nullptr || io.keep != nullptr
+        terms_kind const kind = grad == nullptr || io.weights != nullptr || io.keep != nullptr
                                     ? terms_kind::any
                                     : write_traits<terms_kind::any>(core).kind();
         if (kind == terms_kind::bare && !diagnose) {
@@ -177,7 +178,7 @@ private:
     }
     template <terms_kind Kind>
     [[nodiscard]] TRM_INLINE gradient_writer<V, tally_lanes, Kind> writer_of() noexcept {
-        return {write_traits<Kind>(core), &tokens, {io.grad, io.weights, io.keep}, now, lanes};
+        return {write_traits<Kind>(core), &tokens, {grad, io.weights, io.keep}, now, lanes};
     }
     template <terms_kind Kind>
     TRM_INLINE void write_terms_as() noexcept {
@@ -211,7 +212,8 @@ private:
             write_traits<terms_kind::any> const traits(core);
             V objective = lanes[0].objective, regulariser = lanes[0].regulariser;
             described_lanes<V> local = lanes[0];
-            stream_pointers<S, T> const streams = io;  // a copy that stores cannot change
+            stream_pointers<S, T> streams = io;  // a copy that stores cannot change
+            streams.grad = grad;
             run_registers<V> const run = now[0];
             [[maybe_unused]] bool const split = splits;
             std::int64_t at = first;
