@@ -78,27 +78,38 @@ void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core
     }
 }
 
-/// The same for a group of runs: those that are kept and follow each other go through the pass together.
-template <class Call, class S, class T, class Core>
-void apply_decided(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
-    for (int i = 0, n = 1; i < runs; i += n, n = 1) {
-        while (work[i].decided.keep && i + n < runs && work[i + n].decided.keep) ++n;
-        apply_runs(call, io, work + i, n);
-    }
-}
-
 /// Must a run be computed again once its sequence is rejected, instead of filled with zeros?
 template <class Call, class S, class T>
 [[nodiscard]] bool needs_second_pass(Call const& call, stream_pointers<S, T> const& io) noexcept {
     return io.reasons != nullptr || call.core.penalises_all();
 }
+/// Zeros for a run of which that is all: of a sequence that is rejected, and needs no second pass.
+template <class S, class T, class Core>
+void clear_run(stream_pointers<S, T> const& io, token_run where, run_work<Core>& work) noexcept {
+    work.tally.objective = work.tally.regulariser = 0;
+    clear_outputs(io, where.begin, where.begin + where.size);
+}
+
+/// The same as apply_runs for a group of runs whose sequences have been measured: those that are kept and follow each other go through
+/// the pass together.
+template <class Call, class S, class T, class Core>
+void apply_decided(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+    bool const clears = !call.options.diagnose && !needs_second_pass(call, io);
+    for (int i = 0, n = 1; i < runs; i += n, n = 1) {
+        if (clears && !work[i].decided.keep) {
+            static_cast<token_counts<Core>&>(work[i].tally) = {};
+            clear_run(io, work[i].where, work[i]);
+            continue;
+        }
+        while (work[i].decided.keep && i + n < runs && work[i + n].decided.keep) ++n;
+        apply_runs(call, io, work + i, n);
+    }
+}
 
 /// A run whose outputs were written before its sequence was found to be rejected.
 template <class Call, class S, class T, class Core>
 void undo_run(Call const& call, stream_pointers<S, T> const& io, token_run where, run_work<Core>& work) noexcept {
-    if (needs_second_pass(call, io)) return apply_runs(call, io, &work, 1);
-    work.tally.objective = 0;
-    clear_outputs(io, where.begin, where.begin + where.size);
+    needs_second_pass(call, io) ? apply_runs(call, io, &work, 1) : clear_run(io, where, work);
 }
 
 }  // namespace detail
