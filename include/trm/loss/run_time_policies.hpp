@@ -51,9 +51,10 @@ struct run_time_policies {
     [[nodiscard]] bool penalises_all() const noexcept { return penalises_all_; }
     [[nodiscard]] bool penalises_kept() const noexcept { return penalises_kept_; }
     [[nodiscard]] unsigned needs() const noexcept { return needs_; }
-    /// The log-ratios whose e^x a pass looks at, as bits. `applies`: one that does more than measure.
-    [[nodiscard]] unsigned exp_needs(bool applies, bool diagnose) const noexcept {
-        return applies ? applies_exp_ | (diagnose ? need::ratio(diagnose_over_) : 0u) : measures_exp_;
+    /// The log-ratios whose e^x a pass looks at, as bits.
+    [[nodiscard]] unsigned exp_needs(bool measures, bool applies, bool diagnose) const noexcept {
+        return (measures ? measures_exp_ : 0u) | (applies ? applies_exp_ : 0u) |
+               (applies && diagnose ? need::ratio(diagnose_over_) : 0u);
     }
     [[nodiscard]] ratio_kind diagnose_over() const noexcept { return diagnose_over_; }
     [[nodiscard]] status validate() const noexcept;

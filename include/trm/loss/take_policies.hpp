@@ -23,7 +23,6 @@ run_time_policies<Spec>::run_time_policies(Spec const& s) noexcept : spec(&s) {
     late_ = late_ || two_pass_;
     if (shares_gradient_ || folds_weight_) measures_exp_ |= weight_exp_;
     applies_exp_ |= weight_exp_;
-    if (!two_pass_) applies_exp_ |= measures_exp_;
     is_frequent_ = frequent_.take(s, *this);
 }
 template <class Spec>
@@ -133,8 +132,8 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     shares_gradient_ = all.shares_gradient();
     if (normalises_tokens_ && surrogate_sums_) return false;
     if (all.two_pass() || normalises_tokens_) kind_ = frequent_kind::summing;
-    measures_exp_ = all.exp_needs(false, false) != 0;
-    applies_exp_ = all.exp_needs(true, false) != 0;
+    measures_exp_ = all.exp_needs(true, false, false) != 0;
+    applies_exp_ = all.exp_needs(!all.two_pass(), true, false) != 0;
     moves_rejected_ = all.moves_rejected();
     return true;
 }

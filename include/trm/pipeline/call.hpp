@@ -15,6 +15,7 @@ struct call_numbers {
     double tightest, widest;
     bool clamps_differ;  ///< do tokens have other log-ratios from stage to stage?
     bool diagnose;
+    bool measured = false;  ///< are statistics of sequences known? Then a pass need not take them again.
 
     explicit call_numbers(loss_options const& options) noexcept
         : clamps(options.log_ratio_clamp),

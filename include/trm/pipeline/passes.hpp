@@ -61,7 +61,8 @@ void measure_runs(Call const& call, stream_pointers<S, T> const& io, bool descri
 
 /// Statistics, loss and outputs, as decided for each run.
 template <class Call, class S, class T, class Core>
-void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+void apply_runs(Call const& call, stream_pointers<S, T> const& io, call_numbers const& numbers, run_work<Core>* work,
+                int runs) noexcept {
     bool plain = is_plain(io);
     for (int i = 0; i < runs; ++i) plain = plain && work[i].decided.keep;
     for (int i = 0; i < runs && io.mask != nullptr; ++i) {
@@ -72,9 +73,9 @@ void apply_runs(Call const& call, stream_pointers<S, T> const& io, run_work<Core
         work[i].where = inner;
     }
     if (plain) {
-        pass_of<pass_kind::plain>(call, io, call.numbers, work, runs);
+        pass_of<pass_kind::plain>(call, io, numbers, work, runs);
     } else {
-        pass_of<pass_kind::general>(call, io, call.numbers, work, runs);
+        pass_of<pass_kind::general>(call, io, numbers, work, runs);
     }
 }
 
@@ -94,6 +95,8 @@ void clear_run(stream_pointers<S, T> const& io, token_run where, run_work<Core>&
 /// the pass together.
 template <class Call, class S, class T, class Core>
 void apply_decided(Call const& call, stream_pointers<S, T> const& io, run_work<Core>* work, int runs) noexcept {
+    call_numbers numbers = call.numbers;
+    numbers.measured = true;
     bool const clears = !call.options.diagnose && !needs_second_pass(call, io);
     for (int i = 0, n = 1; i < runs; i += n, n = 1) {
         if (clears && !work[i].decided.keep) {
@@ -102,14 +105,14 @@ void apply_decided(Call const& call, stream_pointers<S, T> const& io, run_work<C
             continue;
         }
         while (work[i].decided.keep && i + n < runs && work[i + n].decided.keep) ++n;
-        apply_runs(call, io, work + i, n);
+        apply_runs(call, io, numbers, work + i, n);
     }
 }
 
 /// A run whose outputs were written before its sequence was found to be rejected.
 template <class Call, class S, class T, class Core>
 void undo_run(Call const& call, stream_pointers<S, T> const& io, token_run where, run_work<Core>& work) noexcept {
-    needs_second_pass(call, io) ? apply_runs(call, io, &work, 1) : clear_run(io, where, work);
+    needs_second_pass(call, io) ? apply_runs(call, io, call.numbers, &work, 1) : clear_run(io, where, work);
 }
 
 }  // namespace detail

@@ -87,7 +87,7 @@ private:
             work[i].decided.scale =
                 by_length ? loss_scale * scale_of(call.aggregate, n, tokens, 0, {}, call.options.mean_epsilon) : shared;
         }
-        apply_runs(call, io, work, runs);
+        apply_runs(call, io, call.numbers, work, runs);
         for (int i = 0; i < runs; ++i) {
             sequence_verdict const v = verdict_of(call.core, call.options, total_of(work[i].tally));
             work[i].decided.keep = v.keep;

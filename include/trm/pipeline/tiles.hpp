@@ -22,7 +22,7 @@ class tile_pass {
     T* grad;  ///< null once the gradient will be zeros
     log_ratio_clamps const clamps;
     double const widest;
-    bool const applies, diagnose, splits;
+    bool const applies, measures, diagnose, splits;
     tile<V> tokens;
     tile_reader<V, S> reader;
     // of each run in the tile
@@ -40,9 +40,10 @@ public:
           clamps(call.clamps),
           widest(call.widest),
           applies(apply),
+          measures(!apply || !(core.two_pass() || call.measured)),  // else a pass before this one has
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          reader(core, streams, call, core.exp_needs(apply, diagnose), tokens) {}
+          reader(core, streams, call, core.exp_needs(measures, applies, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
@@ -140,7 +141,6 @@ private:
         };
     }
     TRM_INLINE void measure() noexcept {
-        bool const measures = !applies || !core.two_pass();  // else a pass before this one has
         core.measure(tokens, io.reasons != nullptr, measures, lanes, counted);
         if (io.rejected != nullptr) {
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
