@@ -89,18 +89,20 @@ public:
                 },
                 any);
     }
+    /// The surrogate's terms as rows. `clips`: with those that it clips.
     template <class V, class Enter>
-    void apply_surrogate_alone(tile<V>& t, decision const* const* decided, bool clips,
-                               Enter const& enter) const noexcept {
+    void apply_surrogate(tile<V>& t, decision const* const* decided, bool clips, Enter const& enter) const noexcept {
         enter_surrogate(enter);
-        std::visit([&](auto const& s) { apply_surrogate(s, spec->surrogate.over, t, decided, clips); },
+        std::visit([&](auto const& s) { detail::apply_surrogate(s, spec->surrogate.over, t, decided, clips); },
                    spec->surrogate.policy);
     }
-    /// The surrogate of a tile without exceptions but by loss_mask: `write` has its terms.
+    /// The same of a tile without exceptions but by loss_mask, and what is written with them, in one loop.
     template <class V, class Write>
-    void write_surrogate(tile<V> const& t, decision const* const* decided, Write const& write) const noexcept {
-        std::visit([&](auto const& s) { apply_surrogate_and_write(s, spec->surrogate.over, t, decided, write); },
-                   spec->surrogate.policy);
+    void apply_surrogate_and_write(tile<V> const& t, decision const* const* decided,
+                                   Write const& write) const noexcept {
+        std::visit(
+            [&](auto const& s) { detail::apply_surrogate_and_write(s, spec->surrogate.over, t, decided, write); },
+            spec->surrogate.policy);
     }
     /// What a selection looks at, for the n tokens of a tile.
     template <class Criterion, class V>

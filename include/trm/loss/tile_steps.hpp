@@ -213,7 +213,7 @@ template <class P, class V>
         });
     });
 }
-/// The same and write_terms in one loop.
+/// The same, and what write_terms does with them, in one loop: for the most common terms, whose rows are then not needed.
 template <class P, class V, class Write>
 [[gnu::noinline]] TRM_FLATTEN void apply_surrogate_and_write(P const& policy, ratio_kind over, tile<V> const& t,
                                                              decision const* const* decided,

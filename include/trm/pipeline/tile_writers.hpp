@@ -5,17 +5,26 @@
 #include <trm/pipeline/write.hpp>
 
 /// \file
-/// The last step of a tile where nothing but loss, gradient, weights, `keep` and diagnostics is wanted: the loop of the surrogate does
-/// it.
+/// The last step of a tile where nothing but loss, gradient, weights, `keep` and diagnostics is wanted: a loop for each kind of terms,
+/// the same for all surrogates, or the loop of the surrogate.
 
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// What is known ahead of what write_gradient and describe_tokens ask of the policies: nothing, or that the terms are those of the
-/// surrogate, of tokens that are kept, `weighted` or not, and the gradient the only output.
+/// What is known of a loss ahead of the loop that writes. `any`: nothing. Else the gradient is the only output, and terms are those of
+/// the surrogate, of tokens that are kept: `bare`, times a weight, or with penalties, and a weight if there is one.
 enum class terms_kind : std::uint8_t { any, bare, weighted, penalised };
+template <class Core>
+[[nodiscard]] TRM_INLINE terms_kind terms_kind_of(Core const& core) noexcept {
+    bool const combines = core.has_weight() && (core.shares_gradient() || core.folds_weight());
+    if (core.moves_rejected() || combines) return terms_kind::any;
+    if (core.has_penalties()) return terms_kind::penalised;
+    return core.has_weight() ? terms_kind::weighted : terms_kind::bare;
+}
+/// What write_gradient and describe_tokens ask of the policies.
 template <terms_kind Kind>
 struct write_traits {
+    static constexpr bool asks = Kind == terms_kind::any;
     bool weight, penalises_kept, penalises_all, shares, folds, moves;
     template <class Core>
     TRM_INLINE explicit write_traits(Core const& core) noexcept
@@ -25,7 +34,6 @@ struct write_traits {
           shares(core.shares_gradient()),
           folds(core.folds_weight()),
           moves(core.moves_rejected()) {}
-    static constexpr bool asks = Kind == terms_kind::any;
     [[nodiscard]] TRM_INLINE bool has_weight() const noexcept {
         return asks || Kind == terms_kind::penalised ? weight : Kind == terms_kind::weighted;
     }
@@ -35,11 +43,6 @@ struct write_traits {
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return asks && shares; }
     [[nodiscard]] TRM_INLINE bool folds_weight() const noexcept { return asks && folds; }
     [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return asks && moves; }
-    [[nodiscard]] TRM_INLINE terms_kind kind() const noexcept {
-        if (moves || (weight && (shares || folds))) return terms_kind::any;
-        if (penalises_kept || penalises_all) return terms_kind::penalised;
-        return weight ? terms_kind::weighted : terms_kind::bare;
-    }
 };
 /// Sets the penalties of register j of a tile. Rows that hold none are not read: they would only push others out of the cache.
 template <terms_kind Kind, class V>
@@ -70,7 +73,8 @@ struct tile_outputs {
     T *grad, *weights;
     std::uint8_t* keep;
 };
-/// Adds loss and writes outputs of registers of runs that are kept. Not a member of tile_pass: the loops over tiles that it is compiled into are the same for every storage type.
+/// Adds loss and writes outputs of registers of runs that are kept. Not a member of tile_pass: the loops over tiles that it is compiled
+/// into are the same for every storage type.
 template <class V, class Lanes, terms_kind Kind>
 struct gradient_writer {
     using T = typename V::value_type;
@@ -150,8 +154,7 @@ struct described_writer {
     }
 };
 
-/// write(tokens, log-ratio `over`, j, place) for each register of a tile; `before(piece)` is what comes before that, told the tokens and
-/// the log-ratio.
+/// write(tokens, log-ratio `over`, j, place) for each register of a tile, after `before(piece)(tokens, log-ratio)`.
 template <class V, class Write, class Before>
 TRM_INLINE void write_each(tile<V> const& t, ratio_kind over, Write const& write, Before const& before) noexcept {
     alignas(64) typename V::value_type room[V::size];
@@ -166,7 +169,7 @@ TRM_INLINE void write_each(tile<V> const& t, ratio_kind over, Write const& write
         write.end(p, room, here);
     });
 }
-/// The last step of a tile whose rows have the surrogate's terms.
+/// The last step of a tile whose rows have terms.
 template <class V, class Write>
 [[gnu::noinline]] TRM_FLATTEN void write_terms(tile<V> const& t, ratio_kind over, Write const& write) noexcept {
     on_unit_of<V>([&]() TRM_INLINE_LAMBDA {

@@ -47,7 +47,7 @@ public:
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
     TRM_INLINE void run(run_work<Core>* work, int runs) noexcept {
-        bool const may_share = runs > 1 && !reader.reads_rare() && (!applies || writes_in_surrogate());
+        bool const may_share = runs > 1 && !reader.reads_rare() && (!applies || may_be_plain());
         while (runs > 0) {
             int const together = may_share ? in_one_tile(work, runs) : 1;
             if (together == 1 || !run_together(work, together))
@@ -127,10 +127,10 @@ private:
         counted[0].positive_logp += here.positive;
         measure();
         if (!applies) return;
-        if (tokens.in_range && work.decided.keep && writes_in_surrogate()) return apply_plain();
+        if (tokens.in_range && work.decided.keep && may_be_plain()) return apply_plain();
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty,
                                         io.weights != nullptr || io.token_weight != nullptr, stage_entry());
-        core.apply_surrogate_alone(tokens, decided, diagnose, stage_entry());
+        core.apply_surrogate(tokens, decided, diagnose, stage_entry());
         if (diagnose) stage_entry()(stage::mask, core.diagnose_over());
         write(at, end);
     }
@@ -156,24 +156,23 @@ private:
         if (measures) core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
         if (!applies && diagnose) describe_all_measured();
     }
+    /// What comes after measuring, of runs that are kept and have no exception in this tile but by loss_mask.
     TRM_INLINE void apply_plain() noexcept {
         core.apply_weight_and_penalties(tokens, decided, clamps.penalty, io.weights != nullptr, stage_entry());
-        terms_kind const kind = grad == nullptr || io.weights != nullptr || io.keep != nullptr
-                                    ? terms_kind::any
-                                    : write_traits<terms_kind::any>(core).kind();
-        if (kind == terms_kind::bare && !diagnose) {
-            core.write_surrogate(tokens, decided, writer_of<terms_kind::bare>());
-            return;
-        }
-        core.apply_surrogate_alone(tokens, decided, diagnose, stage_entry());
-        if (kind == terms_kind::any) {
-            write_terms_as<terms_kind::any>();
-        } else if (kind == terms_kind::weighted) {
-            write_terms_as<terms_kind::weighted>();
-        } else if (kind == terms_kind::penalised) {
-            write_terms_as<terms_kind::penalised>();
-        } else {
-            write_terms_as<terms_kind::bare>();
+        bool const only_gradient = grad != nullptr && io.weights == nullptr && io.keep == nullptr;
+        terms_kind const kind = only_gradient ? terms_kind_of(core) : terms_kind::any;
+        if (kind == terms_kind::bare && !diagnose)
+            return core.apply_surrogate_and_write(tokens, decided, writer_of<terms_kind::bare>());
+        core.apply_surrogate(tokens, decided, diagnose, stage_entry());
+        switch (kind) {
+            case terms_kind::any:
+                return write_terms_as<terms_kind::any>();
+            case terms_kind::bare:
+                return write_terms_as<terms_kind::bare>();
+            case terms_kind::weighted:
+                return write_terms_as<terms_kind::weighted>();
+            case terms_kind::penalised:
+                return write_terms_as<terms_kind::penalised>();
         }
     }
     template <terms_kind Kind>
@@ -189,8 +188,8 @@ private:
             write_terms(tokens, core.diagnose_over(), terms);
         }
     }
-    /// Is nothing wanted but what the loop of the surrogate writes?
-    [[nodiscard]] bool writes_in_surrogate() const noexcept { return is_plain(io) && !io.accumulate; }
+    /// Is nothing wanted but what apply_plain writes?
+    [[nodiscard]] bool may_be_plain() const noexcept { return is_plain(io) && !io.accumulate; }
     void describe_all_measured() noexcept {
         stage_entry()(stage::mask, core.diagnose_over());
         on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
