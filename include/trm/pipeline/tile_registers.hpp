@@ -54,13 +54,13 @@ public:
     /// `selects_all`: loss_mask is 1 in all of them. `direct`: the steps that follow read the streams themselves.
     template <bool Proximal>
     [[nodiscard]] int read_in_range(wanted<Proximal> const& want, int j, bool selects_all, bool direct) noexcept {
-        bool const common = same_reals && want.advantage && io.advantage != nullptr && !want.given &&
-                            (!want.ref || (selects_all && direct));
+        bool const common = same_reals && want.advantage && io.advantage != nullptr && !want.ref && !want.given;
         if (!selects_all)
             return common ? read_registers<read_kind::common_masked>(want, j, direct)
                           : read_registers<read_kind::masked>(want, j, direct);
+        if (direct && same_reals && want.ref && !want.given)
+            return read_registers<read_kind::with_ref>(want, j, direct);
         if (!common || !direct) return read_registers<read_kind::any>(want, j, direct);
-        if (want.ref) return read_registers<read_kind::common_ref>(want, j, direct);
         return describe ? read_registers<read_kind::common_described>(want, j, direct)
                         : read_registers<read_kind::common>(want, j, direct);
     }
@@ -100,8 +100,9 @@ public:
 
 private:
     /// `common`: of the other streams there is one advantage per token, nothing else is wanted, and nothing copied, unless it is
-    /// masked. `masked`: there is a loss_mask, and nothing is direct.
-    enum class read_kind : std::uint8_t { common, common_described, common_masked, common_ref, any, masked };
+    /// masked. `with_ref`: ref_logp, perhaps an advantage per token, nothing else, and nothing copied. `masked`: there is a loss_mask, and
+    /// nothing is direct.
+    enum class read_kind : std::uint8_t { common, common_described, common_masked, with_ref, any, masked };
     template <read_kind Kind, bool Proximal>
     [[gnu::noinline]] TRM_FLATTEN int read_registers(wanted<Proximal> const& want, int from, bool direct) noexcept {
         int j = from;
@@ -123,15 +124,16 @@ private:
     TRM_INLINE int read_each(wanted<Proximal> const& want, std::int64_t before, int j, int end, bool direct,
                              V advantage) noexcept {
         constexpr bool is_masked = Kind == read_kind::masked || Kind == read_kind::common_masked;
-        constexpr bool is_common = Kind != read_kind::any && Kind != read_kind::masked;
+        constexpr bool has_ref = Kind == read_kind::with_ref;
+        constexpr bool is_common = !has_ref && Kind != read_kind::any && Kind != read_kind::masked;
         stream_pointers<S, T> const streams = io;  // copies that stores into the tile cannot change
         wanted<Proximal> wants = want;
-        if (is_common) {
-            wants.ref = Kind == read_kind::common_ref;
+        if (is_common || has_ref) {
+            wants.ref = has_ref;
             wants.given = false;
-            wants.advantage = true;
         }
-        direct = !is_masked && (is_common || direct);
+        if (is_common) wants.advantage = true;
+        direct = !is_masked && (is_common || has_ref || direct);
         bool const ahead = io.prefetch || !is_masked;
         V const most = limits.most, little = limits.most_small;
         bool const describes = Kind != read_kind::common && describe;
