@@ -9,6 +9,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -161,4 +162,26 @@ TEST_CASE("the same where stages clamp log-ratios differently", "[loss][parity]"
     auto const b = batches::make<double>({{5, 70, 1, 300, 16, 1100}, true, 0.5, 0.02}, 4);
     for (std::size_t i = 0; i < criteria.size(); ++i)
         same_both_ways("log_ratio_clamp: 3; weight_clamp: 1; surrogate_clamp: 0.5; " + spec_text(criteria[i], i), b);
+}
+TEST_CASE("chosen at run time: an advantage that no policy looks at may be anything", "[loss]") {
+    auto const b = batches::make<float>({{500, 37, 64}, false, 0.1, 0.0}, 3);
+    std::vector<float> const none(b.tokens(), std::numeric_limits<float>::quiet_NaN());
+    std::string const text =
+        GENERATE("surrogate: reference_gap", "surrogate: reference_gap; mask: probability_change >= -1",
+                 "surrogate: reference_gap; penalty: squared_log_ratio(0.3); weight: token");
+    for (bool const diagnose : {false, true}) {
+        INFO(text << (diagnose ? ", diagnostics" : ""));
+        trm::any_loss loss{trm::parse_spec(text)};
+        loss.diagnose = diagnose;
+        auto view = b.view();
+        view.loss_mask = {};
+        view.token_weights = {};
+        auto const with = evaluate<float>(loss, view, {}, false);
+        view.advantages = none;
+        auto const without = evaluate<float>(loss, view, {}, false);
+        CHECK(with.result.loss == without.result.loss);
+        CHECK(with.grad == without.grad);
+        CHECK(without.result.diagnostics.nonfinite_tokens == 0);
+        CHECK(with.result.diagnostics.positive_tokens == without.result.diagnostics.positive_tokens);
+    }
 }
