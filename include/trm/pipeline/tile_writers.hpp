@@ -66,6 +66,17 @@ TRM_INLINE void describe_measured(token<V, true> const& t, log_ratio<V> const& l
     to.x = to.x + l.value;
     to.logp = to.logp + t.logp;
 }
+template <class V, class Lanes>
+[[gnu::noinline]] TRM_FLATTEN void describe_all_measured(tile<V> const& t, ratio_kind over, Lanes* lanes) noexcept {
+    on_unit_of<V>([&]() TRM_INLINE_LAMBDA {
+        each_piece<false>(t, [&](auto const& p, auto) TRM_INLINE_LAMBDA {
+            described_lanes<V> local = lanes[p.run];
+            each_register(t, p, over,
+                          [&](auto const& k, auto const& l, int) TRM_INLINE_LAMBDA { describe_measured(k, l, local); });
+            static_cast<described_lanes<V>&>(lanes[p.run]) = local;
+        });
+    });
+}
 
 /// Where the outputs of a tile go; null: not wanted.
 template <class T>

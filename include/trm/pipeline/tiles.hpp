@@ -154,7 +154,9 @@ private:
                 for (int j = p.first; j < p.end; ++j) counted[p.run].passing += count(tokens.keep_of(p)[j - p.first]);
             });
         if (measures) core.measure_passing(tokens, lanes, clamps.penalty, stage_entry());
-        if (!applies && diagnose) describe_all_measured();
+        if (applies || !diagnose) return;
+        stage_entry()(stage::mask, core.diagnose_over());
+        describe_all_measured(tokens, core.diagnose_over(), lanes);
     }
     /// What comes after measuring, of runs that are kept and have no exception in this tile but by loss_mask.
     TRM_INLINE void apply_plain() noexcept {
@@ -190,18 +192,6 @@ private:
     }
     /// Is nothing wanted but what apply_plain writes?
     [[nodiscard]] bool may_be_plain() const noexcept { return is_plain(io) && !io.accumulate; }
-    void describe_all_measured() noexcept {
-        stage_entry()(stage::mask, core.diagnose_over());
-        on_unit_of<V>([&, this]() TRM_INLINE_LAMBDA {
-            each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
-                described_lanes<V> local = lanes[p.run];
-                each_register(tokens, p, core.diagnose_over(),
-                              [&](auto const& t, auto const& l, int)
-                                  TRM_INLINE_LAMBDA { describe_measured(t, l, local); });
-                static_cast<described_lanes<V>&>(lanes[p.run]) = local;
-            });
-        });
-    }
     void write(std::int64_t at, std::int64_t end) noexcept {
         diagnose ? write_as<true>(at, end) : write_as<false>(at, end);
     }
