@@ -35,6 +35,8 @@
     TRM_ANY_LOSS_FUSED(S, T, plain, true, summing)                                                                   \
     TRM_ANY_LOSS_FUSED(S, T, measure, false, summing)                                                                \
     TRM_ANY_LOSS_FUSED(S, T, measure, true, summing)                                                                 \
+    TRM_ANY_LOSS_FUSED(S, T, measure, false, weighing)                                                               \
+    TRM_ANY_LOSS_FUSED(S, T, measure, true, weighing)                                                                \
     TRM_ANY_LOSS_TEMPLATE result detail::run(                                                                        \
         detail::loss_call<detail::run_time_composition<>, simd::default_arch> const&, batch_view<S>, selection_view, \
         outputs<T> const&, serial_executor const&, workspace&);                                                      \

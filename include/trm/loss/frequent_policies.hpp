@@ -9,8 +9,9 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Losses without terms that depend on sums of tokens, and with them.
-enum class frequent_kind : std::uint8_t { plain, summing };
+/// Losses without terms that depend on sums of tokens, and with them. `weighing`: those whose only statistic is the sum of a weight,
+/// while they are measured.
+enum class frequent_kind : std::uint8_t { plain, summing, weighing };
 
 /// The policies that most losses are made of, chosen at run time: what `frequent_steps` looks at in the loop over tokens, taken over
 /// from a spec once. Criteria and weights look at the ratio `correction`, the surrogate at `surrogate`; without proximal_logp both are
@@ -75,6 +76,7 @@ public:
     [[nodiscard]] bool take(loss_spec const& spec, All const& all) noexcept;
 
     [[nodiscard]] frequent_kind kind() const noexcept { return kind_; }
+    [[nodiscard]] bool only_weighs() const noexcept { return criteria_ == 0 && weight_sums_ && !surrogate_sums_; }
     /// Does the loss look at the two ratios named above where there is a proximal policy, and at no other?
     [[nodiscard]] bool fits_proximal() const noexcept { return fits_proximal_; }
 

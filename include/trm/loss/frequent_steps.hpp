@@ -14,12 +14,14 @@ namespace detail {
 /// asks no questions about the others.
 template <frequent_kind Kind>
 class frequent_steps : public frequent_policies {
-    static constexpr bool sums_sequences = Kind == frequent_kind::summing;
+    static constexpr bool sums_sequences = Kind != frequent_kind::plain, only_weight = Kind == frequent_kind::weighing;
     static constexpr int sum_of_x = 0, sum_of_k3 = 1, sum_of_weight = 2, sums_of_surrogate = 3;  // of a run
 
 public:
     static constexpr bool is_static = true;
-    static constexpr int sum_capacity = sums_sequences ? sums_of_surrogate + gspo::sums : sum_of_weight,
+    static constexpr int sum_capacity = only_weight      ? sums_of_surrogate
+                                        : sums_sequences ? sums_of_surrogate + gspo::sums
+                                                         : sum_of_weight,
                          max_capacity = 1, criteria_capacity = most_criteria;
 
     explicit frequent_steps(frequent_policies const& policies) noexcept : frequent_policies(policies) {}
@@ -27,7 +29,7 @@ public:
     [[nodiscard]] TRM_INLINE int criteria() const noexcept { return criteria_; }
     [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }
     [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
-    [[nodiscard]] TRM_INLINE bool has_token_criteria() const noexcept { return token_criteria_; }
+    [[nodiscard]] TRM_INLINE bool has_token_criteria() const noexcept { return !only_weight && token_criteria_; }
     [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weighted_; }
     [[nodiscard]] static constexpr bool has_penalties() noexcept { return false; }
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return sums_sequences && shares_gradient_; }
@@ -36,7 +38,7 @@ public:
     [[nodiscard]] TRM_INLINE bool moves_rejected() const noexcept { return sums_sequences && moves_rejected_; }
     [[nodiscard]] TRM_INLINE unsigned needs() const noexcept {
         return need::advantage | need::ratio(corrected::over) | need::ratio(moved::over) |
-               (reads_given_ ? need::given : 0u);
+               (!only_weight && reads_given_ ? need::given : 0u);
     }
     [[nodiscard]] static constexpr ratio_kind diagnose_over() noexcept { return corrected::over; }
     /// Says what is known of `needs` once more, in the loop: then compilers ask no question about it.
@@ -44,7 +46,7 @@ public:
     TRM_INLINE void restrict(Wanted& reads, bool diagnose) const noexcept {
         reads.marks = reads.ref = false;
         reads.advantage = reads.factor = true;
-        reads.set_exp(!sums_sequences || (Applies ? applies_exp_ || diagnose : measures_exp_));
+        reads.set_exp(!sums_sequences || (!only_weight && (Applies ? applies_exp_ || diagnose : measures_exp_)));
     }
 
     template <class V, bool P, class Clamps>
@@ -57,7 +59,7 @@ public:
         t.keep = t.active;
         t.reasons = zero<V>();
         log_ratio<V> const& l = ratio_of(corrected{}, t);
-        if (!sums_sequences || sequence_criteria_) {  // most losses without sums have some
+        if (!sums_sequences || (!only_weight && sequence_criteria_)) {  // most losses without sums have some
             sums[sum_of_x] = sums[sum_of_x] + l.value;
             sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
             if (direction_ <= direction::size) [[likely]] {
@@ -67,7 +69,7 @@ public:
                 *maxima = max_where(t.active, *maxima, is_up ? l.value : is_down ? -l.value : t.given);
             }
         }
-        if (token_criteria_) [[unlikely]]
+        if (has_token_criteria()) [[unlikely]]
             test(t, l, rejected);
     }
     template <class V, bool P, class Clamps>
@@ -75,13 +77,13 @@ public:
                                     Clamps const& clamps) const noexcept {
         if constexpr (sums_sequences) {
             log_ratio<V> const& l = ratio_of(corrected{}, t);
-            if (weighted_) clamps.template enter<stage::weight>(corrected{}, t);
-            if (weight_sums_) {
+            if (only_weight || weighted_) clamps.template enter<stage::weight>(corrected{}, t);
+            if (only_weight || weight_sums_) {
                 sums[sum_of_weight] = sums[sum_of_weight] + summed_weight_.measured(t, l);
             } else if (normalises_tokens_) [[unlikely]] {
                 sums[sum_of_weight] = sums[sum_of_weight] + measured_weight(normalised_weight(), t, l);
             }
-            if (!surrogate_sums_) return;
+            if (only_weight || !surrogate_sums_) return;
             t.weight = V(typename V::value_type(1));
             if (shares_gradient_) t.weight = t.factor;
             if (shares_gradient_ && weighted_ && !weight_sums_)
@@ -162,16 +164,19 @@ public:
     }
     template <class V>
     TRM_INLINE void flush_sums(V const* lanes, double* sums) const noexcept {
-        double const x = simd::sum(lanes[sum_of_x]), k3 = simd::sum(lanes[sum_of_k3]);
-        for (int i = 0; i < criteria_; ++i)
-            if (all_[i].adds()) sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
-        if (!sums_sequences) return;
         // Places beyond those that a policy has are nobody's.
-        sums[place_.surrogate] += simd::sum(lanes[sums_of_surrogate]);
-        sums[place_.surrogate + 1] += simd::sum(lanes[sums_of_surrogate + 1]);
-        sums[place_.surrogate + 2] += simd::sum(lanes[sums_of_surrogate + 2]);
-        sums[place_.surrogate + 3] += simd::sum(lanes[sums_of_surrogate + 3]);
-        sums[place_.weight] += simd::sum(lanes[sum_of_weight]);
+        if constexpr (sums_sequences) sums[place_.weight] += simd::sum(lanes[sum_of_weight]);
+        if constexpr (!only_weight) {
+            double const x = simd::sum(lanes[sum_of_x]), k3 = simd::sum(lanes[sum_of_k3]);
+            for (int i = 0; i < criteria_; ++i)
+                if (all_[i].adds())
+                    sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
+            if (!sums_sequences) return;
+            sums[place_.surrogate] += simd::sum(lanes[sums_of_surrogate]);
+            sums[place_.surrogate + 1] += simd::sum(lanes[sums_of_surrogate + 1]);
+            sums[place_.surrogate + 2] += simd::sum(lanes[sums_of_surrogate + 2]);
+            sums[place_.surrogate + 3] += simd::sum(lanes[sums_of_surrogate + 3]);
+        }
     }
     template <class V>
     TRM_INLINE void flush_maxima(V const* lanes, double* maxima) const noexcept {
@@ -217,9 +222,11 @@ private:
     }
 };
 
-/// f(std::type_identity) of the steps of policies.
-template <class F>
+/// f(std::type_identity) of the steps of policies. `Measures`: that is all that the pass does.
+template <bool Measures, class F>
 auto with_steps(frequent_policies const& policies, F&& f) {
+    if constexpr (Measures)
+        if (policies.only_weighs()) return f(std::type_identity<frequent_steps<frequent_kind::weighing>>{});
     if (policies.kind() == frequent_kind::summing)
         return f(std::type_identity<frequent_steps<frequent_kind::summing>>{});
     return f(std::type_identity<frequent_steps<frequent_kind::plain>>{});

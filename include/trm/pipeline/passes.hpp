@@ -17,14 +17,15 @@ template <pass_kind Kind, class Call, class S, class T, class Core>
     using A = typename Call::arch;
     auto const* const policies = call.core.frequent();
     if (policies == nullptr || (io.proximal != nullptr && !policies->fits_proximal())) return false;
-    return with_steps(*policies, [&]<class Steps>(std::type_identity<Steps>) {
-        if constexpr (Kind == pass_kind::measure && !Steps::two_pass()) {
-            return false;  // too rare for a loop of their own
-        } else {
-            return io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, numbers, work, runs)
-                                          : run_fused<A, Kind, true, Steps>(*policies, io, numbers, work, runs);
-        }
-    });
+    return with_steps < Kind ==
+           pass_kind::measure > (*policies, [&]<class Steps>(std::type_identity<Steps>) {
+               if constexpr (Kind == pass_kind::measure && !Steps::two_pass()) {
+                   return false;  // too rare for a loop of their own
+               } else {
+                   return io.proximal == nullptr ? run_fused<A, Kind, false, Steps>(*policies, io, numbers, work, runs)
+                                                 : run_fused<A, Kind, true, Steps>(*policies, io, numbers, work, runs);
+               }
+           });
 }
 /// The same for policies chosen at compile time.
 template <pass_kind Kind, class Call, class S, class T, class Core>
