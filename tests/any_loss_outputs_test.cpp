@@ -9,7 +9,6 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -165,7 +164,7 @@ TEST_CASE("the same where stages clamp log-ratios differently", "[loss][parity]"
 }
 TEST_CASE("chosen at run time: an advantage that no policy looks at may be anything", "[loss]") {
     auto const b = batches::make<float>({{500, 37, 64}, false, 0.1, 0.0}, 3);
-    std::vector<float> const none(b.tokens(), std::numeric_limits<float>::quiet_NaN());
+    std::vector<float> const none(b.tokens(), static_cast<float>(batches::nan));
     std::string const text =
         GENERATE("surrogate: reference_gap", "surrogate: reference_gap; mask: probability_change >= -1",
                  "surrogate: reference_gap; penalty: squared_log_ratio(0.3); weight: token");
@@ -183,5 +182,7 @@ TEST_CASE("chosen at run time: an advantage that no policy looks at may be anyth
         CHECK(with.grad == without.grad);
         CHECK(without.result.diagnostics.nonfinite_tokens == 0);
         CHECK(with.result.diagnostics.positive_tokens == without.result.diagnostics.positive_tokens);
+        CHECK(with.result.diagnostics.positive_tokens == 0);
+        CHECK(with.result.diagnostics.negative_tokens == 0);
     }
 }

@@ -18,7 +18,7 @@ class tile_pass {
     using T = typename V::value_type;
     using tally_lanes = lane_tally<V, Core>;
     Core const& core;
-    stream_pointers<S, T> const& io;  // of the whole call: to copy it takes as long as four registers
+    stream_pointers<S, T> const& io;  // of the whole call, not copied for every run
     T* grad;  ///< null once the gradient will be zeros
     log_ratio_clamps const clamps;
     double const widest;
