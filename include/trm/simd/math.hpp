@@ -88,12 +88,6 @@ template <class V>
 TRM_INLINE V expm1(V x) noexcept {
     return exp_k3(x).expm1;
 }
-/// The same bits, where k3 is known too.
-template <class V>
-TRM_INLINE V expm1(V x, V k3) noexcept {
-    if (all(abs(x) <= broadcast<V>(small_exponent))) return exact(x + k3);
-    return expm1(x);
-}
 
 namespace detail {
 
