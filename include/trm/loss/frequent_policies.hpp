@@ -76,7 +76,7 @@ public:
     [[nodiscard]] bool take(loss_spec const& spec, All const& all) noexcept;
 
     [[nodiscard]] frequent_kind kind() const noexcept { return kind_; }
-    [[nodiscard]] bool only_weighs() const noexcept { return criteria_ == 0 && weight_sums_ && !surrogate_sums_; }
+    [[nodiscard]] bool only_weighs() const noexcept { return only_sums_x_ && weight_sums_ && !surrogate_sums_; }
     /// Does the loss look at the two ratios named above where there is a proximal policy, and at no other?
     [[nodiscard]] bool fits_proximal() const noexcept { return fits_proximal_; }
 
@@ -105,7 +105,8 @@ protected:
     direction direction_ = direction::none;
     bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, normalises_tokens_ = false,
          surrogate_sums_ = false, measures_exp_ = false, applies_exp_ = false, sequence_criteria_ = false,
-         shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false;
+         shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false,
+         only_sums_x_ = true;  ///< do all criteria?
 
 private:
     [[nodiscard]] bool take(any_criterion const& any, statistics_place place) noexcept;

@@ -59,7 +59,9 @@ public:
         t.keep = t.active;
         t.reasons = zero<V>();
         log_ratio<V> const& l = ratio_of(corrected{}, t);
-        if (!sums_sequences || (!only_weight && sequence_criteria_)) {  // most losses without sums have some
+        if (only_weight) {
+            if (sequence_criteria_) sums[sum_of_x] = sums[sum_of_x] + l.value;
+        } else if (!sums_sequences || sequence_criteria_) {  // most losses without sums have some
             sums[sum_of_x] = sums[sum_of_x] + l.value;
             sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
             if (direction_ <= direction::size) [[likely]] {
@@ -166,12 +168,11 @@ public:
     TRM_INLINE void flush_sums(V const* lanes, double* sums) const noexcept {
         // Places beyond those that a policy has are nobody's.
         if constexpr (sums_sequences) sums[place_.weight] += simd::sum(lanes[sum_of_weight]);
-        if constexpr (!only_weight) {
-            double const x = simd::sum(lanes[sum_of_x]), k3 = simd::sum(lanes[sum_of_k3]);
-            for (int i = 0; i < criteria_; ++i)
-                if (all_[i].adds())
-                    sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
-            if (!sums_sequences) return;
+        double const x = simd::sum(lanes[sum_of_x]), k3 = only_weight ? 0.0 : simd::sum(lanes[sum_of_k3]);
+        for (int i = 0; i < criteria_; ++i)
+            if (all_[i].adds())
+                sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
+        if constexpr (sums_sequences && !only_weight) {
             sums[place_.surrogate] += simd::sum(lanes[sums_of_surrogate]);
             sums[place_.surrogate + 1] += simd::sum(lanes[sums_of_surrogate + 1]);
             sums[place_.surrogate + 2] += simd::sum(lanes[sums_of_surrogate + 2]);
@@ -180,6 +181,7 @@ public:
     }
     template <class V>
     TRM_INLINE void flush_maxima(V const* lanes, double* maxima) const noexcept {
+        if (only_weight) return;
         for (int i = 0; i < criteria_; ++i) {
             if (!all_[i].is_extremum()) continue;
             double& most = maxima[all_[i].place.max];

@@ -156,6 +156,7 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
         any);
     bool const x = c.divergence == divergence_number<k1>;
     if (!taken) return false;
+    only_sums_x_ = only_sums_x_ && c.adds() && x;
     if (c.is_token()) {
         if (std::exchange(token_criteria_, true)) return false;
         of_tokens_ = c;
