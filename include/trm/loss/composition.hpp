@@ -39,6 +39,12 @@ struct composition<all_of<Ms...>, Surrogate, Weight, Ps...> {
     [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }
     [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
     [[nodiscard]] static constexpr bool has_token_criteria() noexcept { return (false || ... || !Ms::is_sequence); }
+    /// Its number if there is one criterion of tokens, else -1. The tokens that pass are those that it does not reject.
+    [[nodiscard]] static constexpr int only_token_criterion() noexcept {
+        int number = 0, found = -1, n = 0;
+        ((n += !Ms::is_sequence, found = !Ms::is_sequence && !selects<Ms> ? number : found, ++number), ...);
+        return n == 1 ? found : -1;
+    }
     [[nodiscard]] static constexpr bool has_sequence_criteria() noexcept { return (false || ... || Ms::is_sequence); }
     [[nodiscard]] static constexpr bool has_penalties() noexcept { return sizeof...(Ps) > 0; }
     [[nodiscard]] static constexpr bool has_weight() noexcept { return !std::is_same_v<Weight, no_weight>; }

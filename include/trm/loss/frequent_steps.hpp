@@ -30,6 +30,7 @@ public:
     [[nodiscard]] static constexpr int sum_width() noexcept { return sum_capacity; }
     [[nodiscard]] static constexpr int max_width() noexcept { return max_capacity; }
     [[nodiscard]] TRM_INLINE bool has_token_criteria() const noexcept { return !only_weight && token_criteria_; }
+    [[nodiscard]] TRM_INLINE int only_token_criterion() const noexcept { return has_token_criteria() ? 0 : -1; }
     [[nodiscard]] TRM_INLINE bool has_weight() const noexcept { return weighted_; }
     [[nodiscard]] static constexpr bool has_penalties() noexcept { return false; }
     [[nodiscard]] TRM_INLINE bool shares_gradient() const noexcept { return sums_sequences && shares_gradient_; }

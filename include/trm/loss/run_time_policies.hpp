@@ -30,6 +30,7 @@ struct run_time_policies {
     /// Null if another policy is among them.
     [[nodiscard]] frequent_policies const* frequent() const noexcept { return is_frequent_ ? &frequent_ : nullptr; }
     [[nodiscard]] bool has_token_criteria() const noexcept { return token_criteria_; }
+    [[nodiscard]] int only_token_criterion() const noexcept { return only_token_criterion_; }
     [[nodiscard]] bool has_sequence_criteria() const noexcept { return sequence_criteria_; }
     [[nodiscard]] bool has_selections() const noexcept { return selections_; }
     [[nodiscard]] bool has_marker() const noexcept { return marker_; }
@@ -151,7 +152,8 @@ protected:
     }
     Spec const* spec;
     statistics_place places[max_criteria] = {};
-    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0, penalty_slot = 0;
+    int criteria_ = 0, sum_width_ = 0, max_width_ = 0, weight_slot = 0, surrogate_slot = 0, penalty_slot = 0,
+        only_token_criterion_ = -1;
     unsigned needs_ = 0, measures_exp_ = 0, applies_exp_ = 0, weight_exp_ = 0;
     ratio_kind diagnose_over_ = ratio_kind::current_over_rollout;
     bool token_criteria_ = false, sequence_criteria_ = false, selections_ = false, marker_ = false, has_weight_ = false,

@@ -37,6 +37,7 @@ void run_time_policies<Spec>::take(any_criterion const& criterion) noexcept {
             max_width_ += M::maxima;
             sequence_criteria_ = sequence_criteria_ || M::is_sequence;
             late_ = late_ || measures_passing<M>;
+            if (!M::is_sequence) only_token_criterion_ = token_criteria_ || selects<M> ? -1 : criteria_ - 1;
             token_criteria_ = token_criteria_ || !M::is_sequence;
             selections_ = selections_ || selects<M>;
             if constexpr (requires { m.divergence; }) {

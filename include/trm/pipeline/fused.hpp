@@ -36,7 +36,7 @@ class fused_pass {
     penalty_clamp<V> const of_penalties;
     stage_clamps const clamps;
     double const widest;
-    bool const diagnose, splits, has_rare;
+    bool const diagnose, splits, counts_passing, has_rare;
     // Each is one question in the place of several in every round of the loop.
     bool const has_mask_or_prefetch;
     bool only_gradient = false;  ///< the gradient is the only output, and overwritten
@@ -55,6 +55,7 @@ public:
           widest(call.widest),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
+          counts_passing(streams.rejected != nullptr || (splits && core.only_token_criterion() < 0)),
           has_rare(has_rare_inputs(want, streams)),
           has_mask_or_prefetch(streams.mask != nullptr || streams.prefetch) {}
 
@@ -94,7 +95,7 @@ public:
         lanes.template flush<measures, applies>(core, tally, diagnose, splits);
         counted.tokens = selected;
         counted.finite += selected;  // all of them, but for those found not to be
-        if (!splits) counted.passing = counted.finite;
+        if (!counts_passing) counted.passing = passing_of(core, counted);
         tally.take(core, counted);
         io.grad = grad;
     }
@@ -176,7 +177,7 @@ private:
                           token_counts<Core>& counted) noexcept {
         core.measure(t, lanes.sums, lanes.maxima, counted.rejected);
         t.keep = t.keep & t.allowed;
-        if (splits) [[unlikely]]
+        if (counts_passing) [[unlikely]]
             counted.passing += count(t.keep);
         if constexpr (measures) core.measure_passing(t, lanes.sums, lanes.maxima, of_penalties, stages);
         if (diagnose) {

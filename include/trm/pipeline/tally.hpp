@@ -33,6 +33,13 @@ struct token_counts {
     }
 };
 
+/// The tokens that pass, where at most one criterion has tested them and nothing else could reject them.
+template <class Core>
+[[nodiscard]] TRM_INLINE std::int64_t passing_of(Core const& core, token_counts<Core> const& n) noexcept {
+    int const only = core.only_token_criterion();
+    return only < 0 ? n.finite : n.finite - n.rejected[only];
+}
+
 /// Sums, counts and extrema of a run of tokens.
 template <class Core>
 struct run_tally : token_counts<Core> {

@@ -22,7 +22,7 @@ class tile_pass {
     T* grad;  ///< null once the gradient will be zeros
     log_ratio_clamps const clamps;
     double const widest;
-    bool const applies, measures, diagnose, splits;
+    bool const applies, measures, diagnose, splits, counts_passing;
     tile<V> tokens;
     tile_reader<V, S> reader;
     // of each run in the tile
@@ -43,6 +43,7 @@ public:
           measures(!apply || !(core.two_pass() || call.measured)),  // else a pass before this one has
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
+          counts_passing(streams.rejected != nullptr || (splits && core.only_token_criterion() < 0)),
           reader(core, streams, call, core.exp_needs(measures, applies, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
@@ -68,7 +69,7 @@ private:
     }
     TRM_INLINE void end(int i, run_work<Core>& work) noexcept {
         flush(i, work.tally, true);
-        if (!splits) counted[i].passing = counted[i].finite;
+        if (!counts_passing) counted[i].passing = passing_of(core, counted[i]);
         work.tally.take(core, counted[i]);
     }
     TRM_INLINE void run(run_work<Core>& work) noexcept {
@@ -149,7 +150,7 @@ private:
             });
             tokens.tested = true;
         }
-        if (splits)
+        if (counts_passing)
             each_piece<false>(tokens, [&, this](auto const& p, auto) TRM_INLINE_LAMBDA {
                 for (int j = p.first; j < p.end; ++j) counted[p.run].passing += count(tokens.keep_of(p)[j - p.first]);
             });
