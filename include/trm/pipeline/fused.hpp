@@ -38,7 +38,7 @@ class fused_pass {
     double const widest;
     bool const diagnose, splits, counts_passing, has_rare;
     // Each is one question in the place of several in every round of the loop.
-    bool const has_mask_or_prefetch;
+    bool has_mask_or_prefetch = false;
     bool only_gradient = false;  ///< the gradient is the only output, and overwritten
 
 public:
@@ -56,8 +56,7 @@ public:
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
           counts_passing(streams.rejected != nullptr || (splits && core.only_token_criterion() < 0)),
-          has_rare(has_rare_inputs(want, streams)),
-          has_mask_or_prefetch(streams.mask != nullptr || streams.prefetch) {}
+          has_rare(has_rare_inputs(want, streams)) {}
 
     /// Sums and outputs of one run.
     template <class Work>
@@ -68,13 +67,16 @@ public:
         run_registers<V> now(work.decided, work.advantage, widest);
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
+        std::uint8_t const* const mask = io.mask;
         only_gradient = grad != nullptr && !io.accumulate && io.keep == nullptr && io.weights == nullptr;
         auto& tally = work.tally;
         tally.clear(core, diagnose);
         lanes.clear(core, diagnose);
         std::int64_t at = work.where.begin, end = work.where.begin + work.where.size;
         std::int64_t const selected =
-            io.mask == nullptr ? end - at : simd::detail::count_nonzero_in<typename V::arch>(io.mask + at, end - at);
+            mask == nullptr ? end - at : simd::detail::count_nonzero_in<typename V::arch>(mask + at, end - at);
+        if (selected == end - at) io.mask = nullptr;
+        has_mask_or_prefetch = io.mask != nullptr || io.prefetch;
         while (at < end) {
             std::int64_t const stretch_end = (std::min)(end, at + lane_tally<V, Core>::stretch);
             at = stretch(at, stretch_end, now, work.decided, lanes, counted);
@@ -98,6 +100,7 @@ public:
         if (!counts_passing) counted.passing = passing_of(core, counted);
         tally.take(core, counted);
         io.grad = grad;
+        io.mask = mask;
     }
 
 private:

@@ -75,18 +75,17 @@ struct rejected_counts {
         for (int k = 0; k < criteria; ++k) tally.rejected[k] += n[k];
     }
 };
+/// `counted` is written in place: a wide copy would wait for the narrow store, and that for a whole gradient to arrive in the cache.
 template <class Core, class S>
-[[nodiscard]] rejected_counts<Core> count_rejected(Core const& core, batch_view<S> const& b,
-                                                   selection_view const& chosen, token_run run) noexcept {
-    rejected_counts<Core> counted;
+void count_rejected(Core const& core, batch_view<S> const& b, selection_view const& chosen, token_run run,
+                    rejected_counts<Core>& counted) noexcept {
     counted.criteria = chosen.reasons.empty() ? 0 : core.criteria();
-    if (counted.criteria == 0) return counted;
+    if (counted.criteria == 0) return;
     std::uint16_t const* const reasons = chosen.reasons.data() + run.begin;
     std::uint8_t const* const selected = b.loss_mask.empty() ? nullptr : b.loss_mask.data() + run.begin;
     std::uint16_t const any = bits_of_any(reasons, run.size);
     for (int k = 0; k < counted.criteria; ++k)
         counted.n[k] = (any >> k & 1) != 0 ? count_with_bit(reasons, selected, run.size, k) : 0;
-    return counted;
 }
 
 /// Adds a group of runs, once they have been applied, to the loss; `describe(run)` adds one to the diagnostics.
@@ -180,7 +179,7 @@ template <class Call, class S, class T, class F, class Executor>
                 std::int64_t const sequence = work[i].where.sequence;
                 work[i].decided = decide(call.core, call.aggregate, call.options, out.loss_scale,
                                          total_of(totals, sequence), n, prompt(sequence));
-                before[i] = count_rejected(call.core, batch, chosen, work[i].where);
+                count_rejected(call.core, batch, chosen, work[i].where, before[i]);
             }
             apply_decided(call, io, work, runs);
             add_group(work, before, runs, part, [&](run_work<Core> const& run) {

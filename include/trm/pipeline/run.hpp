@@ -17,8 +17,9 @@ template <class S>
     counts n;
     if (aggregate.divide_by.which != denominator::kind::all || aggregate.which == aggregation::kind::token_sum)
         return n;
-    if (aggregate.which == aggregation::kind::token_mean && batch.loss_mask.empty()) {
-        n.tokens = static_cast<double>(batch.layout.tokens());
+    bool const in_one_piece = batch.loss_mask.empty() || batch.layout.tokens() == batch.layout.extent();
+    if (aggregate.which == aggregation::kind::token_mean && in_one_piece) {
+        n.tokens = static_cast<double>(selected_tokens(batch, {0, batch.layout.tokens(), 0}));
         return n;
     }
     for (std::int64_t i = 0; i < batch.layout.runs(); ++i) {
@@ -59,7 +60,7 @@ public:
         run_work<Core> work[group_runs];
         rejected_counts<Core> before[group_runs];
         begin_group(batch, first, runs, work);
-        for (int i = 0; i < runs; ++i) before[i] = count_rejected(call.core, batch, chosen, work[i].where);
+        for (int i = 0; i < runs; ++i) count_rejected(call.core, batch, chosen, work[i].where, before[i]);
         measure_first ? measure_then_apply(first, runs, work) : apply_then_undo(first, runs, work);
         add_group(work, before, runs, part, [&](run_work<Core> const& run) {
             if (call.options.diagnose)

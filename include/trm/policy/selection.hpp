@@ -5,6 +5,7 @@
 #include <trm/policy/selection_sequence.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -36,7 +37,10 @@ template <class Stat>
     };
     auto const add = [&](std::size_t i, std::size_t k) {
         constexpr double nothing = least ? infinity : largest ? -infinity : 0;
-        lane[k] = join(lane[k], active[i + k] != 0 ? scores[i + k] : nothing);
+        auto const bits_of = [](double d) { return std::bit_cast<std::uint64_t>(d); };  // g++ 12 makes a branch of ?:
+        std::uint64_t const chosen = std::uint64_t{0} - (active[i + k] != 0);
+        lane[k] =
+            join(lane[k], std::bit_cast<double>((bits_of(scores[i + k]) & chosen) | (bits_of(nothing) & ~chosen)));
     };
     std::size_t i = 0;
     for (; i + lanes <= s.size(); i += lanes)

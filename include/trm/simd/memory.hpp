@@ -5,6 +5,7 @@
 #include <trm/simd/dispatch.hpp>
 #include <trm/simd/reduce.hpp>
 
+#include <bit>
 #include <cstring>
 
 /// \file
@@ -169,6 +170,17 @@ TRM_INLINE void store_mask(std::uint8_t* bytes, vec_mask<T, A> m, std::size_t n)
 
 namespace detail {
 
+TRM_INLINE std::uint64_t word_at(std::uint8_t const* bytes) noexcept {
+    std::uint64_t word;
+    std::memcpy(&word, bytes, sizeof word);
+    return word;
+}
+/// Of a word. A byte is not zero if its highest bit is set or the others carry into that when 127 is added.
+TRM_INLINE std::int64_t nonzero_bytes(std::uint64_t word) noexcept {
+    constexpr std::uint64_t low = 0x7f7f7f7f7f7f7f7f, one_each = 0x0101010101010101;
+    std::uint64_t const highest = (((word & low) + low) | word) & ~low;
+    return static_cast<std::int64_t>((highest >> 7) * one_each >> 56);
+}
 template <class A>
 TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t n) noexcept {
     // Not 64: masks of AVX-512 have no vector type.
@@ -189,6 +201,13 @@ TRM_INLINE std::int64_t count_nonzero_in(std::uint8_t const* bytes, std::int64_t
             std::uint64_t const pairs = (word & every_other) + (word >> 8 & every_other);
             total -= static_cast<std::int64_t>(pairs * 0x0001000100010001u >> 48);
         }
+    }
+    for (; i + 8 <= n; i += 8) total += nonzero_bytes(word_at(bytes + i));
+    if (i == n) return total;
+    if (n >= 8) {  // a word that ends where the bytes do, without those counted before
+        int const counted = 8 * static_cast<int>(8 - (n - i));
+        std::uint64_t const last = word_at(bytes + n - 8);
+        return total + nonzero_bytes(std::endian::native == std::endian::little ? last >> counted : last << counted);
     }
     for (; i < n; ++i) total += bytes[i] != 0;
     return total;
