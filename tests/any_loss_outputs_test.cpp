@@ -33,6 +33,8 @@ std::vector<std::string> every_criterion() {
             "seq_max_k2 <= 0.4",
             "seq_max_abs_log_ratio <= 0.9",
             "seq_max_given <= 0.99",
+            "passing(seq_mean_k1 in [-0.05, 0.06])",
+            "passing(seq_sum_k3 <= 4)",
             "seq_mean_k2 <= 0.05",
             "seq_max_ratio <= 2",
             "seq_mean_k1@correction in [-0.05, 0.06]",
@@ -155,6 +157,18 @@ TEST_CASE("the gradient alone has the bits of a call with every output", "[loss]
         "weight: normalised_token(truncate_above=1.2, when=before_bound, sees=kept); surrogate: ppo_clip; "
         "mask: seq_max_k1 <= 0.8 && k1 in [-0.6, 0.5]",
         b);
+    for (std::string const& mask : criteria)  // measured for a weight of sequences
+        same_both_ways("surrogate: ppo_clip; weight: product(truncate_above=2); mask: " + mask, b);
+    for (std::string const mask :
+         {"seq_max_abs_log_ratio <= 0.9 && seq_max_k1 <= 0.3", "seq_max_given <= 0.99 && seq_min_k1 >= -0.3"})
+        same_both_ways("surrogate: ppo_clip; mask: " + mask, b);
+    for (std::string const weight : {"token(truncate_above=1.2)", "product(truncate_above=2, ratios=kept)"}) {
+        std::string const text =
+            "surrogate: ppo_clip; weight: " + weight + "; mask: seq_min_k1 >= -0.9 && k1 in [-0.6, 0.5] && ";
+        same_both_ways(text + "seq_max_k1 <= 0.8 && passing(seq_mean_k1 in [-0.05, 0.06])", b);
+        same_both_ways(text + "passing(seq_sum_k1 in [-3, 2]) && passing(seq_mean_k3 <= 0.04)", b);
+        same_both_ways(text + "seq_mean_k3 <= 0.045 && passing(seq_mean_k1 in [-0.05, 0.06])", b);
+    }
 }
 TEST_CASE("the same where stages clamp log-ratios differently", "[loss][parity]") {
     auto const criteria = every_criterion();

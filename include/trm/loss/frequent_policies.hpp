@@ -9,8 +9,8 @@
 TRM_NAMESPACE_BEGIN
 namespace detail {
 
-/// Losses without terms that depend on sums of tokens, and with them. `weighing`: those whose only statistic is the sum of a weight,
-/// while they are measured.
+/// Losses without terms that depend on sums of tokens, and with them. `weighing`: those whose only statistics are the sum of a weight
+/// and sums of x, while they are measured.
 enum class frequent_kind : std::uint8_t { plain, summing, weighing };
 
 /// The policies that most losses are made of, chosen at run time: what `frequent_steps` looks at in the loop over tokens, taken over
@@ -20,7 +20,8 @@ class frequent_policies {
 protected:
     using criteria_list =
         type_list<token_mask<any_divergence>, sequence_mask<any_divergence, stat::sum_t>,
-                  sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::max_t>,
+                  sequence_mask<any_divergence, stat::mean_t>, passing_sequence_mask<any_divergence, stat::sum_t>,
+                  passing_sequence_mask<any_divergence, stat::mean_t>, sequence_mask<any_divergence, stat::max_t>,
                   sequence_mask<any_divergence, stat::min_t>>;
     template <class M>
     static constexpr std::size_t type_of = index_in<M>(criteria_list{});
@@ -29,14 +30,14 @@ protected:
     using divergences = type_list<k1, k2, k3, abs_log_ratio, ratio, given>;
     template <class D>
     static constexpr std::size_t divergence_number = index_in<D>(divergences{});
-    static constexpr int most_criteria = 3;
+    static constexpr int most_criteria = 4;
     using weight_choice = one_of<no_weight, token_weight, constant_weight, sequence_weight<stat::sum_t>,
                                  sequence_weight<stat::mean_t>, normalised<token_weight>>;
     using surrogate_choice = one_of<ppo_clip, importance_ratio, policy_gradient, cispo, gspo, gspo_token>;
     // So many of each list are for losses of every kind, further ones for those with sums.
     static constexpr std::size_t common_weights = index_in<sequence_weight<stat::sum_t>>(weight_choice::list{});
     static constexpr std::size_t common_surrogates = index_in<gspo>(surrogate_choice::list{});
-    enum class direction : std::uint8_t { none, size, up, down, given };
+    enum class direction : std::uint8_t { none, size, up, both, down, given };
     using corrected = over_ratio<ratio_kind::correction, no_weight>;
     using moved = over_ratio<ratio_kind::surrogate, no_weight>;
 
@@ -45,6 +46,7 @@ protected:
         std::size_t divergence = 0;  ///< in `divergences`
         band keep;
         statistics_place place;
+        bool is_second = false;  ///< of two extrema
 
         /// f(the criterion as it is in the mask).
         template <class F>
@@ -56,13 +58,14 @@ protected:
             });
         }
         [[nodiscard]] bool is_token() const noexcept { return type == type_of<token_mask<any_divergence>>; }
-        [[nodiscard]] bool adds() const noexcept {
-            return type == type_by<stat::sum_t> || type == type_by<stat::mean_t>;
-        }
+        [[nodiscard]] bool adds() const noexcept { return type >= type_by<stat::sum_t> && !is_extremum(); }
+        [[nodiscard]] bool adds_passing() const noexcept { return adds() && type > type_by<stat::mean_t>; }
         [[nodiscard]] bool is_extremum() const noexcept { return type >= type_by<stat::max_t>; }
-        /// The divergence of the largest |x|, if not that itself. Lanes without a token have -infinity.
+        /// Its own of two extrema: the divergence of the largest |x|, if not that itself. Lanes without a token have -infinity.
         template <class V>
-        [[nodiscard]] TRM_INLINE V extremum(V const& most) const noexcept {
+        [[nodiscard]] TRM_INLINE V extremum_of(V const* extrema) const noexcept {
+            V const first = extrema[0], second = extrema[1];  // an index that is no constant would keep both in memory
+            V const most = is_second ? second : first;
             if (divergence != divergence_number<k2>) return most;
             log_ratio<V> largest;
             largest.value = most;
@@ -106,7 +109,8 @@ protected:
     bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, normalises_tokens_ = false,
          surrogate_sums_ = false, measures_exp_ = false, applies_exp_ = false, sequence_criteria_ = false,
          shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false,
-         only_sums_x_ = true;  ///< do all criteria?
+         adds_passing_ = false,  ///< do criteria that add see only the tokens that pass the one of tokens?
+        only_sums_x_ = true;  ///< do all criteria?
 
 private:
     [[nodiscard]] bool take(any_criterion const& any, statistics_place place) noexcept;

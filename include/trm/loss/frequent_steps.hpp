@@ -9,9 +9,9 @@ namespace detail {
 
 /// Frequent policies as the steps that `fused_pass` takes with a register of tokens. The bits are those of `composition`, of which it
 /// keeps what makes that fast: values stay in registers, and every question has the same answer for all tokens. So the statistics of
-/// criteria are few: sums of x and of k3, and one maximum, of |x|, x, -x or the given divergence. Squares follow from sizes. Weights
-/// and surrogates of sequences have sums of their own, since their stages may clamp x otherwise. Each kind of loss has a loop that
-/// asks no questions about the others.
+/// criteria are few: sums of x and of k3, over all tokens or those that pass, and one maximum, of |x|, x, -x or the given divergence, or
+/// both of x and -x. Squares follow from sizes. Weights and surrogates of sequences have sums of their own, since their stages may
+/// clamp x otherwise. Each kind of loss has a loop that asks no questions about the others.
 template <frequent_kind Kind>
 class frequent_steps : public frequent_policies {
     static constexpr bool sums_sequences = Kind != frequent_kind::plain, only_weight = Kind == frequent_kind::weighing;
@@ -22,7 +22,7 @@ public:
     static constexpr int sum_capacity = only_weight      ? sums_of_surrogate
                                         : sums_sequences ? sums_of_surrogate + gspo::sums
                                                          : sum_of_weight,
-                         max_capacity = 1, criteria_capacity = most_criteria;
+                         max_capacity = 2, criteria_capacity = most_criteria;
 
     explicit frequent_steps(frequent_policies const& policies) noexcept : frequent_policies(policies) {}
 
@@ -60,20 +60,27 @@ public:
         t.keep = t.active;
         t.reasons = zero<V>();
         log_ratio<V> const& l = ratio_of(corrected{}, t);
+        V x = l.value, k3 = l.k3;
+        if (has_token_criteria()) [[unlikely]] {
+            test(t, l, rejected);
+            if (adds_passing_) {
+                x = zero_unless(t.keep & t.allowed, x);
+                k3 = zero_unless(t.keep & t.allowed, k3);
+            }
+        }
         if (only_weight) {
-            if (sequence_criteria_) sums[sum_of_x] = sums[sum_of_x] + l.value;
+            if (sequence_criteria_) sums[sum_of_x] = sums[sum_of_x] + x;
         } else if (!sums_sequences || sequence_criteria_) {  // most losses without sums have some
-            sums[sum_of_x] = sums[sum_of_x] + l.value;
-            sums[sum_of_k3] = sums[sum_of_k3] + l.k3;
+            sums[sum_of_x] = sums[sum_of_x] + x;
+            sums[sum_of_k3] = sums[sum_of_k3] + k3;
             if (direction_ <= direction::size) [[likely]] {
                 *maxima = max_where(t.active, *maxima, abs(l.value));
             } else {
-                bool const is_up = direction_ == direction::up, is_down = direction_ == direction::down;
-                *maxima = max_where(t.active, *maxima, is_up ? l.value : is_down ? -l.value : t.given);
+                bool const is_down = direction_ == direction::down, is_given = direction_ == direction::given;
+                *maxima = max_where(t.active, *maxima, is_down ? -l.value : is_given ? t.given : l.value);
+                if (direction_ == direction::both) maxima[1] = max_where(t.active, maxima[1], -l.value);
             }
         }
-        if (has_token_criteria()) [[unlikely]]
-            test(t, l, rejected);
     }
     template <class V, bool P, class Clamps>
     TRM_INLINE void measure_passing(token<V, P>& t, V* sums, V*, penalty_clamp<V> const&,
@@ -119,16 +126,19 @@ public:
             }
         }
         clamps.template enter<stage::surrogate>(moved{}, t);
+        V value, slope;  // members of t would stay in memory (g++ 12)
         auto const apply_to = [&](auto const& s) TRM_ALWAYS_INLINE {
             auto const terms = terms_of(s, t, decided, prepared);
-            t.value = terms.value;
-            t.slope = terms.slope;
+            value = terms.value;
+            slope = terms.slope;
         };
         if (sums_sequences && surrogate_sums_) {
             visit_summed(apply_to);
         } else {
             surrogate_.template visit<common_surrogates>(apply_to);
         }
+        t.value = value;
+        t.slope = slope;
     }
     /// `clipped`, which apply leaves out: compilers would work it out even where nobody asks.
     template <class V, bool P, class Decision, class Prepared, class Clamps>
@@ -149,7 +159,7 @@ public:
         bool rejected = false;
         for (int i = 0; i < criteria_ && !rejected; ++i)
             if (all_[i].is_extremum()) {
-                auto const most = static_cast<double>(simd::reduce_max(all_[i].extremum(*maxima)));
+                auto const most = static_cast<double>(simd::reduce_max(all_[i].extremum_of(maxima)));
                 all_[i].visit([&](auto const& m) TRM_INLINE_LAMBDA {
                     if constexpr (requires { m.certainly_rejects(most); }) rejected = m.certainly_rejects(most);
                 });
@@ -171,8 +181,7 @@ public:
         if constexpr (sums_sequences) sums[place_.weight] += simd::sum(lanes[sum_of_weight]);
         double const x = simd::sum(lanes[sum_of_x]), k3 = only_weight ? 0.0 : simd::sum(lanes[sum_of_k3]);
         for (int i = 0; i < criteria_; ++i)
-            if (all_[i].adds())
-                sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
+            if (all_[i].adds()) sums[all_[i].place.sum] += all_[i].divergence == divergence_number<trm::k3> ? k3 : -x;
         if constexpr (sums_sequences && !only_weight) {
             sums[place_.surrogate] += simd::sum(lanes[sums_of_surrogate]);
             sums[place_.surrogate + 1] += simd::sum(lanes[sums_of_surrogate + 1]);
@@ -186,7 +195,7 @@ public:
         for (int i = 0; i < criteria_; ++i) {
             if (!all_[i].is_extremum()) continue;
             double& most = maxima[all_[i].place.max];
-            most = (std::max)(most, static_cast<double>(simd::reduce_max(all_[i].extremum(*lanes))));
+            most = (std::max)(most, static_cast<double>(simd::reduce_max(all_[i].extremum_of(lanes))));
         }
     }
 

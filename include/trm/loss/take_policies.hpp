@@ -118,6 +118,11 @@ bool frequent_policies::take(loss_spec const& spec, All const& all) noexcept {
     if (weighted_) fits_proximal_ = fits_proximal_ && is_same_pair(corrected::over, spec.weight.over);
     for (any_criterion const& c : spec.mask)
         if (!take(c, all.place_of(criteria_))) return false;
+    for (int i = 0; i < criteria_; ++i) {
+        if (all_[i].adds() && all_[i].adds_passing() != adds_passing_) return false;
+        if (direction_ == direction::both && all_[i].type == type_by<stat::max_t>) all_[i].is_second = true;
+    }
+    if (adds_passing_ && !token_criteria_) return false;
     place_ = all.place_of_sums();
     weight_.visit([&]<class W>(W const& w) {
         normalises_tokens_ = is_normalised<W>;
@@ -164,7 +169,10 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
         of_tokens_bit_ = criteria_ - 1;
         return true;
     }
-    if (c.adds()) return x || c.divergence == divergence_number<k3>;
+    if (c.adds()) {
+        adds_passing_ = c.adds_passing();
+        return x || c.divergence == divergence_number<k3>;
+    }
     bool const is_largest = c.type == type_by<stat::max_t>;
     bool const is_size = c.divergence == divergence_number<k2> || c.divergence == divergence_number<abs_log_ratio>;
     direction here = direction::none;
@@ -172,7 +180,9 @@ inline bool frequent_policies::take(any_criterion const& any, statistics_place p
     if (is_largest && is_size) here = direction::size;
     if (is_largest && c.divergence == divergence_number<given>) here = direction::given;
     if (direction_ == direction::none) direction_ = here;
-    return here != direction::none && here == direction_;
+    bool const of_x = x && direction_ >= direction::up && direction_ <= direction::down;
+    if (of_x && here != direction_) direction_ = direction::both;
+    return here != direction::none && (here == direction_ || of_x);
 }
 template <class Spec>
 status run_time_policies<Spec>::validate() const noexcept {
