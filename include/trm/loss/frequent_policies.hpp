@@ -37,6 +37,7 @@ protected:
     // So many of each list are for losses of every kind, further ones for those with sums.
     static constexpr std::size_t common_weights = index_in<sequence_weight<stat::sum_t>>(weight_choice::list{});
     static constexpr std::size_t common_surrogates = index_in<gspo>(surrogate_choice::list{});
+    /// Which extremum criteria want: of |x|, of x from `up` to `down`, or of the given divergence.
     enum class direction : std::uint8_t { none, size, up, both, down, given };
     using corrected = over_ratio<ratio_kind::correction, no_weight>;
     using moved = over_ratio<ratio_kind::surrogate, no_weight>;
@@ -108,9 +109,9 @@ protected:
     direction direction_ = direction::none;
     bool token_criteria_ = false, weighted_ = false, weight_sums_ = false, normalises_tokens_ = false,
          surrogate_sums_ = false, measures_exp_ = false, applies_exp_ = false, sequence_criteria_ = false,
-         shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false,
-         adds_passing_ = false,  ///< do criteria that add see only the tokens that pass the one of tokens?
-        only_sums_x_ = true;  ///< do all criteria?
+         shares_gradient_ = false, moves_rejected_ = false, reads_given_ = false, fits_proximal_ = false;
+    bool adds_passing_ = false;  ///< criteria that add see only the tokens that pass the one of tokens
+    bool only_sums_x_ = true;  ///< all criteria add x up
 
 private:
     [[nodiscard]] bool take(any_criterion const& any, statistics_place place) noexcept;

@@ -37,7 +37,8 @@ template <class Stat>
     };
     auto const add = [&](std::size_t i, std::size_t k) {
         constexpr double nothing = least ? infinity : largest ? -infinity : 0;
-        auto const bits_of = [](double d) { return std::bit_cast<std::uint64_t>(d); };  // g++ 12 makes a branch of ?:
+        auto const bits_of = [](double d) { return std::bit_cast<std::uint64_t>(d); };
+        // g++ 12 would make a branch of ?:
         std::uint64_t const chosen = std::uint64_t{0} - (active[i + k] != 0);
         lane[k] =
             join(lane[k], std::bit_cast<double>((bits_of(scores[i + k]) & chosen) | (bits_of(nothing) & ~chosen)));
