@@ -7,8 +7,8 @@
 TRM_NAMESPACE_BEGIN
 
 /// A loss whose policies are data: from a configuration file, a flag, a sweep. The same calls as `masked_loss`, the same bits,
-/// and in cache mostly 1.05 to 1.35 times the time, at most 1.8 with g++, 2.9 with clang 14 (bench/README.md). `parse_spec` makes a
-/// loss_spec from text.
+/// and in cache mostly 1.05 to 1.35 times the time with g++, at most 1.8 (bench/README.md, also for clang). `parse_spec` makes a loss_spec
+/// from text.
 template <class Arch = simd::default_arch>
 class basic_any_loss : public loss_calls<basic_any_loss<Arch>, Arch> {
 public:

@@ -47,7 +47,7 @@ protected:
         std::size_t divergence = 0;  ///< in `divergences`
         band keep;
         statistics_place place;
-        bool is_second = false;  ///< of two extrema
+        bool is_second = false;  ///< if there are two extrema, its own is that of -x
 
         /// f(the criterion as it is in the mask).
         template <class F>

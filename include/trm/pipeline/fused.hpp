@@ -55,7 +55,7 @@ public:
           widest(call.widest),
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          counts_passing(streams.rejected != nullptr || (splits && core.only_token_criterion() < 0)),
+          counts_passing(must_count_passing(core, streams)),
           has_rare(has_rare_inputs(want, streams)) {}
 
     /// Sums and outputs of one run.

@@ -33,6 +33,11 @@ struct token_counts {
     }
 };
 
+/// Must a pass count the tokens that pass? If not, `passing_of` says how many do.
+template <class Core, class S, class T>
+[[nodiscard]] TRM_INLINE bool must_count_passing(Core const& core, stream_pointers<S, T> const& io) noexcept {
+    return io.rejected != nullptr || (core.has_token_criteria() && core.only_token_criterion() < 0);
+}
 /// The tokens that pass, where at most one criterion has tested them and nothing else could reject them.
 template <class Core>
 [[nodiscard]] TRM_INLINE std::int64_t passing_of(Core const& core, token_counts<Core> const& n) noexcept {

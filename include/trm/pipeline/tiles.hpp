@@ -43,7 +43,7 @@ public:
           measures(!apply || !(core.two_pass() || call.measured)),  // else a pass before this one has
           diagnose(call.diagnose),
           splits(core.has_token_criteria() || streams.rejected != nullptr),
-          counts_passing(streams.rejected != nullptr || (splits && core.only_token_criterion() < 0)),
+          counts_passing(must_count_passing(core, streams)),
           reader(core, streams, call, core.exp_needs(measures, applies, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
