@@ -65,19 +65,5 @@ void for_blocks(std::int64_t runs, Executor&& execute, F&& f) {
     return r;
 }
 
-/// f(first run, how many) for consecutive runs in [begin, end) that make a group.
-template <class F>
-void for_groups(layout_view const& layout, std::int64_t begin, std::int64_t end, F&& f) {
-    while (begin < end) {
-        std::int64_t n = 1;
-        for (std::int64_t tokens = layout.run(begin).size; n < group_runs && begin + n < end; ++n) {
-            tokens += layout.run(begin + n).size;
-            if (tokens > group_tokens) break;
-        }
-        f(begin, static_cast<int>(n));
-        begin += n;
-    }
-}
-
 }  // namespace detail
 TRM_NAMESPACE_END

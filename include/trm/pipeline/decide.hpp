@@ -31,8 +31,14 @@ struct decision {
     sequence_constants constants;  ///< what its surrogate derives from its sums
     sequence_constants penalty;  ///< what its penalty does, if that is one of sequences
 };
-/// Of a sequence that has not been measured yet.
-[[nodiscard]] constexpr decision kept_so_far(double scale) noexcept { return {true, 0, scale, 1, 1, {}, {}}; }
+/// Of a sequence that has not been measured yet. One by one: g++ would clear the whole with `rep stos`.
+TRM_INLINE void keep_so_far(decision& d, double scale) noexcept {
+    d.keep = true;
+    d.reasons = 0;
+    d.scale = scale;
+    d.weight = d.weight_factor = 1;
+    for (int i = 0; i < 4; ++i) d.constants.c[i] = d.penalty.c[i] = 0;
+}
 
 /// For prompt_mean: tokens of the sequence's prompt, and prompts that have any.
 struct prompt_share {
@@ -85,12 +91,11 @@ template <class Core>
     return verdict;
 }
 /// The one place that decides: keep or reject, then the weight, the surrogate's constants and the denominator. `n` covers the
-/// whole batch.
+/// whole batch. `d` is written in place: a wide copy would wait for the narrow stores, and these for a gradient to reach the cache.
 template <class Core>
-[[nodiscard]] decision decide(Core const& core, aggregation const& aggregate, loss_options const& options,
-                              double loss_scale, sequence_total const& s, counts const& n,
-                              prompt_share prompt) noexcept {
-    decision d = kept_so_far(0);
+void decide(Core const& core, aggregation const& aggregate, loss_options const& options, double loss_scale,
+            sequence_total const& s, counts const& n, prompt_share prompt, decision& d) noexcept {
+    keep_so_far(d, 0);
     sequence_verdict const verdict = verdict_of(core, options, s);
     d.keep = verdict.keep;
     d.reasons = verdict.reasons;
@@ -99,14 +104,13 @@ template <class Core>
         double const mean = n.weight_units > 0 ? n.weight_sum / n.weight_units : 1.0;
         d.weight_factor = mean > 1e-8 ? 1 / mean : 1.0;
     }
-    if (!core.two_pass()) return d;
+    if (!core.two_pass()) return;
     d.weight =
         core.sequence_weight_of(s.sums, s.finite, s.passing, options.log_ratio_clamp.weight_sequence, d.weight_factor);
     d.constants = core.constants_of(s.sums, options.mean_epsilon.surrogate, options.log_ratio_clamp.surrogate_sequence,
                                     d.weight, d.weight_factor);
     d.penalty =
         core.penalty_constants_of(s.sums, options.mean_epsilon.surrogate, options.log_ratio_clamp.surrogate_sequence);
-    return d;
 }
 
 }  // namespace detail

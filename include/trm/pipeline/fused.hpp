@@ -21,6 +21,7 @@ TRM_SIMD_QUIET_BEGIN
 /// `Proximal`: there may be a proximal_logp; if the pass is plain, there is.
 template <class V, pass_kind Kind, bool Proximal, class Core, class S>
 class fused_pass {
+protected:
     using T = typename V::value_type;
     static constexpr auto width = static_cast<std::int64_t>(V::size);
     static constexpr bool applies = Kind != pass_kind::measure;
@@ -54,8 +55,8 @@ public:
           clamps(call),
           widest(call.widest),
           diagnose(call.diagnose),
-          splits(core.has_token_criteria() || streams.rejected != nullptr),
-          counts_passing(must_count_passing(core, streams)),
+          splits(can_split(core, streams)),
+          counts_passing(must_count_passing(core, streams, splits)),
           has_rare(has_rare_inputs(want, streams)) {}
 
     /// Sums and outputs of one run.
@@ -68,7 +69,7 @@ public:
         if constexpr (Kind == pass_kind::plain) now.kept = V::mask::everywhere();
         T* const grad = io.grad;
         std::uint8_t const* const mask = io.mask;
-        only_gradient = grad != nullptr && !io.accumulate && io.keep == nullptr && io.weights == nullptr;
+        only_gradient = writes_only_gradient(io);
         auto& tally = work.tally;
         tally.clear(core, diagnose);
         lanes.clear(core, diagnose);
@@ -94,16 +95,22 @@ public:
             lanes.template flush_sums<measures, applies>(core, tally, diagnose, splits);
             lanes.clear_sums(core, diagnose);
         }
-        lanes.template flush<measures, applies>(core, tally, diagnose, splits);
-        counted.tokens = selected;
-        counted.finite += selected;  // all of them, but for those found not to be
-        if (!counts_passing) counted.passing = passing_of(core, counted);
-        tally.take(core, counted);
+        finish(work, lanes, counted, selected);
         io.grad = grad;
         io.mask = mask;
     }
 
-private:
+protected:
+    /// The end of a run, of which loss_mask selects so many tokens.
+    template <class Work>
+    TRM_INLINE void finish(Work& work, lane_tally<V, Core> const& lanes, token_counts<Core>& counted,
+                           std::int64_t selected) noexcept {
+        lanes.template flush<measures, applies>(core, work.tally, diagnose, splits);
+        counted.tokens = selected;
+        counted.finite += selected;  // all of them, but for those found not to be
+        if (!counts_passing) counted.passing = passing_of(core, counted);
+        work.tally.take(core, counted);
+    }
     /// Tokens [at, end): as many registers as are summed in single precision. Returns end.
     TRM_INLINE std::int64_t stretch(std::int64_t at, std::int64_t end, run_registers<V> const& now,
                                     decision const& decided, lane_tally<V, Core>& lanes,
@@ -209,28 +216,6 @@ private:
     }
 };
 TRM_SIMD_QUIET_END
-
-/// `Core`: the steps, made of `policies`. False, and nothing is done, if there is no such pass for the unit: on the last resort the
-/// general one and tiles do the work of others.
-template <class A, pass_kind Kind, bool Proximal, class Core, class Policies, class S, class T, class Work>
-bool run_fused(Policies const& policies, stream_pointers<S, T> io, call_numbers const& call, Work* work,
-               int runs) noexcept {
-    bool has_run = true;
-    simd::on_unit<A>([&]<class Unit>(Unit) TRM_INLINE_LAMBDA {
-        if constexpr (simd::is_last_resort<Unit> && (Kind == pass_kind::plain || !std::is_same_v<Core, Policies>)) {
-            has_run = false;
-        } else {
-            // apply_runs and pass_of see to it that a plain pass has no such streams: what is not there needs no code.
-            if constexpr (Kind == pass_kind::plain) {
-                if (Proximal && io.proximal == nullptr) __builtin_unreachable();
-                if (io.rejected != nullptr || io.token_weight != nullptr) __builtin_unreachable();
-            }
-            fused_pass<simd::vec<T, Unit>, Kind, Proximal, Core, S> pass(policies, io, call);
-            for (int i = 0; i < runs; ++i) pass.run(work[i]);
-        }
-    });
-    return has_run;
-}
 
 }  // namespace detail
 TRM_NAMESPACE_END

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <trm/pipeline/fused.hpp>
+#include <trm/pipeline/fused_runs.hpp>
 
 /// \file
 /// Runs of tokens through the right pass: fused for policies chosen by types and for frequent ones chosen at run time, tile by tile
@@ -60,12 +60,11 @@ void measure_runs(Call const& call, stream_pointers<S, T> const& io, bool descri
     pass_of<pass_kind::measure>(call, io, numbers, work, runs);
 }
 
-/// Statistics, loss and outputs, as decided for each run.
+/// Statistics, loss and outputs of runs that are all kept so far, or of one, as decided for each.
 template <class Call, class S, class T, class Core>
 void apply_runs(Call const& call, stream_pointers<S, T> const& io, call_numbers const& numbers, run_work<Core>* work,
                 int runs) noexcept {
-    bool plain = is_plain(io);
-    for (int i = 0; i < runs; ++i) plain = plain && work[i].decided.keep;
+    bool const plain = is_plain(io) && runs > 0 && work->decided.keep;
     for (int i = 0; i < runs && io.mask != nullptr; ++i) {
         token_run const run = work[i].where, inner = trimmed(io, run);
         if (inner.size == run.size) continue;

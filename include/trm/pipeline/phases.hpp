@@ -30,13 +30,21 @@ template <class S>
     return b.loss_mask.empty() ? run.size : simd::count_nonzero(b.loss_mask.data() + run.begin, run.size);
 }
 
-/// The runs of a group, with the advantages of their sequences.
-template <class Core, class S>
-void begin_group(batch_view<S> const& batch, std::int64_t first, int n, run_work<Core>* work) noexcept {
-    for (int i = 0; i < n; ++i) {
-        work[i].where = batch.layout.run(first + i);
-        work[i].advantage = advantage_of(batch, work[i].where);
-        work[i].decided = kept_so_far(0);
+/// f(first run, work, how many) for consecutive runs in [begin, end) that make a group.
+template <class Core, class S, class F>
+void for_groups(batch_view<S> const& batch, std::int64_t begin, std::int64_t end, F&& f) {
+    run_work<Core> work[group_runs];
+    while (begin < end) {
+        int n = 0;
+        for (std::int64_t tokens = 0; n < group_runs && begin + n < end; ++n) {
+            work[n].where = batch.layout.run(begin + n);
+            tokens += work[n].where.size;
+            if (n > 0 && tokens > group_tokens) break;
+            work[n].advantage = advantage_of(batch, work[n].where);
+            keep_so_far(work[n].decided, 0);
+        }
+        f(begin, static_cast<run_work<Core>*>(work), n);
+        begin += n;
     }
 }
 
@@ -70,31 +78,32 @@ void begin_group(batch_view<S> const& batch, std::int64_t first, int n, run_work
 template <class Core>
 struct rejected_counts {
     std::int64_t n[Core::criteria_capacity + 1];
-    int criteria;  ///< 0: nothing was
-    void add_to(run_tally<Core>& tally) const noexcept {
-        for (int k = 0; k < criteria; ++k) tally.rejected[k] += n[k];
-    }
 };
-/// `counted` is written in place: a wide copy would wait for the narrow store, and that for a whole gradient to arrive in the cache.
+/// Of a group of runs, in the memory of `counted`; null if nothing was rejected.
 template <class Core, class S>
-void count_rejected(Core const& core, batch_view<S> const& b, selection_view const& chosen, token_run run,
-                    rejected_counts<Core>& counted) noexcept {
-    counted.criteria = chosen.reasons.empty() ? 0 : core.criteria();
-    if (counted.criteria == 0) return;
-    std::uint16_t const* const reasons = chosen.reasons.data() + run.begin;
-    std::uint8_t const* const selected = b.loss_mask.empty() ? nullptr : b.loss_mask.data() + run.begin;
-    std::uint16_t const any = bits_of_any(reasons, run.size);
-    for (int k = 0; k < counted.criteria; ++k)
-        counted.n[k] = (any >> k & 1) != 0 ? count_with_bit(reasons, selected, run.size, k) : 0;
+[[nodiscard]] rejected_counts<Core> const* count_rejected(batch_view<S> const& b, selection_view const& chosen,
+                                                          Core const& core, run_work<Core> const* work, int runs,
+                                                          rejected_counts<Core>* counted) noexcept {
+    if (chosen.reasons.empty()) return nullptr;
+    for (int i = 0; i < runs; ++i) {
+        token_run const& run = work[i].where;
+        std::uint16_t const* const reasons = chosen.reasons.data() + run.begin;
+        std::uint8_t const* const selected = b.loss_mask.empty() ? nullptr : b.loss_mask.data() + run.begin;
+        std::uint16_t const any = bits_of_any(reasons, run.size);
+        for (int k = 0; k < core.criteria(); ++k)
+            counted[i].n[k] = (any >> k & 1) != 0 ? count_with_bit(reasons, selected, run.size, k) : 0;
+    }
+    return counted;
 }
 
-/// Adds a group of runs, once they have been applied, to the loss; `describe(run)` adds one to the diagnostics.
+/// Adds a group of runs, once they have been applied, to the loss; `describe(run)` adds one to the diagnostics. `before`: what
+/// count_rejected gives.
 template <class Core, class F>
-void add_group(run_work<Core>* work, rejected_counts<Core> const* before, int runs, partial& part,
+void add_group(Core const& core, run_work<Core>* work, rejected_counts<Core> const* before, int runs, partial& part,
                F const& describe) noexcept {
     double loss = part.loss;  // not in memory, where each addition would wait for the one before to arrive
     for (int i = 0; i < runs; ++i) {
-        before[i].add_to(work[i].tally);
+        for (int k = 0; before != nullptr && k < core.criteria(); ++k) work[i].tally.rejected[k] += before[i].n[k];
         loss += work[i].decided.scale * (work[i].tally.objective + work[i].tally.regulariser);
         describe(work[i]);
     }
@@ -108,9 +117,7 @@ void measure(Call const& call, batch_view<S> const& batch, selection_view const&
     using Core = typename Call::core_type;
     totals.clear();
     auto const io = pointers_of(call, batch, chosen, outputs<T>{});
-    auto const group = [&](std::int64_t first, int n) {
-        run_work<Core> work[group_runs];
-        begin_group(batch, first, n, work);
+    auto const group = [&](std::int64_t, run_work<Core>* work, int n) {
         measure_runs(call, io, true, work, n);
         for (int i = 0; i < n; ++i) {
             run_tally<Core> const& t = work[i].tally;
@@ -129,10 +136,9 @@ void measure(Call const& call, batch_view<S> const& batch, selection_view const&
     };
     std::int64_t const runs = batch.layout.runs();
     if (batch.layout.is_segments())
-        return for_groups(batch.layout, 0, runs, group);  // runs share rows: one after another
-    for_blocks(runs, execute, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
-        for_groups(batch.layout, begin, end, group);
-    });
+        return for_groups<Core>(batch, 0, runs, group);  // runs share rows: one after another
+    for_blocks(runs, execute,
+               [&](std::int64_t, std::int64_t begin, std::int64_t end) { for_groups<Core>(batch, begin, end, group); });
 }
 
 /// Phase 2: what denominators are made of. `add_prompt(sequence, tokens)` is told what prompt_mean divides by.
@@ -171,18 +177,16 @@ template <class Call, class S, class T, class F, class Executor>
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
         partial& part = parts.begin(block);
-        for_groups(batch.layout, begin, end, [&](std::int64_t first, int runs) {
-            run_work<Core> work[group_runs];
-            rejected_counts<Core> before[group_runs];
-            begin_group(batch, first, runs, work);
+        for_groups<Core>(batch, begin, end, [&](std::int64_t, run_work<Core>* work, int runs) {
+            rejected_counts<Core> memory[group_runs];
+            auto const* const before = count_rejected(batch, chosen, call.core, work, runs, memory);
             for (int i = 0; i < runs; ++i) {
                 std::int64_t const sequence = work[i].where.sequence;
-                work[i].decided = decide(call.core, call.aggregate, call.options, out.loss_scale,
-                                         total_of(totals, sequence), n, prompt(sequence));
-                count_rejected(call.core, batch, chosen, work[i].where, before[i]);
+                decide(call.core, call.aggregate, call.options, out.loss_scale, total_of(totals, sequence), n,
+                       prompt(sequence), work[i].decided);
             }
             apply_decided(call, io, work, runs);
-            add_group(work, before, runs, part, [&](run_work<Core> const& run) {
+            add_group(call.core, work, before, runs, part, [&](run_work<Core> const& run) {
                 if (!call.options.diagnose) return;
                 double const* row = totals.sums_of(run.where.sequence);
                 describe_run(call.core, clamps.mask, part.diagnostics, run.tally, run.decided,

@@ -56,13 +56,11 @@ public:
           by_length(c.aggregate.which == aggregation::kind::seq_mean_token_mean) {}
 
     /// Loss, outputs and diagnostics of a group of runs.
-    void run(partial& part, std::int64_t first, int runs) const noexcept {
-        run_work<Core> work[group_runs];
-        rejected_counts<Core> before[group_runs];
-        begin_group(batch, first, runs, work);
-        for (int i = 0; i < runs; ++i) count_rejected(call.core, batch, chosen, work[i].where, before[i]);
-        measure_first ? measure_then_apply(first, runs, work) : apply_then_undo(first, runs, work);
-        add_group(work, before, runs, part, [&](run_work<Core> const& run) {
+    void run(partial& part, std::int64_t first, run_work<Core>* work, int runs) const noexcept {
+        rejected_counts<Core> memory[group_runs];
+        auto const* const before = count_rejected(batch, chosen, call.core, work, runs, memory);
+        measure_first ? measure_then_apply(first, work, runs) : apply_then_undo(first, work, runs);
+        add_group(call.core, work, before, runs, part, [&](run_work<Core> const& run) {
             if (call.options.diagnose)
                 describe_run(call.core, call.options.log_ratio_clamp.mask, part.diagnostics, run.tally, run.decided,
                              total_of(run.tally), run.tally.x, run.tally.logp);
@@ -70,18 +68,16 @@ public:
     }
 
 private:
-    [[nodiscard]] decision decision_of(run_work<Core> const& work) const noexcept {
-        return decide(call.core, call.aggregate, call.options, loss_scale, total_of(work.tally), n, {});
-    }
-    void measure_then_apply(std::int64_t first, int runs, run_work<Core>* work) const noexcept {
+    void measure_then_apply(std::int64_t first, run_work<Core>* work, int runs) const noexcept {
         measure_runs(call, io, false, work, runs);  // the pass that follows describes
         for (int i = 0; i < runs; ++i) {
-            work[i].decided = decision_of(work[i]);
+            decide(call.core, call.aggregate, call.options, loss_scale, total_of(work[i].tally), n, {},
+                   work[i].decided);
             work[i].where = batch.layout.run(first + i);
         }
         apply_decided(call, io, work, runs);
     }
-    void apply_then_undo(std::int64_t first, int runs, run_work<Core>* work) const noexcept {
+    void apply_then_undo(std::int64_t first, run_work<Core>* work, int runs) const noexcept {
         double const shared = loss_scale * scale_of(call.aggregate, n, 0, 0, {}, call.options.mean_epsilon);
         for (int i = 0; i < runs; ++i) {
             double const tokens = by_length ? static_cast<double>(selected_tokens(batch, work[i].where)) : 0.0;
@@ -107,7 +103,8 @@ template <class Call, class S, class T, class Executor>
     partials parts;
     for_blocks(batch.layout.runs(), execute, [&](std::int64_t block, std::int64_t begin, std::int64_t end) {
         partial& part = parts.begin(block);
-        for_groups(batch.layout, begin, end, [&](std::int64_t first, int runs) { runner.run(part, first, runs); });
+        for_groups<typename Call::core_type>(
+            batch, begin, end, [&](std::int64_t first, auto* work, int runs) { runner.run(part, first, work, runs); });
     });
     return combine(parts, batch.layout.runs(), call.options.diagnose);
 }

@@ -62,6 +62,12 @@ template <class S, class T>
     return io.reasons == nullptr && io.rejected == nullptr && io.token_weight == nullptr;
 }
 
+/// Is the gradient the only output, and overwritten?
+template <class S, class T>
+[[nodiscard]] TRM_INLINE bool writes_only_gradient(stream_pointers<S, T> const& io) noexcept {
+    return io.grad != nullptr && !io.accumulate && io.keep == nullptr && io.weights == nullptr;
+}
+
 /// Is an output the memory of an input?
 template <class S, class T>
 [[nodiscard]] bool overwrites_input(stream_pointers<S, T> const& io) noexcept {

@@ -33,10 +33,16 @@ struct token_counts {
     }
 };
 
-/// Must a pass count the tokens that pass? If not, `passing_of` says how many do.
+/// Can a token of a kept sequence be rejected?
 template <class Core, class S, class T>
-[[nodiscard]] TRM_INLINE bool must_count_passing(Core const& core, stream_pointers<S, T> const& io) noexcept {
-    return io.rejected != nullptr || (core.has_token_criteria() && core.only_token_criterion() < 0);
+[[nodiscard]] TRM_INLINE bool can_split(Core const& core, stream_pointers<S, T> const& io) noexcept {
+    return core.has_token_criteria() || io.rejected != nullptr;
+}
+/// Must a pass count the tokens that pass? If not, `passing_of` says how many do. `splits`: see can_split.
+template <class Core, class S, class T>
+[[nodiscard]] TRM_INLINE bool must_count_passing(Core const& core, stream_pointers<S, T> const& io,
+                                                 bool splits) noexcept {
+    return io.rejected != nullptr || (splits && core.only_token_criterion() < 0);
 }
 /// The tokens that pass, where at most one criterion has tested them and nothing else could reject them.
 template <class Core>

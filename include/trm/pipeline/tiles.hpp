@@ -42,8 +42,8 @@ public:
           applies(apply),
           measures(!apply || !(core.two_pass() || call.measured)),  // else a pass before this one has
           diagnose(call.diagnose),
-          splits(core.has_token_criteria() || streams.rejected != nullptr),
-          counts_passing(must_count_passing(core, streams)),
+          splits(can_split(core, streams)),
+          counts_passing(must_count_passing(core, streams, splits)),
           reader(core, streams, call, core.exp_needs(measures, applies, diagnose), tokens) {}
 
     /// Sums and outputs of runs: short ones share a tile if nothing about them is an exception.
