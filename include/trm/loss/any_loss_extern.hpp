@@ -20,10 +20,10 @@
 #endif
 // The passes, and the call on the caller's thread with a workspace: no members, into which compilers look even if they are compiled
 // elsewhere.
-#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal, policies)                                                 \
-    TRM_ANY_LOSS_TEMPLATE bool detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal,    \
-                                                 detail::frequent_steps<detail::frequent_kind::policies>>( \
-        detail::frequent_policies const&, detail::stream_pointers<S, T>, detail::call_numbers const&,      \
+#define TRM_ANY_LOSS_FUSED(S, T, kind, proximal, policies)                                                   \
+    TRM_ANY_LOSS_TEMPLATE bool detail::run_fused<simd::default_arch, detail::pass_kind::kind, proximal,      \
+                                                 detail::frequent_steps<detail::frequent_kind::policies>>(   \
+        detail::frequent_policies const&, detail::stream_pointers<S, T> const&, detail::call_numbers const&, \
         detail::run_work<detail::run_time_composition<>>*, int) noexcept;
 #define TRM_ANY_LOSS_CALL(S, T)                                                                                      \
     TRM_ANY_LOSS_TEMPLATE void detail::run_tiles<simd::default_arch>(                                                \
