@@ -5,7 +5,7 @@
     bench/instructions.py --flags "-O3 -march=x86-64-v3"
 
 Valgrind 3.19 knows no AVX-512. Counted is the whole call, in sequences of 16384 and of 16 tokens; the kernel is what
-`run_long` and `run_short` take of it; losses chosen at run time do not go through them.
+`simd::on_unit` enters.
 
     bench/instructions.py --compiler aarch64-linux-gnu-g++ --flags "-O2 -static -idirafter /usr/include" --emulator qemu-aarch64
 
@@ -83,10 +83,10 @@ ROWS = [
 ]
 
 
-def instructions(directory, program, which, length, *where):
+def instructions(directory, program, which, length, where):
     out = os.path.join(directory, "callgrind.out")
-    subprocess.run(["valgrind", "--tool=callgrind"] + [f"--toggle-collect={w}" for w in where] +
-                   [f"--callgrind-out-file={out}", program, which, str(length), "1"], check=True, capture_output=True)
+    subprocess.run(["valgrind", "--tool=callgrind", f"--toggle-collect={where}", f"--callgrind-out-file={out}", program, which,
+                    str(length), "1"], check=True, capture_output=True)
     with open(out) as f:
         return int(re.search(r"^totals: (\d+)", f.read(), re.M).group(1))
 
@@ -131,7 +131,7 @@ def main():
                     whole = instructions(directory, program, which, length, "*counted*")
                 cells.append(f"{whole / unit:.2f}" if length > 16 else f"{whole / unit:.0f}")
                 if not arguments.emulator:
-                    inside = instructions(directory, program, which, length, "*enter*run_long*", "*enter*run_short*")
+                    inside = instructions(directory, program, which, length, "*detail::enter<*")
                     cells.append(f"{100 * (1 - inside / whole):.1f} %")
             print(f"| {text} | " + " | ".join(cells) + " |")
 
