@@ -32,10 +32,10 @@ struct decision {
     sequence_constants penalty;  ///< what its penalty does, if that is one of sequences
 };
 /// Of a sequence that has not been measured yet. One by one: g++ would clear the whole with `rep stos`.
-TRM_INLINE void keep_so_far(decision& d, double scale) noexcept {
+TRM_INLINE void keep_so_far(decision& d) noexcept {
     d.keep = true;
     d.reasons = 0;
-    d.scale = scale;
+    d.scale = 0;
     d.weight = d.weight_factor = 1;
     for (int i = 0; i < 4; ++i) d.constants.c[i] = d.penalty.c[i] = 0;
 }
@@ -95,7 +95,7 @@ template <class Core>
 template <class Core>
 void decide(Core const& core, aggregation const& aggregate, loss_options const& options, double loss_scale,
             sequence_total const& s, counts const& n, prompt_share prompt, decision& d) noexcept {
-    keep_so_far(d, 0);
+    keep_so_far(d);
     sequence_verdict const verdict = verdict_of(core, options, s);
     d.keep = verdict.keep;
     d.reasons = verdict.reasons;

@@ -23,8 +23,8 @@ public:
     /// Returns how many.
     template <class Work>
     TRM_INLINE int run(Work* work, int runs) noexcept {
-        if (base::has_rare) return 0;
-        if (base::diagnose || io.mask != nullptr || !writes_only_gradient(io)) __builtin_unreachable();
+        if (base::has_rare || base::diagnose || io.mask != nullptr || !writes_only_gradient(io))
+            __builtin_unreachable();  // see run_fused
         base::only_gradient = true;
         wanted<false> reads = base::want;
         if constexpr (requires { core.template restrict<true>(reads, false); })
@@ -101,7 +101,8 @@ template <class A, pass_kind Kind, bool Proximal, class Core, class Policies, cl
 bool run_fused(Policies const& policies, stream_pointers<S, T> const& io, call_numbers const& call, Work* work,
                int runs) noexcept {
     if constexpr (Kind == pass_kind::plain && !Proximal) {  // other passes would take longer to compile
-        bool const takes_short = !call.diagnose && io.mask == nullptr && writes_only_gradient(io);
+        bool const takes_short = !call.diagnose && io.mask == nullptr && writes_only_gradient(io) &&
+                                 !has_rare_inputs(wanted<Proximal>(Core(policies)), io);
         std::int64_t const most = takes_short ? 2 * simd::width<T, A>() : -1;
         for (int i = 0; i < runs;) {
             int const done = work[i].where.size > most ? 0 : run_short<A, Core>(policies, io, call, work + i, runs - i);

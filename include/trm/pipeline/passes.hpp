@@ -64,7 +64,7 @@ void measure_runs(Call const& call, stream_pointers<S, T> const& io, bool descri
 template <class Call, class S, class T, class Core>
 void apply_runs(Call const& call, stream_pointers<S, T> const& io, call_numbers const& numbers, run_work<Core>* work,
                 int runs) noexcept {
-    bool const plain = is_plain(io) && runs > 0 && work->decided.keep;
+    bool const plain = is_plain(io) && work->decided.keep;
     for (int i = 0; i < runs && io.mask != nullptr; ++i) {
         token_run const run = work[i].where, inner = trimmed(io, run);
         if (inner.size == run.size) continue;

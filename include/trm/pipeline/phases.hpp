@@ -41,7 +41,7 @@ void for_groups(batch_view<S> const& batch, std::int64_t begin, std::int64_t end
             tokens += work[n].where.size;
             if (n > 0 && tokens > group_tokens) break;
             work[n].advantage = advantage_of(batch, work[n].where);
-            keep_so_far(work[n].decided, 0);
+            keep_so_far(work[n].decided);
         }
         f(begin, static_cast<run_work<Core>*>(work), n);
         begin += n;
